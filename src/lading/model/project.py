@@ -1,0 +1,153 @@
+"""What the user wrote, validated: the functions and layers of a project. Made by `config`, read by everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from lading.model.target import Target
+
+
+class RequirementKind(StrEnum):
+    """Where a set of requirements is written."""
+
+    FILE = "requirements.txt"
+    PYPROJECT = "pyproject.toml"
+    SCRIPT = "PEP 723 script"
+    INLINE = "inline"
+    UV_LOCK = "uv.lock"
+    POETRY_LOCK = "poetry.lock"
+    PDM_LOCK = "pdm.lock"
+    PIPFILE_LOCK = "Pipfile.lock"
+    PYLOCK = "pylock.toml"
+
+    @property
+    def is_lock(self) -> bool:
+        """True where exact versions and hashes are given and must be honoured."""
+        return self in _LOCKS
+
+
+_LOCKS = frozenset(
+    {
+        RequirementKind.UV_LOCK,
+        RequirementKind.POETRY_LOCK,
+        RequirementKind.PDM_LOCK,
+        RequirementKind.PIPFILE_LOCK,
+        RequirementKind.PYLOCK,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """One set of third-party requirements. Equal values resolve once per target, however many functions share them."""
+
+    kind: RequirementKind
+    path: Path | None = None
+    """The file (absolute) that states them; None for INLINE."""
+    specifiers: tuple[str, ...] = ()
+    """PEP 508 strings: all of an INLINE set; for other kinds, what lading's own tables add to the file."""
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return self.path is None and not self.specifiers
+
+
+class Bytecode(StrEnum):
+    ON = "on"
+    """Sources and unchecked-hash bytecode."""
+    ONLY = "only"
+    """Bytecode in place of sources."""
+    OFF = "off"
+
+
+class Bundled(StrEnum):
+    KEEP = "keep"
+    DROP = "drop"
+    """Leave out the whole SDK family that the runtime brings, all of it or none."""
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """How dependencies and code are packed; the same for a function and a layer."""
+
+    bytecode: Bytecode = Bytecode.ON
+    bundled: Bundled = Bundled.KEEP
+    strip: bool = False
+    """Remove debug symbols from ELF files that stay loadable without."""
+    drop_tests: bool = False
+    """Leave out dependencies' own test packages."""
+    botocore_services: tuple[str, ...] | None = None
+    """Keep only these botocore service models; None keeps all."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The user's own files: a folder, or one file."""
+
+    root: Path
+    """Absolute folder (all of it, less excludes) or absolute file."""
+    include: tuple[str, ...] = ()
+    """Globs relative to root; empty means everything."""
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerReference:
+    """A layer a function uses: one of this project by name, or a published one by ARN."""
+
+    name: str = ""
+    arn: str = ""
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """A layer to build: requirements under `python/`, and the folders bin, lib and others of `content` as they are."""
+
+    name: str
+    target: Target
+    requirements: Requirements
+    content: Source | None = None
+    options: PackOptions = PackOptions()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class FunctionConfig:
+    """A function as AWS knows it, with where its code and requirements are. Sizes in MB, times in seconds."""
+
+    name: str
+    handler: str
+    target: Target
+    source: Source
+    requirements: Requirements
+    layers: tuple[LayerReference, ...] = ()
+    options: PackOptions = PackOptions()
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    memory: int = 128
+    timeout: int = 3
+    ephemeral_storage: int = 512
+    description: str = ""
+    package: str = "zip"
+
+
+@dataclass(frozen=True)
+class Project:
+    """Everything found under one root. `origin` is the file that defined it, for messages."""
+
+    root: Path
+    origin: Path
+    functions: tuple[FunctionConfig, ...]
+    layers: tuple[LayerConfig, ...] = ()
+    output: Path = Path("dist")
+    """Absolute folder for artifacts."""
+
+    def layer(self, name: str) -> LayerConfig | None:
+        return next((layer for layer in self.layers if layer.name == name), None)
+
+    def function(self, name: str) -> FunctionConfig | None:
+        return next((function for function in self.functions if function.name == name), None)
