@@ -40,6 +40,10 @@ class Blobs(Protocol):
 
     def open(self, digest: str) -> BinaryIO: ...
 
+    def corrupt(self, digest: str) -> Exception:
+        """Remove a blob whose reader found it damaged; the error to raise."""
+        ...
+
 
 class Actions(Protocol):
     """Small results by key: kind ("wheel", "prepared") and key (any string) → bytes. A torn or changed entry reads as None."""
