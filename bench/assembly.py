@@ -1,0 +1,52 @@
+"""How long does putting the zip together take, beside copying as many bytes?"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.harness import projects
+from bench.harness.compare import Row, Side, Table, ratio, run_side
+from bench.harness.workshop import Workshop, remove
+
+LIMIT_TO_COPY = 2.0
+STEP = "assemble"
+"""The name of the step in `lading build --json`."""
+
+
+def measure(workshop: Workshop) -> Iterator[Table]:
+    root = workshop.project("ours", projects.data_project())
+    built(workshop, root)
+    [artifact] = (root / "dist").glob("*.zip")
+    kept = workshop.folder / "kept.zip"
+    kept.write_bytes(artifact.read_bytes())
+    copy = workshop.folder / "copy.zip"
+    side = Side("cp", [["cp", str(kept), str(copy)]], root, prepare=lambda: remove(copy))
+    steps, copies = [], []
+    for _ in range(workshop.rounds + 1):
+        steps.append(built(workshop, root))
+        copies.append(run_side(side).wall)
+    ours = Row(
+        f"step {STEP!r} of lading build", steps[1:], state="as lading build --json tells; caches warm, no artifact"
+    )
+    theirs = Row("cp of the same zip", copies[1:], state="whole process", command=f"cp {kept.name} {copy.name}")
+    yield Table(
+        f"a zip of {kept.stat().st_size / 1e6:.1f} MB (pandas + requests + boto3 + pydantic with bytecode)",
+        [ours, theirs],
+        [ratio(ours, theirs, LIMIT_TO_COPY)],
+    )
+
+
+def built(workshop: Workshop, root: Path) -> float:
+    """Seconds of the assembly step of a build without an artifact."""
+    remove(root / "dist")
+    command = [workshop.lading, "build", "--runtime", projects.RUNTIME, "--json"]
+    result = subprocess.run(command, cwd=root, env=environment(workshop), capture_output=True, text=True, check=True)
+    return float(json.loads(result.stdout)["seconds"][STEP])
+
+
+def environment(workshop: Workshop) -> dict[str, str]:
+    return {**os.environ, **workshop.environment}

@@ -1,0 +1,1 @@
+"""What benchmarks share: running processes, interleaved rounds, peers in environments of their own, tables."""
