@@ -40,6 +40,8 @@ class OperatingSystem:
     """Newest version of each symbol family, e.g. {"GLIBC": "2.34", "GLIBCXX": "3.4.29", "CXXABI": "1.3.13"}."""
     libraries: frozenset[str] = field(hash=False)
     """sonames in the zip runtime's library folders."""
+    uncertain: frozenset[str] = field(default=frozenset(), hash=False)
+    """sonames that AWS's base images have and that nobody has seen in the zip runtime: worth a warning, not an error."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ def runtimes() -> Mapping[str, Runtime]:
             glibc=_pair(entry["glibc"]),
             symbol_versions=entry["symbol-versions"],
             libraries=frozenset(entry["libraries"]),
+            uncertain=frozenset(entry.get("uncertain-libraries", ())),
         )
         for name, entry in data["os"].items()
     }

@@ -1,0 +1,477 @@
+"""What one distribution brings, gathered once without running it: files, native code, modules, requirements.
+
+Facts are kept as JSON bytes and loaded on every build, so modules stay in a compact text form until one is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, NamedTuple
+
+from lading.audit.elf import ElfError, read_elf
+from lading.audit.imports import scan
+from lading.model.facts import ElfFacts
+
+FORMAT = 1
+"""Raised when the meaning of the stored bytes changes; older ones are gathered again."""
+
+LARGEST_ELF = 1 << 30
+"""Bytes; a bigger native file is not read (Lambda takes 250 MB in all)."""
+_IN_MEMORY = 8 << 20
+_LARGEST_TEXT = 8 << 20
+
+_EXTENSION = re.compile(r"\.(?:so|pyd)$")
+_NATIVE = re.compile(r"\.(?:so|pyd|dll|dylib)$|\.so\.[0-9.]+$")
+_OTHER_MAGIC = {
+    b"MZ": "a Windows file",
+    b"\xcf\xfa\xed\xfe": "a macOS file",
+    b"\xce\xfa\xed\xfe": "a macOS file",
+    b"\xca\xfe\xba\xbe": "a macOS file",
+    b"\xca\xfe\xba\xbf": "a macOS file",
+}
+_KINDS = {"a": "always", "g": "guarded", "l": "lazy"}
+
+
+class Import(NamedTuple):
+    """As model.facts.ImportFacts, in a form that is cheap to make by the ten thousand."""
+
+    module: str
+    kind: str
+    line: int
+    members: tuple[str, ...]
+
+
+class Module(NamedTuple):
+    """As model.facts.ModuleFacts less name and path, which the mapping's key gives."""
+
+    is_package: bool
+    imports: tuple[Import, ...]
+    defines: tuple[str, ...] | None
+    error: str
+
+
+class Bytecode(NamedTuple):
+    """A .pyc's header (PEP 552). `state`: "unchecked", "checked", "fresh" or "stale"."""
+
+    magic: int
+    state: str
+
+
+class Entry(NamedTuple):
+    """A file to gather from. Sizes in bytes; mode is permission bits or None; time is seconds since 1970 (UTC) or None."""
+
+    path: str
+    size: int
+    compressed: int
+    open: Callable[[], BinaryIO]
+    mode: int | None = None
+    time: int | None = None
+
+
+@dataclass(frozen=True)
+class PackageFacts:
+    """One distribution, or the user's own files (name ""). Paths are relative to its install root."""
+
+    name: str
+    """Normalized (PEP 503)."""
+    version: str = ""
+    files: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
+    """Path → (size, compressed size) in bytes."""
+    elf: tuple[ElfFacts, ...] = ()
+    modules: Mapping[str, Module] = field(default_factory=dict, hash=False)
+    """Dotted name → facts, for every importable source; values may be read when first asked for."""
+    requires: tuple[str, ...] = ()
+    """Requires-Dist lines."""
+    requires_python: str = ""
+    foreign: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Native files of another system, or broken ones: path → what is wrong."""
+    bytecode: Mapping[str, Bytecode] = field(default_factory=dict, hash=False)
+    unreadable: tuple[str, ...] = ()
+    """Files that only their owner may read: on Lambda the function's user is another."""
+    not_executable: tuple[str, ...] = ()
+    """Files under extensions/ or bin/ without an x bit for others."""
+    root: str = ""
+    """Install root inside the artifact: "" for a function, "python" or longer for a layer's packages."""
+
+    @property
+    def extensions(self) -> Iterator[str]:
+        """Paths of extension modules, by name."""
+        return (path for path in self.files if _EXTENSION.search(path))
+
+    @property
+    def size(self) -> int:
+        return sum(size for size, _ in self.files.values())
+
+    @property
+    def compressed(self) -> int:
+        return sum(compressed for _, compressed in self.files.values())
+
+    @property
+    def top_level(self) -> tuple[str, ...]:
+        """Importable names without a dot, sorted."""
+        names = {name.partition(".")[0] for name in self.modules}
+        names.update(name.partition(".")[0] for name, _ in map(extension_module, self.extensions) if name)
+        return tuple(sorted(names))
+
+    def to_json(self) -> bytes:
+        """Everything, as `from_json` takes it. Reads every module."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "name": self.name,
+                "version": self.version,
+                "files": self.files,
+                "elf": [[e.path, e.machine, e.soname, e.needed, e.runpath, e.versions, e.executable] for e in self.elf],
+                "modules": {name: _pack(module) for name, module in self.modules.items()},
+                "requires": self.requires,
+                "requires-python": self.requires_python,
+                "foreign": self.foreign,
+                "bytecode": self.bytecode,
+                "unreadable": self.unreadable,
+                "not-executable": self.not_executable,
+                "root": self.root,
+            },
+            ensure_ascii=False,
+            separators=(",", ":"),
+        ).encode("utf-8", "surrogatepass")
+
+    @classmethod
+    def from_json(cls, data: bytes) -> PackageFacts | None:
+        """None when the bytes are of another format: gather again."""
+        try:
+            value = json.loads(data.decode("utf-8", "surrogatepass"))
+            return cls._from_value(value) if value.get("format") == FORMAT else None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    @classmethod
+    def _from_value(cls, value: Mapping[str, Any]) -> PackageFacts:
+        return cls(
+            name=value["name"],
+            version=value["version"],
+            files=value["files"],
+            elf=tuple(
+                ElfFacts(path, machine, soname, tuple(needed), tuple(runpath), tuple(versions), executable)
+                for path, machine, soname, needed, runpath, versions, executable in value["elf"]
+            ),
+            modules=PackedModules(value["modules"]),
+            requires=tuple(value["requires"]),
+            requires_python=value["requires-python"],
+            foreign=value["foreign"],
+            bytecode={path: Bytecode(*header) for path, header in value["bytecode"].items()},
+            unreadable=tuple(value["unreadable"]),
+            not_executable=tuple(value["not-executable"]),
+            root=value["root"],
+        )
+
+
+class PackedModules(Mapping[str, Module]):
+    """Modules as stored text; one is unpacked when it is asked for."""
+
+    def __init__(self, packed: Mapping[str, str]) -> None:
+        self._packed = packed
+
+    def __getitem__(self, name: str) -> Module:
+        return _unpack(self._packed[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
+class ScannedModules(Mapping[str, Module]):
+    """Modules as sources that are still in the artifact; one is read and parsed when it is asked for, then remembered."""
+
+    def __init__(self, sources: Mapping[str, tuple[Entry, bool]]) -> None:
+        self._sources = sources
+        self._read: dict[str, Module] = {}
+
+    def __getitem__(self, name: str) -> Module:
+        module = self._read.get(name)
+        if module is None:
+            entry, is_package = self._sources[name]
+            module = self._read[name] = _scan_entry(entry, name, is_package=is_package)
+        return module
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+
+def module_of(scanned: Mapping[str, Any], *, is_package: bool) -> Module:
+    """What `audit.imports.scan` returns, as a Module."""
+    imports = tuple(Import(module, kind, line, tuple(members)) for module, kind, line, members in scanned["imports"])
+    defines = scanned["defines"]
+    return Module(is_package, imports, None if defines is None else tuple(defines), scanned["error"])
+
+
+def module_name(path: str) -> tuple[str, bool]:
+    """Dotted name and whether it is a package, of a .py or .pyc path; ("", False) for what import can't reach."""
+    stem, _, suffix = path.rpartition(".")
+    parts = stem.split("/")
+    if suffix not in ("py", "pyc") or any("." in part for part in parts) or "__pycache__" in parts:
+        return "", False
+    if parts[-1] == "__init__":
+        return ".".join(parts[:-1]), True
+    return ".".join(parts), False
+
+
+def extension_module(path: str) -> tuple[str, str]:
+    """Dotted name and tag ("cpython-313-x86_64-linux-gnu", "abi3", "") of an extension module; ("", "") if it isn't one."""
+    folder, _, base = path.rpartition("/")
+    name, *tags = base.split(".")
+    if not tags or tags[-1] not in ("so", "pyd") or len(tags) > 2 or "." in folder:
+        return "", ""
+    dotted = f"{folder.replace('/', '.')}.{name}" if folder else name
+    return dotted, tags[0] if len(tags) == 2 else ""
+
+
+def gather(
+    entries: Iterable[Entry],
+    *,
+    name: str = "",
+    version: str = "",
+    scans: Mapping[str, Mapping[str, Any]] | None = None,
+    root: str = "",
+) -> PackageFacts:
+    """Facts of a set of files, paths relative to the install root.
+
+    `scans` holds what `audit.imports.scan` said of some paths already (a compiler that parsed them); other sources are read
+    when they are asked for, so the entries must stay open as long as the facts are used, or until `to_json`.
+    """
+    gatherer = _Gatherer(scans or {})
+    for entry in entries:
+        gatherer.add(entry)
+    return gatherer.facts(name, version, root)
+
+
+class _Gatherer:
+    def __init__(self, scans: Mapping[str, Mapping[str, Any]]) -> None:
+        self.scans = scans
+        self.files: dict[str, tuple[int, int]] = {}
+        self.elf: list[ElfFacts] = []
+        self.foreign: dict[str, str] = {}
+        self.known: dict[str, Module] = {}
+        self.sources: dict[str, tuple[Entry, bool]] = {}
+        self.bytecode: dict[str, Bytecode] = {}
+        self.unreadable: list[str] = []
+        self.not_executable: list[str] = []
+        self.times: dict[str, int | None] = {}
+        self.pycs: list[Entry] = []
+        self.metadata: tuple[str, tuple[str, ...], str, str] = ("", (), "", "")
+
+    def add(self, entry: Entry) -> None:
+        path = entry.path
+        self.files[path] = (entry.size, entry.compressed)
+        if entry.mode is not None:
+            self.check_mode(path, entry.mode)
+        if path.endswith(".py"):
+            self.add_source(entry)
+        elif path.endswith(".pyc"):
+            self.pycs.append(entry)
+        elif _may_be_native(path, entry):
+            self.add_native(entry)
+        elif path.endswith(".dist-info/METADATA") and path.count("/") == 1:
+            self.metadata = read_metadata(_read_text(entry))
+
+    def check_mode(self, path: str, mode: int) -> None:
+        if mode and not mode & 0o004:
+            self.unreadable.append(path)
+        if path.startswith(("extensions/", "bin/")) and path.count("/") == 1 and not mode & 0o001:
+            self.not_executable.append(path)
+
+    def add_source(self, entry: Entry) -> None:
+        self.times[entry.path] = entry.time
+        dotted, is_package = module_name(entry.path)
+        if not dotted:
+            return
+        scanned = self.scans.get(entry.path)
+        if scanned is not None:
+            self.known[dotted] = module_of(scanned, is_package=is_package)
+        else:
+            self.sources[dotted] = (entry, is_package)
+
+    def add_native(self, entry: Entry) -> None:
+        facts, problem = _read_native(entry)
+        if facts is not None:
+            self.elf.append(facts)
+        elif problem:
+            self.foreign[entry.path] = problem
+
+    def add_bytecode(self, entry: Entry) -> None:
+        with entry.open() as stream:
+            header = stream.read(16)
+        if len(header) < 16:
+            self.bytecode[entry.path] = Bytecode(0, "stale")
+            return
+        magic, _, flags, time, size = struct.unpack("<HHIII", header)
+        if flags & 1:
+            state = "checked" if flags & 2 else "unchecked"
+        else:
+            source = source_of_bytecode(entry.path)
+            known = self.files.get(source) if source else None
+            fresh = known is None or (known[0] & 0xFFFFFFFF == size and self.times.get(source) in (None, time))
+            state = "fresh" if fresh else "stale"
+        self.bytecode[entry.path] = Bytecode(magic, state)
+
+    def facts(self, name: str, version: str, root: str) -> PackageFacts:
+        for entry in self.pycs:
+            self.add_bytecode(entry)
+        sourceless = {}
+        for entry in self.pycs:
+            dotted, is_package = module_name(entry.path)
+            if dotted and dotted not in self.known and dotted not in self.sources:
+                sourceless[dotted] = Module(is_package, (), None, "")
+        modules: Mapping[str, Module]
+        if self.sources:
+            modules = _Joined({**self.known, **sourceless}, ScannedModules(self.sources))
+        else:
+            modules = {**self.known, **sourceless}
+        found, requires, requires_python, found_version = self.metadata
+        return PackageFacts(
+            name=name or found,
+            version=version or found_version,
+            files=self.files,
+            elf=tuple(self.elf),
+            modules=modules,
+            requires=requires,
+            requires_python=requires_python,
+            foreign=self.foreign,
+            bytecode=self.bytecode,
+            unreadable=tuple(self.unreadable),
+            not_executable=tuple(self.not_executable),
+            root=root,
+        )
+
+
+class _Joined(Mapping[str, Module]):
+    """Modules that are known, then modules that are still to be read."""
+
+    def __init__(self, known: Mapping[str, Module], rest: Mapping[str, Module]) -> None:
+        self._known = known
+        self._rest = rest
+
+    def __getitem__(self, name: str) -> Module:
+        known = self._known.get(name)
+        return self._rest[name] if known is None else known
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._known
+        yield from self._rest
+
+    def __len__(self) -> int:
+        return len(self._known) + len(self._rest)
+
+
+def source_of_bytecode(path: str) -> str:
+    """`a/b.py` of `a/__pycache__/b.cpython-313.pyc`; empty for a .pyc that stands in place of its source."""
+    folder, _, base = path.rpartition("/")
+    if folder != "__pycache__" and not folder.endswith("/__pycache__"):
+        return ""
+    parent = folder[: -len("__pycache__")]
+    return f"{parent}{base.split('.')[0]}.py"
+
+
+def read_metadata(text: str) -> tuple[str, tuple[str, ...], str, str]:
+    """Normalized name, Requires-Dist lines, Requires-Python and version out of a METADATA file's headers."""
+    fields: list[tuple[str, str]] = []
+    for line in text.splitlines():
+        if not line.strip():
+            break
+        if line[0] in " \t" and fields:
+            fields[-1] = (fields[-1][0], f"{fields[-1][1]} {line.strip()}")
+        else:
+            key, _, value = line.partition(":")
+            fields.append((key.lower(), value.strip()))
+    single = dict(reversed(fields))
+    requires = tuple(value for key, value in fields if key == "requires-dist")
+    return normalize(single.get("name", "")), requires, single.get("requires-python", ""), single.get("version", "")
+
+
+def normalize(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _may_be_native(path: str, entry: Entry) -> bool:
+    base = path.rpartition("/")[2]
+    if _NATIVE.search(base):
+        return True
+    # A program has no suffix; metadata and licences have none either, but no x bit.
+    return "." not in base and bool((entry.mode or 0) & 0o111 or path.startswith(("bin/", "extensions/")))
+
+
+def _read_native(entry: Entry) -> tuple[ElfFacts | None, str]:
+    if entry.size > LARGEST_ELF:
+        return None, f"larger than {LARGEST_ELF} bytes, not read"
+    with entry.open() as stream:
+        magic = stream.read(4)
+    if magic != b"\x7fELF":
+        other = _OTHER_MAGIC.get(magic) or _OTHER_MAGIC.get(magic[:2], "")
+        return None, other or ("not a native file" if _EXTENSION.search(entry.path) and not _is_script(magic) else "")
+    try:
+        with _seekable(entry) as stream:
+            return read_elf(stream, entry.path), ""
+    except ElfError as error:
+        return None, error.message
+
+
+def _is_script(magic: bytes) -> bool:
+    """Linker scripts and stubs named .so are text; nobody imports them."""
+    return magic[:2] in (b"/*", b"GR", b"IN", b"#!")
+
+
+def _seekable(entry: Entry) -> BinaryIO:
+    """The entry as a stream that seeks for free; a compressed member is unpacked first, on disk when it is big."""
+    import shutil
+    import tempfile
+
+    stream = entry.open()
+    if entry.compressed == entry.size and entry.size > _IN_MEMORY:
+        return stream
+    copy = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by the caller
+    with stream:
+        shutil.copyfileobj(stream, copy, 1 << 20)
+    copy.seek(0)
+    return copy  # type: ignore[return-value]
+
+
+def _read_text(entry: Entry) -> str:
+    with entry.open() as stream:
+        return stream.read(_LARGEST_TEXT).decode("utf-8", "replace")
+
+
+def _scan_entry(entry: Entry, name: str, *, is_package: bool) -> Module:
+    from lading.errors import LadingError
+
+    try:
+        with entry.open() as stream:
+            source = stream.read()
+    except (OSError, LadingError) as error:
+        return Module(is_package, (), None, f"line 0: {error}")
+    return module_of(scan(source, name, is_package), is_package=is_package)
+
+
+def _pack(module: Module) -> str:
+    """Lines: "p" or "m" and the error; defined names or "*"; then one import each: kind letter and line, module, members."""
+    error = " ".join(module.error.split())
+    lines = [f"{'p' if module.is_package else 'm'}{error}", "*" if module.defines is None else " ".join(module.defines)]
+    lines += [" ".join((f"{i.kind[0]}{i.line}", i.module, *i.members)) for i in module.imports]
+    return "\n".join(lines)
+
+
+def _unpack(text: str) -> Module:
+    head, defines, *rest = text.split("\n")
+    imports = []
+    for line in rest:
+        place, module, *members = line.split(" ")
+        imports.append(Import(module, _KINDS[place[0]], int(place[1:]), tuple(members)))
+    return Module(head[0] == "p", tuple(imports), None if defines == "*" else tuple(defines.split()), head[1:])
