@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -53,6 +53,8 @@ class Lock:
     """Normalized names of the direct requirements."""
     path: Path | None = None
     """The file it is kept in, or the user's own lock that it was read from."""
+    indexes: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """Index URLs (or `name=URL`) as the user gave them, for credentials only; never written nor shown."""
 
 
 @dataclass(frozen=True)
