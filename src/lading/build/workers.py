@@ -1,0 +1,180 @@
+"""Interpreters of a target kept running to compile sources, one per core, fed through pipes.
+
+A source that takes a worker down or keeps it too long counts as not compiled; its worker is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from lading.audit import imports
+from lading.build import compiler
+from lading.build.interpreters import Interpreter
+from lading.errors import BuildError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from subprocess import Popen
+
+Result = TypeVar("Result")
+SECONDS_PER_SOURCE = 60
+_LARGEST_ANSWER = 1 << 30
+
+
+class CompilerError(BuildError):
+    """The target's interpreter does not start or does not speak as it should."""
+
+
+class _WorkerLostError(Exception):
+    """The process ended or was ended."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source to compile: `filename` as on Lambda, `module` dotted."""
+
+    filename: str
+    module: str
+    is_package: bool
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A .pyc's content, None where the source does not compile, and the scanner's facts."""
+
+    bytecode: bytes | None
+    facts: dict[str, Any]
+
+
+class Worker:
+    """One running interpreter; answers one source at a time."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self._interpreter = interpreter
+        self._process: Popen[bytes] | None = None
+
+    def compile(self, source: Source) -> Compiled:
+        try:
+            return self._ask(self._process or self._start(), source)
+        except (_WorkerLostError, BrokenPipeError):
+            self.close()
+            return Compiled(
+                None, {"imports": [], "defines": None, "error": "line 0: the compiler crashed or took too long"}
+            )
+
+    def _start(self) -> Popen[bytes]:
+        """Launch with an environment of one variable: hashes, and so sets in bytecode, are the same every time."""
+        from subprocess import PIPE, Popen
+
+        command = [self._interpreter.path, "-S", "-s", "-B", str(Path(compiler.__file__)), str(Path(imports.__file__))]
+        try:
+            process = Popen(command, stdin=PIPE, stdout=PIPE, cwd="/", env={"PYTHONHASHSEED": "0"}, bufsize=0)
+            self._process = process
+            greeting = json.loads(self._read_line(process))
+        except (OSError, ValueError, _WorkerLostError) as error:
+            self.close()
+            raise CompilerError(
+                f"{self._interpreter.path} can't compile: {error or 'it ended at once'}",
+                hint='reinstall that interpreter, or set bytecode = "off"',
+            ) from None
+        if greeting["magic"] != self._interpreter.magic:
+            self.close()
+            raise CompilerError(f"{self._interpreter.path} changed while it was in use", hint="run the command again")
+        return process
+
+    def _ask(self, process: Popen[bytes], source: Source) -> Compiled:
+        filename, module = source.filename.encode(), source.module.encode()
+        header = compiler.REQUEST.pack(len(filename), len(module), len(source.content), source.is_package)
+        assert process.stdin is not None
+        _write(process.stdin.fileno(), header + filename + module + source.content)
+        compiled, size, facts_size = compiler.RESPONSE.unpack(self._read(process, compiler.RESPONSE.size))
+        if size + facts_size > _LARGEST_ANSWER:
+            raise _WorkerLostError
+        bytecode = self._read(process, size)
+        return Compiled(bytecode if compiled else None, json.loads(self._read(process, facts_size)))
+
+    def _read(self, process: Popen[bytes], length: int) -> bytes:
+        assert process.stdout is not None
+        parts = bytearray()
+        while len(parts) < length:
+            ready, _, _ = select.select([process.stdout], [], [], SECONDS_PER_SOURCE)
+            data = process.stdout.read(length - len(parts)) if ready else None
+            if not data:
+                raise _WorkerLostError
+            parts += data
+        return bytes(parts)
+
+    def _read_line(self, process: Popen[bytes]) -> bytes:
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            line += self._read(process, 1)
+        return bytes(line)
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+class CompilerPool:
+    """As many workers as cores, started when first needed. Use as a context: leaving it ends them. Thread-safe."""
+
+    def __init__(self, interpreter: Interpreter, workers: int | None = None) -> None:
+        self.interpreter = interpreter
+        count = workers or len(os.sched_getaffinity(0))
+        self._workers = [Worker(interpreter) for _ in range(count)]
+        self._idle: SimpleQueue[Worker] = SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._threads: ThreadPoolExecutor | None = None
+        self._count = count
+        self._lock = threading.Lock()
+
+    def submit(self, job: Callable[[Worker, int], Result], number: int) -> Future[Result]:
+        """Run `job(worker, number)` on a thread of the pool, with a worker of its own meanwhile."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="compile")
+        return self._threads.submit(self._run, job, number)
+
+    def _run(self, job: Callable[[Worker, int], Result], number: int) -> Result:
+        worker = self._idle.get()
+        try:
+            return job(worker, number)
+        finally:
+            self._idle.put(worker)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
