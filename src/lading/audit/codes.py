@@ -197,6 +197,9 @@ CODES: dict[str, Code] = {
         "A member is compressed by a method that Lambda is not known to read; stored and deflate are safe.",
         "write the archive with deflate",
     ),
+    "member-damaged": Code(
+        _ERROR, "A file's bytes can't be read out of the artifact.", "write the artifact again"
+    ),
     "not-readable": Code(
         _ERROR,
         "A file's mode lets only its owner read it; on Lambda the function runs as another user.",

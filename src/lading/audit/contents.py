@@ -5,14 +5,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lading.audit.codes import found
 from lading.audit.inventory import PackageFacts, source_of_bytecode
+from lading.audit.subject import Subject
 from lading.model.finding import Finding, Severity
-
-if TYPE_CHECKING:
-    from lading.audit.run import Subject
 
 LARGEST_UNZIPPED = 262_144_000
 """Bytes, code and layers together. Source: "Deployment package" in AWS's Lambda quotas."""
@@ -78,7 +75,10 @@ def check_names(subject: Subject) -> Iterator[Finding]:
 
 
 def check_modes(subject: Subject) -> Iterator[Finding]:
+    """Files that can't be read here, or that the function's user can't read or execute."""
     for package in subject.packages:
+        for path, problem in package.damaged.items():
+            yield found("member-damaged", problem, file=_at(package, path), package=package.name)
         if package.unreadable:
             count, first = len(package.unreadable), package.unreadable[0]
             more = f" and {count - 1} more" if count > 1 else ""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from lading.audit.codes import found
 from lading.audit.inventory import PackageFacts, normalize
+from lading.audit.subject import Subject
 from lading.model.finding import Finding
 from lading.model.target import Target
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-    from lading.audit.run import Subject
 
 SDK = ("boto3", "botocore", "s3transfer", "jmespath", "python-dateutil", "six", "urllib3")
 """The distributions that a runtime's boto3 is made of. Source: docs/reference of the runtimes; FACTS in runtimes.toml."""

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from lading.audit.elf import ElfError, read_elf
 from lading.audit.imports import scan
+from lading.errors import LadingError
 from lading.model.facts import ElfFacts
 
 FORMAT = 1
@@ -70,6 +71,8 @@ class Entry(NamedTuple):
     open: Callable[[], BinaryIO]
     mode: int | None = None
     time: int | None = None
+    link: bool = False
+    """A symbolic link to a file; `open` opens what it points to."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class PackageFacts:
     requires_python: str = ""
     foreign: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Native files of another system, or broken ones: path → what is wrong."""
+    damaged: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Files whose bytes could not be read: path → why."""
     bytecode: Mapping[str, Bytecode] = field(default_factory=dict, hash=False)
     unreadable: tuple[str, ...] = ()
     """Files that only their owner may read: on Lambda the function's user is another."""
@@ -130,6 +135,7 @@ class PackageFacts:
                 "requires": self.requires,
                 "requires-python": self.requires_python,
                 "foreign": self.foreign,
+                "damaged": self.damaged,
                 "bytecode": self.bytecode,
                 "unreadable": self.unreadable,
                 "not-executable": self.not_executable,
@@ -162,6 +168,7 @@ class PackageFacts:
             requires=tuple(value["requires"]),
             requires_python=value["requires-python"],
             foreign=value["foreign"],
+            damaged=value["damaged"],
             bytecode={path: Bytecode(*header) for path, header in value["bytecode"].items()},
             unreadable=tuple(value["unreadable"]),
             not_executable=tuple(value["not-executable"]),
@@ -241,21 +248,28 @@ def gather(
     version: str = "",
     scans: Mapping[str, Mapping[str, Any]] | None = None,
     root: str = "",
+    importable: bool = True,
 ) -> PackageFacts:
     """Facts of a set of files, paths relative to the install root.
 
     `scans` holds what `audit.imports.scan` said of some paths already (a compiler that parsed them); other sources are read
-    when they are asked for, so the entries must stay open as long as the facts are used, or until `to_json`.
+    when they are asked for, so the entries must stay open as long as the facts are used, or until `to_json`. Files that are not
+    `importable` (a layer's beside python/) have no modules.
     """
-    gatherer = _Gatherer(scans or {})
+    gatherer = _Gatherer(scans or {}, importable=importable)
     for entry in entries:
-        gatherer.add(entry)
+        try:
+            gatherer.add(entry)
+        except (LadingError, OSError) as error:
+            gatherer.damaged[entry.path] = str(error)
     return gatherer.facts(name, version, root)
 
 
 class _Gatherer:
-    def __init__(self, scans: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, scans: Mapping[str, Mapping[str, Any]], *, importable: bool) -> None:
         self.scans = scans
+        self.importable = importable
+        self.damaged: dict[str, str] = {}
         self.files: dict[str, tuple[int, int]] = {}
         self.elf: list[ElfFacts] = []
         self.foreign: dict[str, str] = {}
@@ -266,6 +280,7 @@ class _Gatherer:
         self.not_executable: list[str] = []
         self.times: dict[str, int | None] = {}
         self.pycs: list[Entry] = []
+        self.headers: dict[str, bytes] = {}
         self.metadata: tuple[str, tuple[str, ...], str, str] = ("", (), "", "")
 
     def add(self, entry: Entry) -> None:
@@ -277,7 +292,8 @@ class _Gatherer:
             self.add_source(entry)
         elif path.endswith(".pyc"):
             self.pycs.append(entry)
-        elif _may_be_native(path, entry):
+            self.add_bytecode_header(entry)
+        elif not entry.link and _may_be_native(path, entry):
             self.add_native(entry)
         elif path.endswith(".dist-info/METADATA") and path.count("/") == 1:
             self.metadata = read_metadata(_read_text(entry))
@@ -291,7 +307,7 @@ class _Gatherer:
     def add_source(self, entry: Entry) -> None:
         self.times[entry.path] = entry.time
         dotted, is_package = module_name(entry.path)
-        if not dotted:
+        if not dotted or not self.importable:
             return
         scanned = self.scans.get(entry.path)
         if scanned is not None:
@@ -306,9 +322,12 @@ class _Gatherer:
         elif problem:
             self.foreign[entry.path] = problem
 
-    def add_bytecode(self, entry: Entry) -> None:
+    def add_bytecode_header(self, entry: Entry) -> None:
         with entry.open() as stream:
-            header = stream.read(16)
+            self.headers[entry.path] = stream.read(16)
+
+    def add_bytecode(self, entry: Entry) -> None:
+        header = self.headers.get(entry.path, b"")
         if len(header) < 16:
             self.bytecode[entry.path] = Bytecode(0, "stale")
             return
@@ -328,7 +347,7 @@ class _Gatherer:
         sourceless = {}
         for entry in self.pycs:
             dotted, is_package = module_name(entry.path)
-            if dotted and dotted not in self.known and dotted not in self.sources:
+            if dotted and self.importable and dotted not in self.known and dotted not in self.sources:
                 sourceless[dotted] = Module(is_package, (), None, "")
         modules: Mapping[str, Module]
         if self.sources:
@@ -345,6 +364,7 @@ class _Gatherer:
             requires=requires,
             requires_python=requires_python,
             foreign=self.foreign,
+            damaged=self.damaged,
             bytecode=self.bytecode,
             unreadable=tuple(self.unreadable),
             not_executable=tuple(self.not_executable),
@@ -450,8 +470,6 @@ def _read_text(entry: Entry) -> str:
 
 
 def _scan_entry(entry: Entry, name: str, *, is_package: bool) -> Module:
-    from lading.errors import LadingError
-
     try:
         with entry.open() as stream:
             source = stream.read()

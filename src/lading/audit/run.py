@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from lading.audit import contents, distributions, native
 from lading.audit.codes import found
 from lading.audit.graph import Closure, Index, Missing, Provided
-from lading.audit.inventory import PackageFacts
 from lading.audit.stdlib import NEEDS_DISPLAY, REMOVED_IN
+from lading.audit.subject import Subject
 from lading.model.finding import Finding, Severity
 from lading.model.target import Target
 
@@ -25,26 +24,6 @@ _BUILTIN = frozenset(
 )
 """Modules of the interpreter itself that a handler could be named like; Lambda refuses them."""
 _LISTED = 20
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is audited: the artifact's packages (own code is one with name ""), and what goes with it."""
-
-    target: Target
-    handlers: tuple[str, ...] = ()
-    packages: tuple[PackageFacts, ...] = ()
-    layers: tuple[PackageFacts, ...] = ()
-    """What the function's layers hold; it provides, and is not audited itself."""
-    layer_count: int = 0
-    unseen_layers: tuple[str, ...] = ()
-    """ARNs of layers whose contents nobody has: what is missing may be there."""
-    zipped_size: int | None = None
-    unzipped_size: int = 0
-    layers_unzipped_size: int = 0
-    image: bool = False
-    layer: bool = False
-    """The artifact is a layer, so it has no handler and lies under /opt."""
 
 
 def audit(subject: Subject, *, today: dt.date | None = None) -> tuple[Finding, ...]:
