@@ -80,7 +80,7 @@ def with_sam(workshop: Workshop) -> Side:
         "sam build + zip",
         [
             [peer("sam"), "build"],
-            [system_command("zip"), "-q", "-r", str(root / "sam.zip"), ".aws-sam/build/Bench"],
+            ["env", "-C", ".aws-sam/build/Bench", system_command("zip"), "-q", "-r", "../../../sam.zip", "."],
         ],
         root,
         "the handler changed, .aws-sam removed; wheels in pip's cache",
@@ -104,7 +104,7 @@ def with_uv(workshop: Workshop) -> Side:
         [
             [*install, "--python-platform", projects.PLATFORM, "--only-binary", ":all:", "-r", "requirements.txt"],
             ["cp", "lambda_function.py", "package"],
-            [system_command("zip"), "-q", "-r", "uv.zip", "package"],
+            ["env", "-C", "package", system_command("zip"), "-q", "-r", "../uv.zip", "."],
         ],
         root,
         "the handler changed, target removed; wheels unpacked in uv's cache",

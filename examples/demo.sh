@@ -26,7 +26,7 @@ step() {
 # Is there a Python of this version here? uv knows most places, pyenv its own.
 have_python() {
     UV_PYTHON_DOWNLOADS=never uv python find --no-project "$1" >/dev/null 2>&1 && return
-    command -v pyenv >/dev/null && compgen -G "$(pyenv root)/versions/$1.*/bin/python$1" >/dev/null
+    compgen -G "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1.*/bin/python$1" >/dev/null
 }
 
 # The project's runtime is python3.13. Running it needs that Python: the one that is here, else one that uv

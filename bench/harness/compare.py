@@ -99,8 +99,10 @@ def wall_row(side: Side, costs: Mapping[str, Sequence[Cost]]) -> Row:
 
 
 def command_line(commands: Sequence[Sequence[str]]) -> str:
-    """As one would type it: programs by name, folders of this run left out."""
-    return " && ".join(shlex.join([Path(command[0]).name, *command[1:]]) for command in commands)
+    """As one would type it: absolute paths by their last part."""
+    return " && ".join(
+        shlex.join(Path(word).name if word.startswith("/") else word for word in command) for command in commands
+    )
 
 
 def ratio(ours: Row, theirs: Row, limit: float | None = None) -> Verdict:

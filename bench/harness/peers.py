@@ -58,10 +58,9 @@ def interpreter(version: str) -> Path:
     )
     if result.returncode == 0:
         return Path(result.stdout.strip())
-    if pyenv := shutil.which("pyenv"):
-        root = subprocess.run([pyenv, "root"], capture_output=True, text=True, check=True).stdout.strip()
-        for path in sorted(Path(root, "versions").glob(f"{version}.*/bin/python{version}"), reverse=True):
-            return path
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    for path in sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True):
+        return path
     raise PeerMissingError(f"Python {version} is not installed: uv python install {version}")
 
 
