@@ -1,0 +1,143 @@
+"""Process 1 of an environment: builds its walls, starts what runs inside, reports what ends, and takes all with it.
+
+It keeps the client imported (on the fork path) and no open files but its channel: a reset is one more fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from lading.sandbox.inside import process, root, wire
+
+Client = Callable[[], None]
+
+
+class First:
+    """The first process, from its fork to the end of the environment."""
+
+    def __init__(self, request: dict[str, Any], descriptors: dict[str, int]) -> None:
+        self.channel = socket.socket(fileno=descriptors.pop("channel"))
+        self.output = [descriptors.pop("stdout"), descriptors.pop("stderr")]
+        self.thaw = descriptors.pop("thaw", None)
+        self.groups = [descriptors.pop(name) for name in sorted(descriptors) if name.startswith("group:")]
+        self.trees = descriptors
+        self.request = request
+        self.names: dict[int, str] = {}
+        self.wake, self.signalled = socket.socketpair()
+
+    def run(self) -> Client | None:
+        """Returns only in a fork that becomes the client; the first process itself never returns."""
+        try:
+            api = self._build()
+        except BaseException as error:
+            wire.send(self.channel, {"error": f"{type(error).__name__}: {error}"})
+            os._exit(1)
+        wire.send(self.channel, {"ready": True}, [api.fileno()])
+        api.close()
+        try:
+            return self._serve()
+        except OSError:
+            self._end()  # the channel broke: the owner is gone
+            raise
+
+    def _build(self) -> socket.socket:
+        root.Builder(self.trees).run(self.request["operations"])
+        host, port = self.request["api"]
+        api = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        api.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        api.bind((host, port))
+        api.listen(64)
+        return api
+
+    def _serve(self) -> Client | None:
+        for end in (self.wake, self.signalled):
+            end.settimeout(0)
+        signal.set_wakeup_fd(self.signalled.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        poll.register(self.wake, select.POLLIN)
+        for start in self.request["start"]:
+            client = self._start(start)
+            if client:
+                return client
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == self.wake.fileno():
+                    self._reap()
+                    continue
+                received = wire.receive(self.channel)
+                if received is None:
+                    self._end()
+                    return None
+                client = self._obey(received[0])
+                if client:
+                    return client
+
+    def _obey(self, message: dict[str, Any]) -> Client | None:
+        action = message["do"]
+        if action == "start":
+            return self._start(message)
+        if action == "signal":
+            for pid, name in self.names.items():
+                if name == message["name"]:
+                    os.kill(pid, message["signal"])
+        elif action == "reset":
+            self.names.clear()
+            self._kill_others()
+            wire.send(self.channel, {"reset": True})
+        return None
+
+    def _start(self, start: dict[str, Any]) -> Client | None:
+        pid = os.fork()
+        if pid:
+            self.names[pid] = start["name"]
+            return None
+        try:
+            for end in (self.channel, self.wake, self.signalled):
+                end.detach()  # closed below by number: the objects must not close another's later
+            process.enter(self.request["walls"], self.groups, self.output)
+            if start["command"]:
+                process.execute(start["command"], start["environment"])
+            return process.client(start["handler"], start["environment"], start["path"])
+        except BaseException as error:
+            os.write(2, f"lading: {start['name']} could not start: {type(error).__name__}: {error}\n".encode())
+            os._exit(125)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self.wake.recv(4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            name = self.names.pop(pid, None)
+            if name is not None:
+                code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+                number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+                wire.send(self.channel, {"ended": name, "code": code, "signal": number})
+
+    def _kill_others(self) -> None:
+        """SIGKILL to every process of this namespace but this one, and waits until they are gone."""
+        while True:
+            try:
+                os.kill(-1, signal.SIGKILL)
+                os.waitpid(-1, 0)
+            except (ProcessLookupError, ChildProcessError):
+                return
+
+    def _end(self) -> None:
+        """Ends the environment: frozen processes of a v1 hierarchy can't die, so they are thawed first."""
+        if self.thaw is not None:
+            with contextlib.suppress(OSError):
+                os.write(self.thaw, b"THAWED")
+        os._exit(0)

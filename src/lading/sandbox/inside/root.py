@@ -1,0 +1,142 @@
+"""Carries out the operations that make an environment's root. They come as lists, decided by the owner: see `operations`.
+
+A new root is built in a tmpfs while the host's tree stands under /.host; `enter` leaves only what was built.
+"""
+
+# ruff: noqa: PTH101, PTH102, PTH103, PTH110, PTH112, PTH211 -- pathlib is not worth its import in every environment
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from lading.sandbox.inside import kernel
+
+_HOST = "/.host"
+_BUILD = "/.root"
+
+
+class Builder:
+    """The state of one build: where paths are now, and the mount trees that were sent along."""
+
+    def __init__(self, trees: dict[str, int]) -> None:
+        self.trees = trees
+        self.prefix = ""
+
+    def run(self, operations: list[list[Any]]) -> None:
+        """Raises OSError, naming the operation, at the first that fails."""
+        for name, *arguments in operations:
+            step: Callable[..., None] = getattr(self, "do_" + name)
+            try:
+                step(*arguments)
+            except OSError as error:
+                raise OSError(error.errno, f"{name} {arguments}: {error.strerror}") from error
+
+    def do_unshare(self, flags: int) -> None:
+        kernel.unshare(flags)
+
+    def do_stage(self) -> None:
+        """A scratch root with the host under /.host, and an empty tmpfs to build in."""
+        kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+        kernel.mount("stage", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
+        os.mkdir("/tmp" + _HOST)
+        os.mkdir("/tmp" + _BUILD)
+        kernel.pivot_root("/tmp", "/tmp" + _HOST)
+        os.chdir("/")
+        kernel.mount("root", _BUILD, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=1m")
+        self.prefix = _BUILD
+
+    def do_enter(self) -> None:
+        os.chdir(_BUILD)
+        kernel.pivot_root(".", ".")
+        kernel.umount(".", kernel.MNT_DETACH)
+        os.chdir("/")
+        self.prefix = ""
+
+    def do_seal(self) -> None:
+        kernel.set_mount_attributes("/", kernel.MOUNT_ATTR_RDONLY, recursive=False)
+
+    def do_directory(self, path: str, mode: int) -> None:
+        os.makedirs(self.prefix + path, exist_ok=True)
+        os.chmod(self.prefix + path, mode)
+
+    def do_symlink(self, target: str, path: str) -> None:
+        os.symlink(target, self.prefix + path)
+
+    def do_file(self, path: str, text: str) -> None:
+        self._write(self.prefix + path, text)
+
+    def do_bind(self, source: str, path: str) -> None:
+        """The host's file or folder at path: read-only, no set-uid programs."""
+        self._attach(kernel.open_tree(_HOST + source), path, kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NOSUID)
+
+    def do_device(self, path: str) -> None:
+        self._attach(kernel.open_tree(_HOST + path), path, kernel.MOUNT_ATTR_NOSUID)
+
+    def do_overlay(self, path: str, sources: list[str], files: dict[str, str]) -> None:
+        """The folders merged, a later one winning, and small files (name → text) above them."""
+        lower = []
+        for number, source in enumerate(reversed(sources)):  # short names: a mount table shows them inside
+            lower.append(f"/.lower{number}")
+            os.mkdir(lower[-1])
+            kernel.mount(_HOST + source, lower[-1], "", kernel.MS_BIND)
+        os.mkdir("/.files")
+        for name, text in files.items():
+            self._write("/.files/" + name, text)
+        options = "lowerdir=" + ":".join(["/.files", *lower])
+        os.makedirs(self.prefix + path, exist_ok=True)
+        kernel.mount(
+            "overlay", self.prefix + path, "overlay", kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV, options
+        )
+
+    def do_attach(self, tree: str, path: str) -> None:
+        descriptor = self.trees.pop(tree)
+        kernel.move_mount(descriptor, self.prefix + path)
+        os.close(descriptor)
+
+    def do_tmpfs(self, path: str, options: str) -> None:
+        kernel.mount("tmpfs", self.prefix + path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+
+    def do_proc(self) -> None:
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+        kernel.mount("proc", self.prefix + "/proc", "proc", flags)
+
+    def do_mask(self, path: str) -> None:
+        """Puts /dev/null over a file of the kernel's."""
+        if os.path.exists(self.prefix + path):
+            kernel.mount(self.prefix + "/dev/null", self.prefix + path, "", kernel.MS_BIND)
+
+    def do_readonly(self, path: str) -> None:
+        """Makes a folder of the kernel's read-only."""
+        kernel.mount(self.prefix + path, self.prefix + path, "", kernel.MS_BIND)
+        kernel.set_mount_attributes(self.prefix + path, kernel.MOUNT_ATTR_RDONLY)
+
+    def do_hide(self, path: str) -> None:
+        """Puts an empty folder over one that stands there."""
+        if os.path.isdir(self.prefix + path):
+            kernel.mount(self.prefix + "/var/empty", self.prefix + path, "", kernel.MS_BIND)
+
+    def do_hostname(self, name: str) -> None:
+        kernel.set_host_name(name)
+
+    def do_loopback(self, address: str) -> None:
+        kernel.raise_loopback(address)
+
+    def do_bounding(self) -> None:
+        kernel.drop_bounding_set()
+
+    def _write(self, path: str, text: str) -> None:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, 0o644)
+
+    def _attach(self, tree: int, path: str, attributes: int) -> None:
+        kernel.set_mount_attributes("", attributes, tree=tree)
+        kernel.move_mount(tree, self.prefix + path)
+        os.close(tree)
+
+
+def escape(path: str) -> str:
+    """A path as overlayfs reads it in lowerdir."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")

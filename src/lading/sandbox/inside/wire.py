@@ -1,0 +1,40 @@
+"""Messages between the owner, its launchers and the first process of an environment: JSON and descriptors over seqpacket."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+from typing import Any
+
+LARGEST = 196_608
+"""Bytes of one message: under the kernel's default send buffer."""
+_MOST_DESCRIPTORS = 32
+
+
+def send(channel: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] | list[int] = ()) -> None:
+    payload = json.dumps(message).encode()
+    if len(payload) > LARGEST:
+        raise ValueError(f"message of {len(payload)} bytes")
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    channel.sendmsg([payload], rights)
+
+
+def receive(channel: socket.socket, flags: int = 0) -> tuple[dict[str, Any], list[int]] | None:
+    """The next message and its descriptors (close-on-exec); None once the other side is gone."""
+    size = socket.CMSG_SPACE(_MOST_DESCRIPTORS * array.array("i").itemsize)
+    try:
+        payload, ancillary, _, _ = channel.recvmsg(LARGEST, size, flags | socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    if not payload:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return None
+    message = json.loads(payload)
+    return message, list(descriptors)

@@ -1,0 +1,140 @@
+"""Which operations make an environment: its base (the same for every function of a runtime) and its own part.
+
+A zygote stands in a finished base and its forks do only the own part; the exec path does both. Looks at the host's
+folders, changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lading.errors import SandboxError
+from lading.sandbox import operations as do
+from lading.sandbox.environment import UID, USER, bootstrap_source, search_path
+from lading.sandbox.operations import Operation
+from lading.sandbox.spec import RUNTIME_API, SandboxSpec
+
+_SYSTEM = ("lib", "lib32", "lib64", "libx32", "bin", "sbin")
+_USER_SYSTEM = ("usr/lib", "usr/lib32", "usr/lib64", "usr/libx32", "usr/bin", "usr/sbin", "usr/share/zoneinfo")
+_CERTIFICATES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_MASKED = ("kcore", "keys", "kmsg", "sysrq-trigger", "timer_list", "kpagecount", "kpageflags", "kallsyms", "config.gz")
+
+
+def base(spec: SandboxSpec) -> tuple[Operation, ...]:
+    """The root that every environment of this interpreter and client shares. Ends inside, with the root read-only."""
+    return (
+        do.Unshare(("mount",)),
+        do.Stage(),
+        *_skeleton(),
+        *_system(),
+        *_settings(),
+        *_devices(),
+        *(_language(spec) if spec.interpreter else ()),
+        *(_client(spec) if spec.client else ()),
+        do.Enter(),
+        do.Seal(),
+        do.Bounding(),
+    )
+
+
+def zygote(spec: SandboxSpec) -> tuple[Operation, ...]:
+    """The base with a /proc of its own: where a zygote lives."""
+    # its bounding set is emptied later: executing an interpreter must not cost it its own privileges
+    *building, enter, seal, _ = base(spec)
+    return (*building, do.Proc(), enter, seal)
+
+
+def own(spec: SandboxSpec, identity: str, user: int) -> tuple[Operation, ...]:
+    """What belongs to one environment: code, layers, /tmp, processes, names, network. Runs inside a finished base."""
+    return (
+        do.Unshare(("mount", "uts", "ipc", "net")),
+        do.Proc(),
+        *(do.Mask(f"/proc/{name}") for name in _MASKED),
+        do.Readonly("/proc/sys"),
+        do.Attach("code", "/var/task"),
+        *((do.Attach("layers", "/opt"),) if spec.layers else ()),
+        do.Tmpfs("/tmp", f"mode=1777,size={spec.ephemeral_storage}m,uid={user},gid={user}"),
+        do.Hostname(identity),
+        do.Loopback(RUNTIME_API[0]),
+    )
+
+
+def find_prefix(interpreter: Path) -> tuple[Path, str]:
+    """The resolved prefix and the version ("3.13") of a CPython. Raises SandboxError where there is none."""
+    prefix = interpreter.resolve()
+    if prefix.is_file():
+        prefix = prefix.parent.parent
+    versions = [match[1] for path in (prefix / "bin").glob("python3.*") if (match := _PROGRAM.fullmatch(path.name))]
+    usable = [version for version in versions if (prefix / "lib" / f"python{version}" / "os.py").is_file()]
+    if len(usable) != 1:
+        found = f"{len(usable)} interpreters" if usable else "no interpreter with its library"
+        raise SandboxError(f"{prefix} has {found}", hint="give the folder that holds bin/python3.X and lib/python3.X")
+    return prefix, usable[0]
+
+
+_PROGRAM = re.compile(r"python(3\.\d+)")
+
+
+def _skeleton() -> Iterator[Operation]:
+    for path in ("/var/task", "/opt", "/var/lang", "/var/runtime", "/var/empty", "/proc", "/dev", "/etc", "/run"):
+        yield do.Directory(path)
+    yield do.Directory("/tmp", 0o1777)
+
+
+def _system() -> Iterator[Operation]:
+    """The host's loader, libraries and programs: what stands for Amazon Linux here."""
+    for name in _USER_SYSTEM:
+        source = Path("/") / name
+        if source.is_dir() and not source.is_symlink():
+            yield do.Directory(f"/{name}")
+            yield do.Bind(source, f"/{name}")
+    for name in _SYSTEM:
+        source = Path("/") / name
+        if source.is_symlink():
+            yield do.Symlink(str(source.readlink()), f"/{name}")
+        elif source.is_dir():
+            yield do.Directory(f"/{name}")
+            yield do.Bind(source, f"/{name}")
+
+
+def _settings() -> Iterator[Operation]:
+    yield do.File("/etc/passwd", f"root:x:0:0:root:/root:/bin/bash\n{USER}:x:{UID}:{UID}::/home/{USER}:/sbin/nologin\n")
+    yield do.File("/etc/group", f"root:x:0:\n{USER}:x:{UID}:\n")
+    yield do.File("/etc/hosts", "127.0.0.1 localhost\n")
+    yield do.File("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
+    yield do.File("/etc/resolv.conf", "")
+    certificates = next((path for path in _CERTIFICATES if path.is_file()), None)
+    if certificates:
+        yield do.Directory("/etc/ssl/certs")
+        yield do.Directory("/etc/pki/tls/certs")
+        for path in _CERTIFICATES:
+            yield do.File(str(path), "")
+            yield do.Bind(certificates.resolve(), str(path))
+        yield do.Symlink("certs/ca-certificates.crt", "/etc/ssl/cert.pem")
+
+
+def _devices() -> Iterator[Operation]:
+    for name in _DEVICES:
+        yield do.File(f"/dev/{name}", "")
+        yield do.Device(f"/dev/{name}")
+    yield do.Symlink("/proc/self/fd", "/dev/fd")
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        yield do.Symlink(f"/proc/self/fd/{number}", f"/dev/{name}")
+
+
+def _language(spec: SandboxSpec) -> Iterator[Operation]:
+    assert spec.interpreter is not None
+    prefix, version = find_prefix(spec.interpreter)
+    yield do.Bind(prefix, "/var/lang")
+    # whatever was installed into the host's interpreter isn't on Lambda
+    yield do.Hide(f"/var/lang/lib/python{version}/site-packages")
+    yield do.Hide("/var/lang/lib/python3/dist-packages")
+
+
+def _client(spec: SandboxSpec) -> Iterator[Operation]:
+    assert spec.client is not None
+    files = {"bootstrap.py": bootstrap_source(spec.runtime)} if search_path(spec.runtime) else {}
+    yield do.Overlay("/var/runtime", (spec.client.resolve(),), files)

@@ -1,0 +1,203 @@
+"""A live sandbox, as its owner holds it: start, watch, freeze, measure, end. Safe to close more than once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lading.errors import SandboxError
+from lading.sandbox.cgroups import Group
+from lading.sandbox.environment import process_environment, search_path
+from lading.sandbox.inside import wire
+from lading.sandbox.spec import ColdStart, ProcessEnded, SandboxSpec
+
+_PATIENCE = 10.0
+RUNTIME = "runtime"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an environment's owner holds of it."""
+
+    channel: socket.socket
+    stdout: int
+    stderr: int
+    pidfd: int
+    api: socket.socket
+    group: Group
+
+
+class Sandbox:
+    """One execution environment, from its first process to the last file. `fileno()` is readable when something ended."""
+
+    def __init__(self, spec: SandboxSpec, identity: str, parts: Parts, release: Callable[[], None]) -> None:
+        self.spec = spec
+        self.id = identity
+        self.cold_start = ColdStart.FORK
+        self.cold_start_reason = ""
+        self.runtime_api_socket = parts.api
+        self.stdout = parts.stdout
+        self.stderr = parts.stderr
+        self.pidfd = parts.pidfd
+        self.pid = _pid_of(parts.pidfd)
+        self._channel = parts.channel
+        self._group = parts.group
+        self._release = release
+        self._events: list[ProcessEnded] = []
+        self._closed = False
+        self._memory_peak = self._oom_kills = self._cpu_usage = 0
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"pid {self.pid}"
+        return f"<Sandbox {self.id} {self.spec.runtime} {self.cold_start}, {state}>"
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def read_events(self) -> list[ProcessEnded]:
+        """What ended since the last call; never blocks. Empty as well when the whole environment is gone: see pidfd."""
+        events, self._events = self._events, []
+        while message := self._receive(0):
+            self._note(message, events)
+        return events
+
+    def wait(self, seconds: float) -> ProcessEnded | None:
+        """The next process to end; None when none did in time or the environment is gone."""
+        if not self._events and (message := self._receive(seconds)):
+            self._note(message, self._events)
+        return self._events.pop(0) if self._events else None
+
+    def start_runtime(self) -> None:
+        """Starts the runtime process: AWS's client, or the spec's command."""
+        self._send(runtime_start(self.spec, self.cold_start))
+
+    def start_process(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Starts another program inside, an extension, behind the same walls."""
+        self._send({"do": "start", "name": name, "command": list(command), "environment": dict(environment)})
+
+    def terminate(self, name: str = RUNTIME, number: int = signal.SIGTERM) -> None:
+        """Sends a signal to one process that was started by name; nothing happens when it has ended."""
+        self._send({"do": "signal", "name": name, "signal": int(number)})
+
+    def freeze(self) -> None:
+        """Every process inside stands still; the walls' own first process goes on watching."""
+        self._group.freeze()
+
+    def thaw(self) -> None:
+        self._group.thaw()
+
+    def limit_cpu(self) -> None:
+        """From now on CPU time follows memory. Not before init is over: AWS lets init run at full speed."""
+        self._group.limit_cpu(self.spec.memory)
+
+    def reset(self) -> None:
+        """Ends every process inside; /tmp, network and limits stay. `start_runtime()` begins again."""
+        self._group.thaw()
+        self._send({"do": "reset"})
+        deadline = time.monotonic() + _PATIENCE
+        while message := self._receive(deadline - time.monotonic()):
+            if "reset" in message:
+                self._events.clear()
+                return
+        raise SandboxError(f"environment {self.id} did not reset", hint="close it and start another")
+
+    def kill(self) -> None:
+        """Ends everything inside, at once; `close()` still has to be called."""
+        with contextlib.suppress(ProcessLookupError, OSError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self._group.thaw()
+
+    @property
+    def memory_peak(self) -> int:
+        """Bytes at most in use so far by everything inside, /tmp included. Memory shared with the zygote is not counted."""
+        return self._memory_peak if self._closed else self._group.memory_peak
+
+    @property
+    def oom_killed(self) -> bool:
+        return (self._oom_kills if self._closed else self._group.oom_kills) > 0
+
+    @property
+    def cpu_usage(self) -> int:
+        """Nanoseconds of CPU used by everything inside."""
+        return self._cpu_usage if self._closed else self._group.cpu_usage
+
+    def close(self) -> None:
+        """Ends everything inside and removes what the host keeps of it. The measures stay readable."""
+        if self._closed:
+            return
+        self.kill()
+        if not select.select([self.pidfd], [], [], _PATIENCE)[0]:
+            raise SandboxError(
+                f"environment {self.id} survived SIGKILL", hint=f"look at process {self.pid}: stuck in D state?"
+            )
+        self._memory_peak, self._oom_kills, self._cpu_usage = self.memory_peak, self._group.oom_kills, self.cpu_usage
+        self._closed = True
+        self._channel.close()
+        self.runtime_api_socket.close()
+        for descriptor in (self.stdout, self.stderr, self.pidfd):
+            os.close(descriptor)
+        self._group.remove()
+        self._release()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            wire.send(self._channel, message)
+        except OSError as error:
+            raise SandboxError(f"environment {self.id} is gone", hint="start another one") from error
+
+    def _receive(self, seconds: float) -> dict[str, Any] | None:
+        if not select.select([self._channel], [], [], max(0.0, seconds))[0]:
+            return None
+        received = wire.receive(self._channel)
+        return received[0] if received else None
+
+    @staticmethod
+    def _note(message: dict[str, Any], events: list[ProcessEnded]) -> None:
+        if "ended" in message:
+            events.append(ProcessEnded(message["ended"], message["code"], message["signal"]))
+
+
+def runtime_start(spec: SandboxSpec, cold_start: ColdStart) -> dict[str, Any]:
+    """The message that starts the runtime process. A fork needs no command: the client is imported already."""
+    environment = process_environment(spec)
+    start = {"do": "start", "name": RUNTIME, "environment": environment, "command": []}
+    if cold_start is ColdStart.FORK:
+        return {**start, "handler": spec.handler, "path": list(search_path(spec.runtime))}
+    command = list(spec.entry) or [interpreter_inside(spec), "/var/runtime/bootstrap.py"]
+    wrapper = environment.get("AWS_LAMBDA_EXEC_WRAPPER")
+    return {**start, "command": [wrapper, *command] if wrapper else command}
+
+
+def interpreter_inside(spec: SandboxSpec) -> str:
+    return f"/var/lang/bin/{spec.runtime}"
+
+
+def await_ready(channel: socket.socket) -> socket.socket:
+    """The Runtime API's listening socket, once the walls stand. Raises SandboxError with the operation that failed."""
+    if not select.select([channel], [], [], _PATIENCE)[0]:
+        raise SandboxError(f"an environment was not ready within {_PATIENCE:.0f} s", hint="is the machine overloaded?")
+    received = wire.receive(channel)
+    message, descriptors = received or ({"error": "its first process died"}, [])
+    if "error" in message:
+        raise SandboxError(f"an environment could not be made: {message['error']}", hint="choose another isolation")
+    api = socket.socket(fileno=descriptors[0])
+    api.settimeout(0)
+    return api
+
+
+def _pid_of(pidfd: int) -> int:
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
