@@ -161,25 +161,23 @@ class _ZipReader:
             self.findings.append(problem)
             return
         if not member.flag_bits & 0x800 and not name.isascii():
-            self.findings.append(found("name-encoding", f"{name!r} is not marked as UTF-8", file=name))
+            self.findings.append(found("name-encoding", "the name is not marked as UTF-8", file=name))
         mode = member.external_attr >> 16
         if name.endswith("/"):
             self.folders.add(name.rstrip("/"))
             return
         if name in self.entries:
-            self.findings.append(found("duplicate-path", f"{name} is in the archive twice", file=name))
+            self.findings.append(found("duplicate-path", "is in the archive twice", file=name))
             return
         kind = stat.S_IFMT(mode)
         if kind == stat.S_IFLNK:
             self.links.append((member, name))
         elif kind not in (0, stat.S_IFREG):
-            self.findings.append(found("special-file", f"{name} is not a regular file", file=name))
+            self.findings.append(found("special-file", "is not a regular file", file=name))
         elif member.flag_bits & 1:
-            self.findings.append(found("member-encrypted", f"{name} is encrypted", file=name))
+            self.findings.append(found("member-encrypted", "is encrypted", file=name))
         elif member.compress_type not in _METHODS:
-            self.findings.append(
-                found("member-method", f"{name} is compressed by method {member.compress_type}", file=name)
-            )
+            self.findings.append(found("member-method", f"is compressed by method {member.compress_type}", file=name))
         else:
             permissions = stat.S_IMODE(mode) if member.create_system == 3 and mode else None
             opener = _MemberOpener(self.archive, member)
@@ -192,7 +190,7 @@ class _ZipReader:
         paths |= {parent for path in paths for parent in _parents(path)}
         for member, name in self.links:
             if member.file_size > _LONGEST_LINK or member.flag_bits & 1 or member.compress_type not in _METHODS:
-                self.findings.append(found("link-escape", f"{name} is a link of {member.file_size} bytes", file=name))
+                self.findings.append(found("link-escape", f"is a link of {member.file_size} bytes", file=name))
                 continue
             with _MemberOpener(self.archive, member)() as stream:
                 target = stream.read(_LONGEST_LINK).decode("utf-8", "replace")
@@ -294,7 +292,7 @@ def _open_folder(path: Path) -> Opened:
             mode, time = stat.S_IMODE(status.st_mode), int(status.st_mtime)
             entries[name] = Entry(name, status.st_size, status.st_size, _FileOpener(full), mode, time)
         elif not stat.S_ISDIR(status.st_mode):
-            findings.append(found("special-file", f"{name} is not a regular file", file=name))
+            findings.append(found("special-file", "is not a regular file", file=name))
     for name in links:
         aim, problem = _link_target(name, str((path / name).readlink()), paths)
         if problem is not None:
@@ -341,16 +339,16 @@ def name_problem(name: str) -> Finding | None:
     try:
         lengths = [len(part.encode("utf-8")) for part in name.split("/")]
     except UnicodeEncodeError:
-        return found("unsafe-path", f"{shown!r} is not UTF-8", file=shown)
+        return found("unsafe-path", "the name is not UTF-8", file=shown)
     if any(character < " " or character == "\x7f" for character in name):
-        return found("unsafe-path", f"{shown!r} has a control character", file=shown)
+        return found("unsafe-path", "the name has a control character", file=shown)
     if "\\" in name:
-        return found("unsafe-path", f"{shown!r} has a backslash, which Linux takes for a part of the name", file=shown)
+        return found("unsafe-path", "the name has a backslash, which Linux takes for a part of the name", file=shown)
     parts = name.rstrip("/").split("/")
     if not name or name.startswith("/") or ".." in parts or "." in parts or "" in parts:
-        return found("unsafe-path", f"{shown!r} is absolute, empty or leaves the artifact", file=shown)
+        return found("unsafe-path", "the name is absolute, empty or leaves the artifact", file=shown)
     if max(lengths) > LONGEST_NAME or sum(lengths) + len(lengths) - 1 > LONGEST_PATH:
-        return found("path-length", f"{shown[:80]!r}… is longer than Linux allows", file=shown[:LONGEST_NAME])
+        return found("path-length", "the name is longer than Linux allows", file=shown[:LONGEST_NAME])
     return None
 
 
@@ -360,9 +358,9 @@ def _link_target(name: str, target: str, paths: set[str]) -> tuple[str, Finding 
         return "", None
     aim = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
     if "\0" in target or target.startswith("/") or aim == ".." or aim.startswith("../"):
-        return "", found("link-escape", f"{name} points to {target!r}, outside the artifact", file=name)
+        return "", found("link-escape", f"points to {target!r}, outside the artifact", file=name)
     if aim != "." and aim not in paths:
-        return "", found("link-dangling", f"{name} points to {target!r}, which is not there", file=name)
+        return "", found("link-dangling", f"points to {target!r}, which is not there", file=name)
     return aim, None
 
 

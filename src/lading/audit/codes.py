@@ -102,8 +102,13 @@ CODES: dict[str, Code] = {
     ),
     "syntax-error": Code(
         _ERROR,
-        "A module that the handler imports has a syntax error. A warning where another Python version read it than the target's.",
+        "A module that the handler imports has a syntax error on the target's Python.",
         "correct the source, or use a release of the package for this Python",
+    ),
+    "unread-module": Code(
+        _ADVICE,
+        "Modules use syntax that is newer than the Python this audit ran on, so what they import is not known.",
+        "run lading on a Python as new as the runtime's",
     ),
     "shadowed-module": Code(
         _WARNING,

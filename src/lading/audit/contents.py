@@ -69,9 +69,9 @@ def check_names(subject: Subject) -> Iterator[Finding]:
             folded = path.lower()
             other = seen.setdefault(folded, path)
             if other != path:
-                yield found("case-clash", f"{other} and {path} differ in case only", file=path, package=package.name)
+                yield found("case-clash", f"differs from {other} in case only", file=path, package=package.name)
             if not package.name and _SECRET.search(path):
-                yield found("secret-file", f"{path} looks like a file with credentials", file=_at(package, path))
+                yield found("secret-file", "looks like a file with credentials", file=_at(package, path))
 
 
 def check_modes(subject: Subject) -> Iterator[Finding]:
@@ -81,14 +81,14 @@ def check_modes(subject: Subject) -> Iterator[Finding]:
             yield found("member-damaged", problem, file=_at(package, path), package=package.name)
         if package.unreadable:
             count, first = len(package.unreadable), package.unreadable[0]
-            more = f" and {count - 1} more" if count > 1 else ""
-            message = f"{first}{more} can be read by the owner only"
+            more = f" (as are {count - 1} more)" if count > 1 else ""
+            message = f"readable by its owner only{more}"
             yield found("not-readable", message, file=_at(package, first), package=package.name)
         for path in package.not_executable:
             is_extension = path.startswith("extensions/")
             yield found(
                 "not-executable",
-                f"{path} is not executable",
+                "is not executable",
                 file=_at(package, path),
                 package=package.name,
                 severity=Severity.ERROR if is_extension and subject.layer else Severity.WARNING,
@@ -117,15 +117,15 @@ def check_bytecode(subject: Subject) -> Iterator[Finding]:
 
 def _stale(package: PackageFacts, stale: list[tuple[str, bool]]) -> Finding:
     path, wrong = stale[0]
-    more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
+    more = f" (as are {len(stale) - 1} more)" if len(stale) > 1 else ""
     why = "of another Python version" if wrong else "older than the source"
     orphan = next((path for path, _ in stale if not source_of_bytecode(path)), "")
     if orphan:
-        message = f"{orphan} has no source beside it and is not for this Python: its module can't be imported"
+        message = "has no source beside it and is not for this Python: its module can't be imported"
         return found(
             "stale-bytecode", message, file=_at(package, orphan), package=package.name, severity=Severity.ERROR
         )
-    return found("stale-bytecode", f"{path}{more}: {why}", file=_at(package, path), package=package.name)
+    return found("stale-bytecode", f"{why}{more}", file=_at(package, path), package=package.name)
 
 
 def check_root(subject: Subject) -> Iterator[Finding]:
@@ -159,7 +159,7 @@ def _check_layer_root(importable: list[str], version: str) -> Iterator[Finding]:
         yield found("layer-python", f"packages are under {place}; the runtime looks in python{version}", file=place)
     outside = [path for path in importable if not path.startswith(("python/", "lib/", "bin/", "extensions/"))]
     if outside and not any(path.startswith("python/") for path in importable):
-        yield found("layer-root", f"{outside[0]} and {len(outside) - 1} more are not under python/", file=outside[0])
+        yield found("layer-root", f"{len(outside)} importable files are not under python/", file=outside[0])
 
 
 def _common_folder(paths: list[str]) -> str:

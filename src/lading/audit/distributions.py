@@ -115,7 +115,7 @@ def check_editable(subject: Subject) -> Iterator[Finding]:
     for package in subject.packages:
         for path in package.files:
             if path.endswith((".pth", ".egg-link")) and _EDITABLE.search(path.rpartition("/")[2]):
-                message = f"{path} points to a folder that is not on Lambda"
+                message = "points to a folder that is not on Lambda"
                 yield found("editable-install", message, file=path, package=package.name)
 
 

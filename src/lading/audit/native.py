@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import re
 from collections import defaultdict
@@ -40,6 +41,7 @@ def check_native(
         yield from auditor.check_names(package)
     for library in auditor.code:
         yield from auditor.check(library)
+    yield from auditor.missing_libraries()
 
 
 class _Auditor:
@@ -65,19 +67,16 @@ class _Auditor:
             for name in {posixpath.basename(library.place), library.facts.soname} - {""}:
                 self.by_name[name].append(library)
         self.fitting = {library.package.name for library in self.code if library.facts.machine == machine}
+        self.missing: dict[tuple[str, str], list[Library]] = defaultdict(list)
         self.imported_later: dict[str, frozenset[str]] = {}
 
     # Names
 
     def check_foreign(self, package: PackageFacts) -> Iterator[Finding]:
         for path, problem in package.foreign.items():
-            name, tag = extension_module(path)
+            name, _ = extension_module(path)
             if name and not self._has_usable_twin(name):
-                message = (
-                    f"{path} is {problem}, not a Linux library"
-                    if " " in problem and tag != ""
-                    else f"{path}: {problem}"
-                )
+                message = f"not a Linux library: {problem}"
                 yield found("elf-foreign", message, file=_inside(package, path), package=package.name)
 
     def check_names(self, package: PackageFacts) -> Iterator[Finding]:
@@ -87,7 +86,7 @@ class _Auditor:
             if name in self.closure.index.broken and path not in package.foreign and not self._has_usable_twin(name):
                 if self.closure.index.broken[name][1] != path:
                     continue
-                message = f"{path} is built for {_describe_tag(tag)}; {self.target.runtime.name} imports {wanted}"
+                message = f"built for {_describe_tag(tag)}; {self.target.runtime.name} imports {wanted}"
                 yield found("extension-python", message, file=_inside(package, path), package=package.name)
 
     def _has_usable_twin(self, name: str) -> bool:
@@ -96,24 +95,22 @@ class _Auditor:
     # One file
 
     def check(self, library: Library) -> Iterator[Finding]:
-        machine = self.target.architecture.machine
-        if library.facts.machine != machine:
+        if library.facts.machine != self.target.architecture.machine:
             yield from self.check_machine(library)
             return
-        name, _ = extension_module(library.facts.path)
+        name, _ = self.extension(library)
         if name and name in self.closure.index.broken and not self._has_usable_twin(name):
             return  # already said: this Python does not see it
-        severity = self.severity(library)
-        yield from self.check_libraries(library, severity)
-        yield from self.check_versions(library, severity)
+        self.check_libraries(library)
+        yield from self.check_versions(library)
 
     def check_machine(self, library: Library) -> Iterator[Finding]:
-        name, tag = extension_module(library.facts.path)
+        name, tag = self.extension(library)
         index = self.closure.index
         if name and tag not in index.tags and self._has_usable_twin(name):
             return  # one of several builds side by side, and another fits
         certain = bool(name and name in self.closure.reached) or library.package.name not in self.fitting
-        message = f"{library.facts.path} is built for {library.facts.machine}, the target is {self.target.architecture.machine}"
+        message = f"built for {library.facts.machine}, and the target is {self.target.architecture.machine}"
         yield found(
             "elf-machine",
             message,
@@ -122,25 +119,37 @@ class _Auditor:
             severity=Severity.ERROR if certain else Severity.WARNING,
         )
 
+    def extension(self, library: Library) -> tuple[str, str]:
+        """Module name and tag of an extension module; empty for a shared library, which import never opens by itself."""
+        name, tag = extension_module(library.facts.path)
+        plain_library = (
+            not tag and posixpath.basename(library.facts.path).startswith("lib") and name not in self.closure.reached
+        )
+        return ("", "") if plain_library else (name, tag)
+
     def severity(self, library: Library) -> Severity:
         """Error for what an import at start loads, or what a package that is imported loads in a way nobody can see."""
-        name, _ = extension_module(library.facts.path)
+        return Severity.ERROR if library.place in self.loaded else Severity.WARNING
+
+    @functools.cached_property
+    def loaded(self) -> frozenset[str]:
+        """Places of the native files that starting loads: extension modules, and the libraries they need in turn."""
+        pending = [library for library in self.code if self.starts(library)]
+        places = {library.place for library in pending}
+        while pending:
+            for name in pending.pop().facts.needed:
+                for other in self.by_name.get(name, ()):
+                    if other.place not in places:
+                        places.add(other.place)
+                        pending.append(other)
+        return frozenset(places)
+
+    def starts(self, library: Library) -> bool:
+        name, _ = self.extension(library)
         top = name.partition(".")[0]
         if not name or top not in self.closure.reached:
-            needed = name == "" and self.needed_at_start(library)
-            return Severity.ERROR if needed else Severity.WARNING
-        if name in self.closure.reached or name not in self.later(top):
-            return Severity.ERROR
-        return Severity.WARNING
-
-    def needed_at_start(self, library: Library) -> bool:
-        """A shared library beside extension modules (numpy.libs) is loaded with them."""
-        names = {posixpath.basename(library.place), library.facts.soname}
-        return any(
-            names & set(other.facts.needed)
-            for other in self.code
-            if extension_module(other.facts.path)[0].partition(".")[0] in self.closure.reached
-        )
+            return False
+        return name in self.closure.reached or name not in self.later(top)
 
     def later(self, top: str) -> frozenset[str]:
         """Modules that some module of the package `top` imports guardedly or in a function."""
@@ -158,24 +167,35 @@ class _Auditor:
 
     # Libraries
 
-    def check_libraries(self, library: Library, severity: Severity) -> Iterator[Finding]:
-        system = self.target.runtime.os
-        file, package = _inside(library.package, library.facts.path), library.package.name
-        missing = [name for name in library.facts.needed if not self.provided(name, library)]
-        for name in missing:
-            if name in system.uncertain:
-                message = f"{file} needs {name}, which the zip runtime is not known to have"
-                yield found("library-uncertain", message, file=file, package=package)
+    def check_libraries(self, library: Library) -> None:
+        """Notes what is missing; `missing_libraries` says it once per package and library."""
+        for name in library.facts.needed:
+            if not self.provided(name, library):
+                self.missing[library.package.name, name].append(library)
+
+    def missing_libraries(self) -> Iterator[Finding]:
+        for (package, name), libraries in self.missing.items():
+            worst = min((self.severity(library) for library in libraries), key=list(Severity).index)
+            first = next(library for library in libraries if self.severity(library) is worst)
+            file = _inside(first.package, first.facts.path)
+            who = f"needs {name}" + (f" (as {len(libraries) - 1} more do)" if len(libraries) > 1 else "")
+            if name in self.target.runtime.os.uncertain:
+                yield found(
+                    "library-uncertain",
+                    f"{who}, which the zip runtime is not known to have",
+                    file=file,
+                    package=package,
+                )
             elif self.by_name.get(name):
                 place = self.by_name[name][0]
+                # What a package keeps in its own folders it usually loads by path before it is needed.
                 if _family(place.package.name) != _family(package):
-                    message = f"{file} needs {name}, which is at {place.place}, outside the loader's search path"
+                    message = f"{who}, which is at {place.place}, outside the loader's search path"
                     yield found("library-path", message, file=file, package=package)
             else:
-                yield found(
-                    "library-missing", f"{file} needs {name}, which is nowhere", file=file, package=package, severity=severity,
-                    fix="install the manylinux wheel instead of the musllinux one" if _MUSL.match(name) else _known_fix(package),
-                )  # fmt: skip
+                fix = "install the manylinux wheel, not the musllinux one" if _MUSL.match(name) else _known_fix(package)
+                message = f"{who}, which neither the artifact nor {self.target.runtime.name} has"
+                yield found("library-missing", message, file=file, package=package, severity=worst, fix=fix)
 
     def provided(self, name: str, library: Library) -> bool:
         runtime = self.target.runtime
@@ -193,7 +213,7 @@ class _Auditor:
 
     # Symbol versions
 
-    def check_versions(self, library: Library, severity: Severity) -> Iterator[Finding]:
+    def check_versions(self, library: Library) -> Iterator[Finding]:
         system = self.target.runtime.os
         worst: dict[str, str] = {}
         for version in library.facts.versions:
@@ -207,10 +227,10 @@ class _Auditor:
             has = system.symbol_versions.get(family, "none")
             yield found(
                 "symbol-version",
-                f"{library.facts.path} needs {family}_{number}; {self.target.runtime.name} has {family}_{has} ({system.name})",
+                f"needs {family}_{number}; {self.target.runtime.name} has {family}_{has} ({system.name})",
                 file=_inside(library.package, library.facts.path),
                 package=library.package.name,
-                severity=severity,
+                severity=self.severity(library),
             )
 
 

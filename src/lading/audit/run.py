@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -106,9 +107,7 @@ def check_imports(subject: Subject, index: Index, closure: Closure, *, known: bo
     lazily = Closure(index, closure.lazy_roots())
     own = {**closure.missing_later(own=True, kind="lazy"), **lazily.missing}
     for missing in _by_top((m for m in own.values() if m.module not in closure.missing), index):
-        message = (
-            f"{_where(missing, index)} imports {missing.module} when called; nobody provides it{_history(missing)}"
-        )
+        message = f"line {missing.line} imports {missing.module} when called, and nobody provides it{_history(missing)}"
         yield found("missing-lazy-module", message, file=_file(index, missing.importer), package=missing.package.name)
     guarded = {**closure.missing_later(own=True, kind="guarded"), **closure.missing_later(own=False)}
     names = sorted(
@@ -125,33 +124,34 @@ def check_imports(subject: Subject, index: Index, closure: Closure, *, known: bo
 
 
 def _check_reached(subject: Subject, index: Index, closure: Closure) -> Iterator[Finding]:
-    here = f"(Python {sys.version_info[0]}.{sys.version_info[1]})"
-    there = f"(Python {subject.target.runtime.python_version})"
+    unread = []
     for name in closure.reached:
         facts = index.module(name)
         if facts is None:
             continue
-        if facts.error:
-            certain = facts.error.endswith(there) or (
-                facts.error.endswith(here) and sys.version_info[:2] >= subject.target.runtime.python
-            )
-            owner = index.owners[name]
-            severity = Severity.ERROR if certain else Severity.WARNING
-            yield found(
-                "syntax-error",
-                f"{_file(index, name)}: {facts.error}",
-                file=_file(index, name),
-                package=owner.name,
-                severity=severity,
-            )
+        if facts.error and _is_certain(facts.error, subject.target.runtime.python):
+            file = _file(index, name)
+            yield found("syntax-error", facts.error, file=file, package=index.owners[name].name)
+        elif facts.error:
+            unread.append(_file(index, name))
         for item in facts.imports:
             if item.kind == "always" and item.module.partition(".")[0] in NEEDS_DISPLAY and not index.has(item.module):
-                message = f"{_file(index, name)} imports {item.module}"
+                message = f"line {item.line} imports {item.module}"
                 yield found("display-module", message, file=_file(index, name), package=index.owners[name].name)
+    if unread:
+        first, version = min(unread), "{}.{}".format(*sys.version_info)
+        message = f"syntax that Python {version}, which ran this audit, does not know (in {len(unread)} modules)"
+        yield found("unread-module", message, file=first)
+
+
+def _is_certain(error: str, python: tuple[int, int]) -> bool:
+    """Whether the target's Python refuses it as well: it or a newer one said so."""
+    match = re.search(r"\(Python (\d+)\.(\d+)\)$", error)
+    return match is None or (int(match[1]), int(match[2])) >= python
 
 
 def _missing_module(missing: Missing, index: Index, severity: Severity) -> Finding:
-    message = f"{_where(missing, index)} imports {missing.module}, which nobody provides{_history(missing)}"
+    message = f"line {missing.line} imports {missing.module}, which nobody provides{_history(missing)}"
     return found(
         "missing-module", message, file=_file(index, missing.importer), package=missing.package.name, severity=severity
     )
@@ -173,10 +173,6 @@ def _top(missing: Missing, index: Index) -> str:
 def _history(missing: Missing) -> str:
     removed = REMOVED_IN.get(missing.module.partition(".")[0])
     return f" (gone from Python {removed[0]}.{removed[1]})" if removed else ""
-
-
-def _where(missing: Missing, index: Index) -> str:
-    return f"{_file(index, missing.importer)}:{missing.line}"
 
 
 def _file(index: Index, module: str) -> str:
