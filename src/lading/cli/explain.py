@@ -92,8 +92,8 @@ def print_explanation(inspection: Inspection, reasons: tuple[Reason, ...], tree:
     for note in inspection.notes:
         click.echo(f"note: {note}", err=True)
     rows = [
-        (f"{r.package.name} {r.package.version}".strip(), size(r.package.size), size(r.package.compressed), why(r))
-        for r in reasons
+        (f"{reason.package.name} {reason.package.version}".strip(), *_sizes(reason.package), why(reason))
+        for reason in reasons
     ]
     for package in inspection.subject.packages:
         if not package.name and package.files:
