@@ -25,7 +25,7 @@ step() {
 
 # Is there a Python of this version here? uv knows most places, pyenv its own.
 have_python() {
-    UV_PYTHON_DOWNLOADS=never uv python find --no-project "$1" >/dev/null 2>&1 && return
+    UV_PYTHON_DOWNLOADS=never uv python find --system --no-project "$1" >/dev/null 2>&1 && return
     compgen -G "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1.*/bin/python$1" >/dev/null
 }
 

@@ -54,7 +54,11 @@ def interpreter(version: str) -> Path:
     """A Python of this version ("3.13"): as uv finds it, else one of pyenv's. Raises PeerMissingError."""
     settings = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
     result = subprocess.run(
-        [uv(), "python", "find", "--no-project", version], capture_output=True, text=True, env=settings, check=False
+        [uv(), "python", "find", "--system", "--no-project", version],
+        capture_output=True,
+        text=True,
+        env=settings,
+        check=False,
     )
     if result.returncode == 0:
         return Path(result.stdout.strip())
