@@ -51,7 +51,8 @@ def read_elf(stream: BinaryIO, path: str) -> ElfFacts | None:
     `versions` holds what is asked of the C, C++ and GCC run-time libraries under their own names: a copy renamed and
     shipped by a wheel answers for itself. Raises ElfError for a broken file. Cost: a few reads, whatever the size.
     """
-    head = _at(stream, 0, 64)
+    stream.seek(0)
+    head = stream.read(64)
     if head[:4] != b"\x7fELF":
         return None
     try:
@@ -199,4 +200,7 @@ def _at(stream: BinaryIO, offset: int, size: int) -> bytes:
     if offset > 1 << 62:
         raise ValueError(f"offset {offset:#x}")
     stream.seek(offset)
-    return stream.read(size)
+    data = stream.read(size)
+    if len(data) < size:
+        raise ValueError(f"it ends before byte {offset + size}")
+    return data
