@@ -1,1 +1,1 @@
-"""."""
+"""The local Lambda: pool (execution environments), and what stands in front of it."""

@@ -1,0 +1,76 @@
+"""One append-only stream of what happens: logs, dashboard, metrics and tests read the same thing. Keeps the newest."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+KEPT = 10_000
+"""Events that a late reader can still see."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of a log stream, without its end. `source`: "platform", "function" or "extension"."""
+
+    time: float
+    """Seconds since the epoch."""
+    function: str
+    """ARN without qualifier."""
+    stream: str
+    text: str
+    source: str
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentChanged:
+    """An execution environment entered a state: "starting", "ready", "busy", "frozen", "resetting", "stopped"."""
+
+    time: float
+    function: str
+    environment: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationEnded:
+    """An invoke phase is over. Times in milliseconds, memory in MB."""
+
+    time: float
+    function: str
+    environment: str
+    request_id: str
+    status: str
+    duration: float
+    billed: int
+    init: float | None
+    memory: int
+
+
+Event = LogLine | EnvironmentChanged | InvocationEnded
+
+
+class EventStream:
+    """Append, follow, look back. Used from one event loop only."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._events: deque[tuple[int, Event]] = deque(maxlen=kept)
+        self._followers: list[Callable[[Event], None]] = []
+        self._next = 0
+
+    def append(self, event: Event) -> None:
+        self._events.append((self._next, event))
+        self._next += 1
+        for follower in self._followers:
+            follower(event)
+
+    def follow(self, follower: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `follower` with every event from now on; returns what ends it."""
+        self._followers.append(follower)
+        return lambda: self._followers.remove(follower)
+
+    def since(self, number: int = 0) -> Iterator[tuple[int, Event]]:
+        """Kept events from a number on, with their numbers."""
+        return ((at, event) for at, event in list(self._events) if at >= number)

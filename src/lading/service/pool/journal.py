@@ -1,0 +1,149 @@
+"""Writes the log of one environment: the platform's lines in the function's format, and its processes' output."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lading.model.target import runtimes
+from lading.service.events import EventStream, LogLine
+from lading.service.pool import logs
+from lading.service.pool.faults import Fault, TimedOut
+from lading.service.pool.function import FunctionVersion
+
+_READ = 65_536
+_MOST_READS = 64
+"""Of one pipe in one go: output without end must not stop the loop."""
+
+
+class Journal:
+    """One log stream, while its environment lives. `follow` gets every platform record, as the Telemetry API shapes it."""
+
+    def __init__(self, function: FunctionVersion, identity: str, events: EventStream) -> None:
+        self.stream = logs.stream_name(function.version, identity, time.time())
+        self.follow: Callable[[dict[str, Any]], None] | None = None
+        self._function = function
+        self._events = events
+        self._json = function.log_format == "JSON"
+        self._tail = logs.Tail()
+        self._request_id = ""
+        self._cutters: dict[int, logs.LineCutter] = {}
+
+    # The processes' output
+
+    def attach(self, *descriptors: int) -> None:
+        """Read ends of the processes' output, non-blocking."""
+        self._cutters = {number: logs.LineCutter(self._output) for number in descriptors}
+
+    def read(self, descriptor: int) -> bool:
+        """Take what is there; False when nobody can write any more."""
+        for _ in range(_MOST_READS):
+            try:
+                data = os.read(descriptor, _READ)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not data:
+                return False
+            self._cutters[descriptor].feed(data)
+        return True
+
+    def drain(self) -> None:
+        """Everything that was written up to now."""
+        for descriptor in self._cutters:
+            self.read(descriptor)
+
+    def flush(self) -> None:
+        """As drain, and what has no line end yet is a line too: at the end of a phase or a process."""
+        self.drain()
+        for cutter in self._cutters.values():
+            cutter.flush()
+
+    # The platform's lines
+
+    def init_started(self, phase: str) -> None:
+        runtime = self._function.spec.runtime
+        version = _runtime_version(runtime)
+        arn = f"arn:aws:lambda:{self._function.region}::runtime:lading"
+        record = {
+            "initializationType": self._function.initialization_type,
+            "phase": phase,
+            "runtimeVersion": version,
+            "runtimeVersionArn": arn,
+            "functionName": self._function.name,
+            "functionVersion": self._function.version,
+        }
+        self._platform("platform.initStart", record, logs.init_start_line(version, arn))
+
+    def init_ended(self, duration: float, phase: str, status: str, error_type: str) -> None:
+        record: dict[str, Any] = {
+            "initializationType": self._function.initialization_type,
+            "phase": phase,
+            "status": status,
+            "metrics": {"durationMs": round(duration, 3)},
+        }
+        if error_type:
+            record["errorType"] = error_type
+        text = logs.init_report_line(duration, phase, status, error_type) if status != "success" else ""
+        self._platform("platform.initReport", record, text)
+
+    def invoke_started(self, request_id: str) -> None:
+        self._request_id = request_id
+        record = {"requestId": request_id, "version": self._function.version}
+        self._platform("platform.start", record, logs.start_line(request_id, self._function.version))
+
+    def runtime_done(self, request_id: str, status: str, duration: float) -> None:
+        record = {"requestId": request_id, "status": status, "metrics": {"durationMs": round(duration, 3)}}
+        self._platform("platform.runtimeDone", record, "")
+
+    def invoke_ended(self, report: logs.Report, fault: Fault | None) -> str:
+        """The last lines of an invoke; returns its log's tail. Output that comes later belongs to no invoke."""
+        if fault and not self._json:
+            self._fault(report.request_id, fault)
+        self._platform("platform.report", logs.report_record(report), "")
+        if not self._json:
+            self._write(logs.end_line(report.request_id), "platform")
+            self._write(logs.report_line(report), "platform")
+        text = self._tail.text()
+        self._tail, self._request_id = logs.Tail(), ""
+        return text
+
+    def extension_registered(self, name: str, events: tuple[str, ...]) -> None:
+        record = {"name": name, "state": "Registered", "events": list(events)}
+        text = f"EXTENSION\tName: {name}\tState: Registered\tEvents: [{','.join(events)}]"
+        self._platform("platform.extension", record, text)
+
+    def _fault(self, request_id: str, fault: Fault) -> None:
+        if isinstance(fault, TimedOut):
+            self._write(logs.timeout_line(request_id, fault.seconds, time.time()), "platform")
+            return
+        self._write(f"RequestId: {request_id} Error: {fault.message}", "platform")
+        self._write(fault.error_type, "platform")
+
+    def _platform(self, kind: str, record: dict[str, Any], text: str) -> None:
+        """Once, in the log's format. `text` is "" where the text format has no line of its own for it."""
+        if self._json or self.follow:
+            whole = logs.platform_record(kind, record, time.time())
+            if self.follow:
+                self.follow(whole)
+            if self._json and kind != "platform.runtimeDone":
+                self._write(logs.json_line(whole), "platform")
+        if text and not self._json:
+            self._write(text, "platform")
+
+    def _output(self, line: str) -> None:
+        if self.follow:
+            self.follow({"time": logs.iso(time.time()), "type": "function", "record": line + "\n"})
+        self._write(line, "function")
+
+    def _write(self, line: str, source: str) -> None:
+        self._tail.add(line)
+        self._events.append(LogLine(time.time(), self._function.arn, self.stream, line, source, self._request_id))
+
+
+def _runtime_version(runtime: str) -> str:
+    known = runtimes().get(runtime)
+    return f"python:{known.python_version}.lading" if known else f"{runtime}.lading"

@@ -1,0 +1,163 @@
+"""The log of one environment: the platform's own lines (text and JSON), and the processes' output cut into lines."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+MAXIMUM_LINE = 262_144
+"""Bytes of one log event (CloudWatch Logs quotas: 256 KB); what is longer goes on in the next."""
+TAIL = 4096
+"""Bytes of `LogResult`."""
+_KEPT_LINES = 4096
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one invoke. Times in milliseconds, memory in MB."""
+
+    request_id: str
+    duration: float
+    memory_size: int
+    memory_used: int
+    status: str = "success"
+    error_type: str = ""
+    init: float | None = None
+    restore: float | None = None
+
+    @property
+    def billed(self) -> int:
+        """Whole milliseconds, init included (since 2025-08-01), at least 1."""
+        return max(1, math.ceil(round(self.duration + (self.init or 0.0), 3)))
+
+
+def init_start_line(runtime_version: str, runtime_arn: str) -> str:
+    return f"INIT_START Runtime Version: {runtime_version}\tRuntime Version ARN: {runtime_arn}"
+
+
+def start_line(request_id: str, version: str) -> str:
+    return f"START RequestId: {request_id} Version: {version}"
+
+
+def end_line(request_id: str) -> str:
+    return f"END RequestId: {request_id}"
+
+
+def timeout_line(request_id: str, seconds: float, now: float) -> str:
+    return f"{iso(now)} {request_id} Task timed out after {seconds:.2f} seconds"
+
+
+def report_line(report: Report) -> str:
+    """REPORT, tab-separated with a tab at the end, as AWS writes it."""
+    parts = [
+        f"REPORT RequestId: {report.request_id}",
+        f"Duration: {report.duration:.2f} ms",
+        f"Billed Duration: {report.billed} ms",
+        f"Memory Size: {report.memory_size} MB",
+        f"Max Memory Used: {report.memory_used} MB",
+    ]
+    if report.init is not None:
+        parts.append(f"Init Duration: {report.init:.2f} ms")
+    if report.restore is not None:
+        parts.append(f"Restore Duration: {report.restore:.2f} ms")
+        parts.append(f"Billed Restore Duration: {math.ceil(report.restore)} ms")
+    if report.status == "timeout":
+        parts.append("Status: timeout")
+    elif report.status == "failure":
+        parts += ["Status: error", f"Error Type: {report.error_type}"]
+    return "\t".join(parts) + "\t"
+
+
+def init_report_line(duration: float, phase: str, status: str, error_type: str = "") -> str:
+    parts = [f"INIT_REPORT Init Duration: {duration:.2f} ms", f"Phase: {phase}", f"Status: {status}"]
+    if error_type:
+        parts.append(f"Error Type: {error_type}")
+    return "\t".join(parts) + "\t"
+
+
+def platform_record(kind: str, record: dict[str, Any], now: float) -> dict[str, Any]:
+    """A record of the Telemetry API, schema 2022-12-13; also a line of a JSON log."""
+    return {"time": iso(now), "type": kind, "record": record}
+
+
+def report_record(report: Report) -> dict[str, Any]:
+    """The record of platform.report."""
+    metrics: dict[str, Any] = {
+        "durationMs": round(report.duration, 3),
+        "billedDurationMs": report.billed,
+        "memorySizeMB": report.memory_size,
+        "maxMemoryUsedMB": report.memory_used,
+    }
+    if report.init is not None:
+        metrics["initDurationMs"] = round(report.init, 3)
+    if report.restore is not None:
+        metrics["restoreDurationMs"] = round(report.restore, 3)
+        metrics["billedRestoreDurationMs"] = math.ceil(report.restore)
+    record: dict[str, Any] = {"requestId": report.request_id, "metrics": metrics, "status": report.status}
+    if report.error_type:
+        record["errorType"] = report.error_type
+    return record
+
+
+def iso(now: float) -> str:
+    """Seconds since the epoch as "2026-11-24T00:00:00.000Z"."""
+    return dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def stream_name(version: str, identity: str, now: float) -> str:
+    """`YYYY/MM/DD/[version]<32 hex>`."""
+    return f"{dt.datetime.fromtimestamp(now, dt.UTC):%Y/%m/%d}/[{version}]{identity}"
+
+
+class LineCutter:
+    """Turns a process's output into lines; one that grows over the limit is cut there."""
+
+    def __init__(self, emit: Callable[[str], None]) -> None:
+        self._emit = emit
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        data = self._rest + data
+        *lines, self._rest = data.split(b"\n")
+        for line in lines:
+            self._cut(line)
+        while len(self._rest) >= MAXIMUM_LINE:
+            self._out(self._rest[:MAXIMUM_LINE])
+            self._rest = self._rest[MAXIMUM_LINE:]
+
+    def flush(self) -> None:
+        """The process is through: what has no line end is a line too."""
+        if self._rest:
+            self._cut(self._rest)
+            self._rest = b""
+
+    def _cut(self, line: bytes) -> None:
+        for at in range(0, max(len(line), 1), MAXIMUM_LINE):
+            self._out(line[at : at + MAXIMUM_LINE])
+
+    def _out(self, line: bytes) -> None:
+        self._emit(line.decode("utf-8", "replace"))
+
+
+@dataclass
+class Tail:
+    """The newest lines of one invoke's log: `LogResult` without its base64."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, line: str) -> None:
+        self.lines.append(line)
+        if len(self.lines) > _KEPT_LINES:
+            del self.lines[: _KEPT_LINES // 2]
+
+    def text(self) -> str:
+        data = "".join(line + "\n" for line in self.lines).encode()
+        return data[-TAIL:].decode("utf-8", "ignore")
+
+
+def json_line(record: dict[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":"))
