@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lading.errors import ResolveError
 from lading.model.lock import LockedFile, LockedPackage, LockedSource
 from lading.model.target import Target
-from lading.resolve.fit import choose, why_not
+from lading.resolve.fit import choose, too_new, why_not
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,11 @@ class NoWheelError(ResolveError):
 
 
 def settle(candidates: Iterable[Candidate], target: Target) -> tuple[LockedPackage, ...]:
-    """One file or source for each package, sorted by name. Raises NoWheelError, naming every package without one."""
+    """One file or source for each package, sorted by name. Raises NoWheelError, naming every package without one.
+
+    An sdist is no way out where wheels exist and only want a newer glibc: building numpy by surprise helps nobody. Who wants
+    that says so with --no-binary, and then no wheel is listed.
+    """
     settled, without = [], []
     for candidate in candidates:
         package = _settle_one(candidate, target)
@@ -50,7 +54,7 @@ def _settle_one(candidate: Candidate, target: Target) -> LockedPackage | None:
     wheel = choose(candidate.wheels, target)
     if wheel:
         return LockedPackage(candidate.name, candidate.version, wheel=wheel)
-    if candidate.sdist:
+    if candidate.sdist and not any(too_new(file.name, target) for file in candidate.wheels):
         return LockedPackage(candidate.name, candidate.version, sdist=candidate.sdist)
     return None
 
@@ -63,5 +67,6 @@ def _nothing_fits(without: list[Candidate], target: Target) -> NoWheelError:
             details.append(f"{wheel.name}: {why_not(wheel.name, target)}")
         if not candidate.wheels:
             details.append(f"{candidate.name} {candidate.version}: no files at all")
-    hint = f"choose another version of {without[0].name}, or a runtime with a newer glibc or a matching Python"
+    name = without[0].name
+    hint = f"choose another version of {name}, or a runtime that its wheels fit; to build it here: UV_NO_BINARY_PACKAGE={name}"
     return NoWheelError(f"no file of {named} runs on {target}", details=details, hint=hint)

@@ -13,6 +13,7 @@ from lading.model.project import RequirementKind, Requirements
 from lading.model.target import Target
 from lading.resolve.candidate import Candidate
 from lading.resolve.fit import why_not
+from lading.resolve.inputs import Inputs
 from lading.resolve.pylock import BadLockError, parse, read_toml
 from lading.resolve.uv import explain_failure, run_uv
 
@@ -35,6 +36,8 @@ class Question:
     target: Target
     offline: bool = False
     options: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    """Lines of the requirements files that say where packages are looked for, as a requirements file may repeat them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Terms:
     oldest: bool = False
 
 
-def question_for(requirements: Requirements, target: Target, directory: Path, *, offline: bool) -> Question:
+def question_for(requirements: Requirements, target: Target, inputs: Inputs, *, offline: bool) -> Question:
     """The question that a set of requirements (not a lock) stands for."""
     sources = [str(requirements.path)] if requirements.path else []
     if requirements.specifiers or not sources:
@@ -56,7 +59,9 @@ def question_for(requirements: Requirements, target: Target, directory: Path, *,
     if requirements.kind is RequirementKind.PYPROJECT:
         options += [option for group in requirements.groups for option in ("--group", f"{requirements.path}:{group}")]
     stdin = "\n".join(requirements.specifiers)
-    return Question(tuple(sources), stdin, directory, target, offline, tuple(options))
+    return Question(
+        tuple(sources), stdin, inputs.directory, target, offline, tuple(options), tuple(inputs.text.options)
+    )
 
 
 def compile_requirements(question: Question, preferred: Mapping[str, str], progress: Progress) -> tuple[Candidate, ...]:
@@ -68,9 +73,12 @@ def compile_requirements(question: Question, preferred: Mapping[str, str], progr
         misfits = _misfits(found, question.target) - sdists
         if not misfits:
             return found
+        before, earlier = found, terms
         terms, refused = _step_back(question, terms, misfits)
         sdists |= refused
-        before, found = found, solve(question, terms)
+        if terms == earlier:
+            return found
+        found = solve(question, terms)
         _tell(before, found, question.target, progress)
     return found
 
@@ -83,11 +91,12 @@ def _step_back(question: Question, terms: Terms, misfits: frozenset[str]) -> tup
     """New terms under which the misfits come as wheels, and those that never do: they stay sdists."""
     oldest = _platform_glibc(question.target) != question.target.runtime.os.glibc
     probe = replace(terms, oldest=oldest)
-    wanted, refused = terms.only_wheels | misfits, frozenset[str]()
-    solution = _try(question, replace(probe, only_wheels=wanted))
-    if solution is None:
+    hopeful = _with_wheels(question, misfits, oldest=oldest)
+    wanted, refused = terms.only_wheels | hopeful, misfits - hopeful
+    solution = _try(question, replace(probe, only_wheels=wanted)) if hopeful else None
+    if hopeful and solution is None:
         wanted = terms.only_wheels
-        for name in sorted(misfits):
+        for name in sorted(hopeful):
             attempt = _try(question, replace(probe, only_wheels=wanted | {name}))
             if attempt is None:
                 refused |= {name}
@@ -97,6 +106,22 @@ def _step_back(question: Question, terms: Terms, misfits: frozenset[str]) -> tup
     if oldest and solution:
         bounds |= {candidate.name: candidate.version for candidate in solution if candidate.name in wanted & misfits}
     return replace(terms, only_wheels=wanted, bounds=bounds), refused
+
+
+def _with_wheels(question: Question, names: frozenset[str], *, oldest: bool) -> frozenset[str]:
+    """Of the names, those of which any version at all has a usable wheel. One quick run each, without dependencies: asking
+    uv to refuse the sdists of all at once would make it search through every old release of what depends on them.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    def has_wheels(name: str) -> bool:
+        lines = "\n".join([*question.places, name])
+        alone = replace(question, sources=("-",), stdin=lines, options=("--no-deps",))
+        return _try(alone, Terms(only_wheels=frozenset({name}), oldest=oldest)) is not None
+
+    ordered = sorted(names)
+    with ThreadPoolExecutor(4) as pool:
+        return frozenset(name for name, found in zip(ordered, pool.map(has_wheels, ordered), strict=True) if found)
 
 
 def _try(question: Question, terms: Terms) -> tuple[Candidate, ...] | None:

@@ -51,6 +51,25 @@ def _build(filename: str) -> tuple[int, str]:
     return build or (0, "")
 
 
+def too_new(filename: str, target: Target) -> bool:
+    """True for a wheel that would fit if only the target's glibc were newer."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        tags = parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename:
+        return False
+    pythons = {(tag.interpreter, tag.abi) for tag in target.tags}
+    glibc, machine = target.runtime.os.glibc, target.architecture.machine
+    return rank(filename, target) is None and any(
+        (tag.interpreter, tag.abi) in pythons
+        and tag.platform.endswith(machine)
+        and (match := _GLIBC.match(tag.platform)) is not None
+        and tuple(map(int, match.groups())) > glibc
+        for tag in tags
+    )
+
+
 def why_not(filename: str, target: Target) -> str:
     """Why a wheel does not fit, in words: other platform, other architecture, newer glibc, other Python."""
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename

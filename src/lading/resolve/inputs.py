@@ -98,6 +98,7 @@ def _from_file(path: Path, inputs: Inputs) -> None:
     inputs.text.names += found.names
     inputs.text.folders += found.folders
     inputs.text.indexes += found.indexes
+    inputs.text.options += found.options
 
 
 def _from_pyproject(path: Path, inputs: Inputs) -> None:
@@ -105,8 +106,8 @@ def _from_pyproject(path: Path, inputs: Inputs) -> None:
     inputs.add(path.name, _project_part(document))
     project = document.get("project", {})
     groups = document.get("dependency-groups", {})
-    stated = [*project.get("dependencies", ()), *_flat(project.get("optional-dependencies", {})), *_flat(groups)]
-    for requirement in stated:
+    extras = project.get("optional-dependencies", {})
+    for requirement in [*project.get("dependencies", ()), *_flat(extras), *_flat(groups)]:
         take_requirement(requirement, inputs.text, inputs.directory)
     _add_dynamic(path, document, inputs)
     inputs.text.folders += _source_folders(document, path.parent)

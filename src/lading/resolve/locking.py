@@ -83,7 +83,7 @@ def _resolve(requirements: Requirements, inputs: Inputs, path: Path, ask: Ask) -
     preferred = {} if ask.policy.upgrade else preferred_versions(path)
     for name in ask.policy.upgrade_packages:
         preferred.pop(normalize(name), None)
-    question = question_for(requirements, ask.target, inputs.directory, offline=ask.policy.offline)
+    question = question_for(requirements, ask.target, inputs, offline=ask.policy.offline)
     packages = settle(compile_requirements(question, preferred, ask.progress), ask.target)
     ask.progress.finish(task)
     made = Lock(ask.target.key, packages, _direct(inputs, packages), path)

@@ -16,6 +16,7 @@ _OPTION = re.compile(r"(-[a-zA-Z]|--[a-z-]+)(?:\s*=\s*|\s+|(?<=-[a-zA-Z]))?(.*)"
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _INCLUDES = {"-r", "--requirement", "--requirements", "-c", "--constraint", "--constraints"}
 _INDEXES = {"-i", "--index-url", "--extra-index-url", "--index", "--default-index"}
+_PLACES = _INDEXES | {"-f", "--find-links", "--no-index", "--pre", "--trusted-host"}
 
 
 class BadRequirementsError(ResolveError):
@@ -31,6 +32,8 @@ class RequirementText:
     """As written, of the direct requirements (not of constraints)."""
     folders: list[Path] = field(default_factory=list)
     """Absolute, of local requirements: a folder or a file."""
+    options: list[str] = field(default_factory=list)
+    """Lines that say where to look for packages, as written."""
     indexes: list[str] = field(default_factory=list)
     """Index URLs as written, credentials and all."""
 
@@ -67,8 +70,10 @@ def _take(line: str, path: Path, text: RequirementText, *, base: Path, direct: b
     if option in _INCLUDES:
         if "://" not in value:
             _read((path.parent / value).absolute(), text, base=base, direct=direct and option.lstrip("-")[0] == "r")
-    elif option in _INDEXES:
-        text.indexes.append(value)
+    elif option in _PLACES:
+        text.options.append(line)
+        if option in _INDEXES:
+            text.indexes.append(value)
     elif direct and option in ("", "-e", "--editable"):
         take_requirement(value, text, base)
 
