@@ -84,7 +84,7 @@ class Step:
 
 
 def decide(unit: Unit, artifact: Path, old: Stamp | None, new: Stamp) -> Step:
-    """Compare fingerprints part by part. Cases: 1. never built here 2. the zip is gone or was changed 3. parts differ 4. nothing."""
+    """Compare fingerprints: 1. never built here 2. the zip is gone 3. parts differ 4. the zip was changed 5. nothing to do."""
     if old is None:
         return Step(unit, build=True, reason="not built before", artifact=artifact)
     if not new.file:

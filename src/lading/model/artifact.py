@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lading.errors import AuditError
-from lading.model.finding import Finding
+from lading.model.finding import Finding, errors
 
 MANIFEST_VERSION = 1
 
@@ -98,8 +97,11 @@ class Artifact:
     """False when nothing had changed and the file was left alone."""
     reason: str = ""
     """Why it was built ("code changed"), or "nothing changed"."""
-    seconds: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """Wall time by step."""
+
+    @property
+    def failed(self) -> bool:
+        """True when the audit found an error: then nothing was written."""
+        return bool(errors(self.findings))
 
     @property
     def saved(self) -> int:

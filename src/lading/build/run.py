@@ -1,0 +1,236 @@
+"""Runs a build: locks, wheels, bundles, audit, artifacts. `build_project` reads as the whole program; each step is a method.
+
+What an artifact is made of is decided in cargo.py, whether it is made at all in plan.py.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lading.build.bundle import Bundle
+from lading.build.cargo import Cargo, divide
+from lading.build.packing import Load, Packer, style_of
+from lading.build.plan import Step, Unit, decide, units_of, with_layers
+from lading.build.preparation import Preparation
+from lading.build.share import Shared, share_dependencies
+from lading.build.stamps import digest_of, fingerprint, read_kept_manifest, recall, remember
+from lading.build.stopwatch import Stopwatch
+from lading.errors import ConfigError, UsageError
+from lading.model.artifact import Artifact
+from lading.model.lock import Lock, LockedPackage, Wheel
+from lading.model.progress import Progress
+from lading.model.project import Project, Requirements
+from lading.model.suggest import did_you_mean
+from lading.model.target import Target
+from lading.resolve import LockPlace, Policy, fetch, lock
+from lading.store import Store
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a caller may ask of a build beyond the project's own settings."""
+
+    names: tuple[str, ...] = ()
+    """Only these units and the layers they use; empty means all."""
+    policy: Policy = field(default_factory=Policy)
+    output: Path | None = None
+    """Absolute folder for the artifacts in place of the project's."""
+    allowed: frozenset[str] = frozenset()
+    """Codes of findings that don't fail the build."""
+    share_dependencies: bool = False
+    today: dt.date | None = None
+    """For runtimes near their end; None skips that."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a build did. `seconds` is wall time by step, "total" last."""
+
+    artifacts: tuple[Artifact, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    proposal: str = ""
+    """`[tool.lading]` lines that make shared layers lasting."""
+
+    @property
+    def failed(self) -> bool:
+        return any(artifact.failed for artifact in self.artifacts)
+
+
+def build_project(project: Project, store: Store, options: BuildOptions, progress: Progress) -> Report:
+    """Bring every artifact of the project up to date. An artifact that fails its audit is not written: see `Report.failed`.
+
+    Raises ConfigError, ResolveError, DownloadError, BuildError, StoreError; artifacts already finished stay.
+    """
+    watch = Stopwatch()
+    with Preparation(store.blobs, store.actions, progress) as preparation:
+        build = Build(project, store, options, progress, preparation, watch)
+        with watch("resolve"):
+            build.lock_all()
+        with watch("compare"):
+            steps = build.compare()
+        if any(step.build for step in steps):
+            with watch("prepare"):
+                build.prepare(steps)
+        artifacts = tuple(build.finish(step) for step in steps)
+    return Report(artifacts, watch.seconds(), build.proposal)
+
+
+class Build:
+    """One build in progress: what is known so far, by unit name."""
+
+    def __init__(
+        self,
+        project: Project,
+        store: Store,
+        options: BuildOptions,
+        progress: Progress,
+        preparation: Preparation,
+        watch: Stopwatch,
+    ) -> None:
+        self.project = project
+        self.store = store
+        self.options = options
+        self.progress = progress
+        self.preparation = preparation
+        self.watch = watch
+        self.proposal = ""
+        self.units = chosen(units_of(project), options.names)
+        self.locks: dict[str, Lock] = {}
+        self.cargo: dict[str, Cargo] = {}
+        self.own: dict[str, Bundle | None] = {}
+        self.loads: dict[str, Load] = {}
+        self.packer = Packer(store.blobs, preparation, options.allowed, options.today)
+
+    def lock_all(self) -> None:
+        """One lock per set of requirements and target; then the cargo of each unit."""
+        known: dict[tuple[Requirements, Target], Lock] = {}
+        for unit in self.units:
+            key = (unit.requirements, unit.target)
+            if key not in known:
+                known[key] = self._lock(unit)
+            self.locks[unit.name] = known[key]
+        if self.options.share_dependencies:
+            self._share()
+        layers = {unit.name: self.locks[unit.name].packages for unit in self.units if unit.kind == "layer"}
+        self.cargo = {unit.name: divide(unit, self.locks[unit.name], layers) for unit in self.units}
+
+    def _lock(self, unit: Unit) -> Lock:
+        name = "lading" if unit.requirements == self._common_requirements() else unit.name
+        place = LockPlace(self.project.root, name)
+        return lock(unit.requirements, unit.target, place, self.options.policy, self.progress)
+
+    def _common_requirements(self) -> Requirements:
+        """The set that most units of the project share, whichever of them are built now: its lock bears no unit's name."""
+        sets = [unit.requirements for unit in units_of(self.project)]
+        return max(sets, key=sets.count)
+
+    def _share(self) -> None:
+        """Rewrite the project so that functions share a layer of what they have in common."""
+        shared: Shared = share_dependencies(self.project, self.locks)
+        self.project = shared.project
+        self.proposal = shared.proposal
+        names = {unit.name for unit in self.units} | set(shared.locks)
+        self.units = tuple(unit for unit in units_of(shared.project) if unit.name in names)
+        self.locks.update(shared.locks)
+
+    def compare(self) -> tuple[Step, ...]:
+        """Fingerprint every unit and decide."""
+        steps = []
+        for unit in self.units:
+            artifact = self.artifact_path(unit)
+            kept = recall(artifact, self.store.actions)
+            self.own[unit.name] = self.preparation.folder(unit.source, unit.name) if unit.source else None
+            stamp = fingerprint(unit, self._parts(unit), artifact)
+            steps.append(decide(unit, artifact, kept[0] if kept else None, stamp))
+        return with_layers(steps)
+
+    def _parts(self, unit: Unit) -> dict[str, str]:
+        own, cargo = self.own[unit.name], self.cargo[unit.name]
+        interpreter = self.preparation.interpreter(style_of(unit))
+        return {
+            "code": own.index if own else "",
+            "requirements": digest_of(
+                [
+                    *(self._identity(package, unit) for package in cargo.packages),
+                    *(f"{entry.name} {entry.version} {entry.reason}" for entry in cargo.left_out),
+                ]
+            ),
+            "bytecode interpreter": f"{interpreter.version} {interpreter.magic}" if interpreter else "",
+            "allowed findings": ",".join(sorted(self.options.allowed)),
+        }
+
+    def _identity(self, package: LockedPackage, unit: Unit) -> str:
+        """What a package's bytes follow from. A folder or commit is built first, if it changed: its wheel is what counts."""
+        file = package.wheel or package.sdist
+        if file is not None:
+            return f"{package.name} {package.version} {file.sha256}"
+        (wheel,) = self._fetch(unit, (package,))
+        return f"{wheel.name} {wheel.version} {wheel.sha256}"
+
+    def _fetch(self, unit: Unit, packages: tuple[LockedPackage, ...]) -> tuple[Wheel, ...]:
+        needed = replace(self.locks[unit.name], packages=packages)
+        return fetch(
+            needed,
+            unit.target,
+            self.store.blobs,
+            self.store.actions,
+            policy=self.options.policy,
+            progress=self.progress,
+        )
+
+    def artifact_path(self, unit: Unit) -> Path:
+        return (self.options.output or self.project.output) / f"{unit.name}.zip"
+
+    def prepare(self, steps: tuple[Step, ...]) -> None:
+        """Fetch what the units to build need, each wheel once, and prepare it while others are still coming."""
+        building = [step.unit for step in steps if step.build]
+        used = {layer for unit in building for layer in unit.layers}
+        for unit in self.units:
+            if unit in building or unit.name in used:
+                self.loads[unit.name] = self._load(unit)
+
+    def _load(self, unit: Unit) -> Load:
+        cargo = self.cargo[unit.name]
+        wheels = self._fetch(unit, cargo.packages)
+        direct = self.locks[unit.name].direct
+        return self.packer.load(unit, wheels, self.own[unit.name], direct=direct, left_out=cargo.left_out)
+
+    def finish(self, step: Step) -> Artifact:
+        """Audit and write, or say that nothing changed."""
+        if not step.build:
+            kept = recall(step.artifact, self.store.actions)
+            manifest = read_kept_manifest(step.artifact)
+            if kept is not None and manifest is not None:
+                return Artifact(step.artifact, manifest, kept[1], built=False, reason=step.reason)
+            self.loads[step.unit.name] = self._load(step.unit)
+        load = self.loads[step.unit.name]
+        with self.watch("audit"):
+            plan = self.packer.plan(load, self._layer_loads(step.unit))
+        with self.watch("assemble"):
+            artifact = self.packer.write(plan, step.artifact, step.reason)
+        if not artifact.failed:
+            stamp = fingerprint(step.unit, self._parts(step.unit), step.artifact)
+            remember(step.artifact, stamp, artifact.findings, self.store.actions)
+        return artifact
+
+    def _layer_loads(self, unit: Unit) -> tuple[Load, ...]:
+        return tuple(self.loads[name] for name in unit.layers)
+
+
+def chosen(units: tuple[Unit, ...], names: tuple[str, ...]) -> tuple[Unit, ...]:
+    """The named units with the layers they use. Raises UsageError for an unknown name, ConfigError for one given twice."""
+    by_name = {unit.name: unit for unit in units}
+    if len(by_name) != len(units):
+        twice = sorted(unit.name for unit in units if by_name[unit.name] is not unit)
+        raise ConfigError(
+            f"the name {twice[0]!r} is given twice", hint="each function and layer needs a name of its own"
+        )
+    for name in names:
+        if name not in by_name:
+            raise UsageError(f"the project has no function or layer {name!r}", hint=did_you_mean(name, by_name))
+    wanted = set(names) or set(by_name)
+    wanted |= {layer for name in wanted for layer in by_name[name].layers}
+    return tuple(unit for unit in units if unit.name in wanted)

@@ -1,0 +1,119 @@
+"""`lading build`: find the project, build it, print the table and what the audit says."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lading.errors import AuditError
+
+if TYPE_CHECKING:
+    from lading.build.run import Report
+    from lading.model.artifact import Artifact
+
+FAILED_AUDIT = AuditError.exit_code
+
+
+@click.command(name="build")
+@click.argument("path", type=click.Path(path_type=Path), default=Path())
+@click.option("-n", "--name", "names", multiple=True, metavar="NAME", help="Only this function or layer (repeatable).")
+@click.option(
+    "--runtime", metavar="RUNTIME", help="Build for this runtime, such as python3.13, whatever the project says."
+)
+@click.option("--architecture", metavar="ARCH", help="x86_64 or arm64, whatever the project says.")
+@click.option("--handler", metavar="MODULE.FUNCTION", help="The handler, whatever the project says.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the artifacts, in place of the project's.",
+)
+@click.option("--offline", is_flag=True, help="Use the cache only, never the network.")
+@click.option("--frozen", is_flag=True, help="Fail when the kept lock would change.")
+@click.option("--upgrade", is_flag=True, help="Resolve anew: newest versions, in place of the kept lock.")
+@click.option(
+    "--upgrade-package",
+    "upgrade_packages",
+    multiple=True,
+    metavar="NAME",
+    help="Resolve this package anew (repeatable).",
+)
+@click.option(
+    "--share-dependencies",
+    is_flag=True,
+    help="Build a layer of what several functions have in common, and leave it out of them.",
+)
+@click.option(
+    "--allow", "allowed", multiple=True, metavar="CODE", help="Build in spite of errors with this code (repeatable)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="Advice, reasons and the time of each step.")
+@click.pass_context
+def command(ctx: click.Context, /, **given: Any) -> None:
+    """Build every function and layer of the project in PATH (a folder or a file; default: here).
+
+    Artifacts are audited before they are written: an error leaves the previous one untouched and the exit code is 5.
+    """
+    report = run_build(given)
+    if given["as_json"]:
+        click.echo(json.dumps(report_as_dict(report), indent=2))
+    else:
+        from lading.cli.report import print_report
+
+        print_report(report, verbose=given["verbose"])
+    if report.failed:
+        ctx.exit(FAILED_AUDIT)
+
+
+def run_build(given: dict[str, Any]) -> Report:
+    """Load and build as the options say."""
+    from lading.build.run import BuildOptions, build_project
+    from lading.cli.progress import choose_progress
+    from lading.config import load
+    from lading.resolve import Policy
+    from lading.store import open_store
+
+    project = load(
+        given["path"], runtime=given["runtime"], architecture=given["architecture"], handler=given["handler"]
+    )
+    options = BuildOptions(
+        names=given["names"],
+        policy=Policy(
+            offline=given["offline"],
+            frozen=given["frozen"],
+            upgrade=given["upgrade"],
+            upgrade_packages=given["upgrade_packages"],
+        ),
+        output=given["output"].absolute() if given["output"] else None,
+        allowed=frozenset(given["allowed"]),
+        share_dependencies=given["share_dependencies"],
+        today=dt.datetime.now(dt.UTC).date(),
+    )
+    with choose_progress() as progress:
+        return build_project(project, open_store(), options, progress)
+
+
+def report_as_dict(report: Report) -> dict[str, Any]:
+    """The `--json` form: artifacts in build order, then the wall time of each step in seconds."""
+    return {
+        "artifacts": [artifact_as_dict(artifact) for artifact in report.artifacts],
+        "seconds": {step: round(time, 4) for step, time in report.seconds.items()},
+        "failed": report.failed,
+    }
+
+
+def artifact_as_dict(artifact: Artifact) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    manifest = asdict(artifact.manifest)
+    return {
+        "path": str(artifact.path),
+        "built": artifact.built,
+        "reason": artifact.reason,
+        "saved": artifact.saved,
+        **manifest,
+        "findings": [finding.as_dict() for finding in artifact.findings],
+    }

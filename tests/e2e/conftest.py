@@ -1,0 +1,98 @@
+"""The installed command, run as a user runs it, on projects written for each test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LADING = Path(sys.executable).with_name("lading")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command said: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Command:
+    """`lading` with a cache folder, run in a project's folder."""
+
+    cache: Path
+
+    def __call__(
+        self, *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, code: int | None = 0
+    ) -> Ran:
+        done = subprocess.run(
+            [LADING, *map(str, arguments)],
+            cwd=cwd,
+            env=self.environment(env),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=600,
+            check=False,
+        )
+        ran = Ran(done.returncode, done.stdout, done.stderr)
+        assert code is None or ran.code == code, f"exit {ran.code}, not {code}\n{ran.out}\n{ran.err}"
+        return ran
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        return {**os.environ, "LADING_CACHE_DIR": str(self.cache), "NO_COLOR": "1", **(extra or {})}
+
+    def with_cache(self, cache: Path) -> Command:
+        return Command(cache)
+
+
+@pytest.fixture(scope="session")
+def lading() -> Command:
+    """With a cache kept between test runs, so that packages are downloaded once."""
+    return Command(ROOT / ".lading" / "test-cache")
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """`write(name, {"path": "text"})`: a project folder with those files."""
+
+    def write_files(name: str = "project", files: Mapping[str, str] | None = None) -> Path:
+        folder = tmp_path / name
+        for path, text in (files or {}).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(textwrap.dedent(text).lstrip("\n"))
+        return folder
+
+    return write_files
+
+
+@pytest.fixture(scope="session")
+def interpreters() -> Mapping[str, Path]:
+    """Interpreters on this machine by version ("3.13" → its executable)."""
+    from lading.build.interpreters import find_interpreter
+    from lading.model.target import runtimes
+
+    found = {}
+    for runtime in runtimes().values():
+        interpreter = find_interpreter(runtime.python)
+        if interpreter is not None:
+            found[runtime.python_version] = interpreter.path
+    return found
