@@ -32,7 +32,7 @@ _MAGIC = importlib.util.MAGIC_NUMBER
 def compile_source(source: bytes, filename: str) -> bytes | None:
     """The content of a .pyc, or None where the source doesn't compile."""
     try:
-        code = compile(source, filename, "exec", dont_inherit=True, optimize=0)
+        code = compile(source, sys.intern(filename), "exec", dont_inherit=True, optimize=0)
         data = _canonical(code)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
         return None
@@ -44,11 +44,18 @@ def _source_hash(source: bytes) -> bytes:
 
 
 def _canonical(code: types.CodeType) -> bytes:
-    """marshal marks objects with more than one reference, which for interned strings depends on what else is alive.
+    """The code as marshal writes it, whatever else is or was alive in this process.
 
-    In a copy made while the original lives, every interned string has at least two.
+    marshal marks objects that have more than one reference, which for interned strings depends on what else is alive: in
+    a copy made while the original lives, each has at least two. And CPython 3.12 merges equal sets in some runs only:
+    version 2 of the format shares nothing but interned strings, so the copy has none merged. (It can't hold slices,
+    constants since 3.14.)
     """
-    copy = marshal.loads(marshal.dumps(code))
+    try:
+        plain = marshal.dumps(code, 2)
+    except ValueError:
+        plain = marshal.dumps(code)
+    copy = marshal.loads(plain)
     data = marshal.dumps(copy)
     del code
     return data
