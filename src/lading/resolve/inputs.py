@@ -192,7 +192,14 @@ def _from_lock(path: Path, inputs: Inputs) -> None:
     project = path.with_name("pyproject.toml")
     if project.is_file():
         document = _read_toml(project)
-        inputs.add(project.name, {**_project_part(document), "poetry": document.get("tool", {}).get("poetry", {})})
+        poetry = document.get("tool", {}).get("poetry", {})
+        inputs.add(project.name, {**_project_part(document), "poetry": poetry})
+        for requirement in document.get("project", {}).get("dependencies", ()):
+            take_requirement(requirement, inputs.text, inputs.directory)
+        inputs.text.names += [name for name in poetry.get("dependencies", {}) if name != "python"]
+    pipfile = path.with_name("Pipfile")
+    if path.name == "Pipfile.lock" and pipfile.is_file():
+        inputs.text.names += _read_toml(pipfile).get("packages", {})
 
 
 def _add_projects(folders: Iterable[Path], inputs: Inputs) -> None:

@@ -76,19 +76,35 @@ class Ask:
 
 
 def _resolve(requirements: Requirements, inputs: Inputs, path: Path, ask: Ask) -> Lock:
+    if requirements.kind.is_lock and (ask.policy.upgrade or ask.policy.upgrade_packages):
+        ask.progress.note(f"{requirements.kind} decides the versions: upgrade it with the tool that made it")
+    task = ask.progress.start(f"resolve for {ask.target}")
+    if requirements.kind.is_lock:
+        from lading.resolve.project_locks import read_project_lock
+
+        packages = read_project_lock(requirements, ask.target, ask.policy, ask.progress)
+    else:
+        packages = _compile(requirements, inputs, path, ask)
+    ask.progress.finish(task)
+    made = Lock(ask.target.key, packages, _direct(inputs, packages), path)
+    note = {"format": FORMAT, "target": ask.target.key, "inputs": inputs.digest, "direct": made.direct}
+    text = render(packages, ask.target, path, note)
+    if requirements.kind.is_lock:
+        _keep_derived(path, text, ask.progress)
+    else:
+        _write(path, text)
+    return made
+
+
+def _compile(requirements: Requirements, inputs: Inputs, path: Path, ask: Ask) -> tuple[LockedPackage, ...]:
     from lading.resolve.candidate import settle
     from lading.resolve.compile import compile_requirements, preferred_versions, question_for
 
-    task = ask.progress.start(f"resolve for {ask.target}")
     preferred = {} if ask.policy.upgrade else preferred_versions(path)
     for name in ask.policy.upgrade_packages:
         preferred.pop(normalize(name), None)
     question = question_for(requirements, ask.target, inputs, offline=ask.policy.offline)
-    packages = settle(compile_requirements(question, preferred, ask.progress), ask.target)
-    ask.progress.finish(task)
-    made = Lock(ask.target.key, packages, _direct(inputs, packages), path)
-    _keep(made, inputs, ask.target, path)
-    return made
+    return settle(compile_requirements(question, preferred, ask.progress), ask.target)
 
 
 def _direct(inputs: Inputs, packages: tuple[LockedPackage, ...]) -> tuple[str, ...]:
@@ -107,9 +123,13 @@ def normalize(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _keep(made: Lock, inputs: Inputs, target: Target, path: Path) -> None:
-    note = {"format": FORMAT, "target": target.key, "inputs": inputs.digest, "direct": made.direct}
-    _write(path, render(made.packages, target, path, note))
+def _keep_derived(path: Path, text: str, progress: Progress) -> None:
+    """What the project's own lock means for a target is only a saving of time: where it can't be kept, it is made again."""
+    try:
+        _write(path.with_name(".gitignore"), "*\n")
+        _write(path, text)
+    except StoreError as error:
+        progress.note(error.message)
 
 
 def _write(path: Path, text: str) -> None:
