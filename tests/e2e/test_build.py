@@ -70,7 +70,12 @@ def test_pandas_requests_boto3_import_from_the_artifact(
 ) -> None:
     project = write(
         files={
-            "lambda_function.py": "import pandas, requests, boto3\n\ndef lambda_handler(event, context):\n    return pandas.__version__\n",
+            "lambda_function.py": """
+                import pandas, requests, boto3
+
+                def lambda_handler(event, context):
+                    return pandas.__version__
+            """,
             "requirements.txt": "pandas\nrequests\nboto3\n",
         }
     )
@@ -333,7 +338,12 @@ def test_bytecode_modes(
                 runtime = "python3.12"
                 bytecode = "{mode}"
             """,
-            "lambda_function.py": "import idna\n\ndef lambda_handler(event, context):\n    return idna.encode('bücher.de').decode()\n",
+            "lambda_function.py": """
+                import idna
+
+                def lambda_handler(event, context):
+                    return idna.encode("bücher.de").decode()
+            """,
         }
     )
     lading("build", cwd=project)
