@@ -1,0 +1,287 @@
+"""The scheduler: each case by example, then random schedules that may break no rule."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from lading.service.pool.assign import (
+    Concurrency,
+    Decision,
+    Reason,
+    Run,
+    Scheduler,
+    Settings,
+    Start,
+    Stop,
+    Throttle,
+)
+
+
+def test_the_first_request_starts_an_environment_and_the_next_reuses_it() -> None:
+    scheduler = Scheduler()
+    assert scheduler.submit("a", "f", 0) == [Start(1, "f", "a")]
+    assert scheduler.finished(1, 1) == []
+    assert scheduler.submit("b", "f", 2) == [Run(1, "b")]
+
+
+def test_the_most_recently_used_is_taken() -> None:
+    scheduler = Scheduler()
+    scheduler.submit("a", "f", 0)
+    scheduler.submit("b", "f", 0)
+    scheduler.finished(2, 1)
+    scheduler.finished(1, 2)
+    assert scheduler.submit("c", "f", 3) == [Run(1, "c")]
+
+
+def test_environments_of_another_function_are_not_taken() -> None:
+    scheduler = Scheduler()
+    scheduler.submit("a", "f", 0)
+    scheduler.finished(1, 1)
+    assert scheduler.submit("b", "g", 2) == [Start(2, "g", "b")]
+
+
+def test_reserved_concurrency_throttles() -> None:
+    scheduler = Scheduler()
+    scheduler.configure("f", Concurrency(reserved=1), 0)
+    scheduler.submit("a", "f", 0)
+    assert scheduler.submit("b", "f", 0) == [Throttle("b", Reason.RESERVED)]
+
+
+def test_reserved_zero_throttles_everything() -> None:
+    scheduler = Scheduler()
+    scheduler.configure("f", Concurrency(reserved=0), 0)
+    assert scheduler.submit("a", "f", 0) == [Throttle("a", Reason.RESERVED)]
+
+
+def test_a_reservation_is_taken_from_what_the_others_share() -> None:
+    scheduler = Scheduler(Settings(account=3))
+    scheduler.configure("f", Concurrency(reserved=2), 0)
+    assert scheduler.submit("a", "g", 0) == [Start(1, "g", "a")]
+    assert scheduler.submit("b", "g", 0) == [Throttle("b", Reason.ACCOUNT)]
+    assert scheduler.submit("c", "f", 0) == [Start(2, "f", "c")]
+
+
+def test_a_queued_request_runs_when_there_is_room() -> None:
+    scheduler = Scheduler()
+    scheduler.configure("f", Concurrency(reserved=1), 0)
+    scheduler.submit("a", "f", 0, queue=True)
+    assert scheduler.submit("b", "f", 0, queue=True) == []
+    assert scheduler.finished(1, 1) == [Run(1, "b")]
+
+
+def test_a_cancelled_request_does_not_run() -> None:
+    scheduler = Scheduler()
+    scheduler.configure("f", Concurrency(reserved=1), 0)
+    scheduler.submit("a", "f", 0)
+    scheduler.submit("b", "f", 0, queue=True)
+    assert scheduler.cancel("b", "f")
+    assert not scheduler.cancel("b", "f")
+    assert scheduler.finished(1, 1) == []
+
+
+def test_the_burst_is_limited_and_refills() -> None:
+    scheduler = Scheduler(Settings(burst=2, burst_seconds=10))
+    scheduler.submit("a", "f", 0)
+    scheduler.submit("b", "f", 0)
+    assert scheduler.submit("c", "f", 0) == [Throttle("c", Reason.RATE)]
+    assert scheduler.submit("d", "f", 5) == [Start(3, "f", "d")]
+
+
+def test_what_waits_for_a_token_starts_at_a_tick() -> None:
+    scheduler = Scheduler(Settings(burst=1, burst_seconds=10))
+    scheduler.submit("a", "f", 0)
+    assert scheduler.submit("b", "f", 0, queue=True) == []
+    assert scheduler.tick(5) == []
+    assert scheduler.tick(10) == [Start(2, "f", "b")]
+
+
+def test_idle_environments_end() -> None:
+    scheduler = Scheduler(Settings(idle=60))
+    scheduler.submit("a", "f", 0)
+    scheduler.finished(1, 10)
+    assert scheduler.tick(69) == []
+    assert scheduler.tick(70) == [Stop(1)]
+    assert scheduler.submit("b", "f", 71) == [Start(2, "f", "b")]
+
+
+def test_provisioned_environments_start_ahead_and_stay() -> None:
+    scheduler = Scheduler(Settings(idle=60))
+    assert scheduler.configure("f", Concurrency(provisioned=2), 0) == [Start(1, "f", None), Start(2, "f", None)]
+    assert scheduler.started(1, 1) == []
+    assert scheduler.started(2, 1) == []
+    assert scheduler.tick(1000) == []
+    assert scheduler.submit("a", "f", 1001) == [Run(2, "a")]
+    assert scheduler.configure("f", Concurrency(), 1002) == [Stop(1)]
+    assert scheduler.finished(2, 1003) == [Stop(2)]
+
+
+def test_a_lost_provisioned_environment_is_replaced() -> None:
+    scheduler = Scheduler()
+    scheduler.configure("f", Concurrency(provisioned=1), 0)
+    scheduler.started(1, 1)
+    scheduler.submit("a", "f", 2)
+    assert scheduler.finished(1, 3, alive=False) == [Start(2, "f", None)]
+
+
+def test_a_retired_environment_ends_after_its_request() -> None:
+    scheduler = Scheduler()
+    scheduler.submit("a", "f", 0)
+    scheduler.submit("b", "f", 0)
+    scheduler.finished(2, 1)
+    assert scheduler.retire("f") == [Stop(2)]
+    assert scheduler.finished(1, 2) == [Stop(1)]
+
+
+def test_a_full_machine_stops_the_longest_unused() -> None:
+    scheduler = Scheduler(Settings(alive=2))
+    scheduler.submit("a", "f", 0)
+    scheduler.submit("b", "g", 0)
+    scheduler.finished(2, 1)
+    scheduler.finished(1, 2)
+    assert scheduler.submit("c", "h", 3) == [Stop(2), Start(3, "h", "c")]
+    assert scheduler.submit("d", "i", 3) == [Stop(1), Start(4, "i", "d")]
+    assert scheduler.submit("e", "j", 3) == [Throttle("e", Reason.ACCOUNT)]
+
+
+def test_it_describes_itself() -> None:
+    scheduler = Scheduler()
+    scheduler.submit("a", "f", 0)
+    assert repr(scheduler) == "<Scheduler [1 f starting a], 0 queued>"
+
+
+FUNCTIONS = st.sampled_from(["f", "g", "h"])
+
+
+class Schedules(RuleBasedStateMachine):
+    """Carries decisions out as the pool would, keeping its own books, and compares after every step."""
+
+    @initialize(account=st.integers(1, 8), burst=st.integers(1, 5), alive=st.integers(3, 12))
+    def begin(self, account: int, burst: int, alive: int) -> None:
+        self.settings = Settings(account=account, burst=burst, burst_seconds=5, idle=20, alive=alive)
+        self.scheduler = Scheduler(self.settings)
+        self.now = 0.0
+        self.count = 0
+        self.running: dict[int, str] = {}
+        self.function_of: dict[int, str] = {}
+        self.alive: dict[int, str] = {}
+        self.starting: set[int] = set()
+        self.waiting: dict[str, str] = {}
+        self.done: Counter[str] = Counter()
+        self.reserved: dict[str, int | None] = {"f": None, "g": None, "h": None}
+        self.starts: dict[str, list[float]] = {"f": [], "g": [], "h": []}
+
+    def carry_out(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
+            if isinstance(decision, Start):
+                assert decision.environment not in self.alive
+                self.alive[decision.environment] = decision.function
+                if decision.request is None:
+                    self.starting.add(decision.environment)
+                else:
+                    self.starts[decision.function].append(self.now)
+                    self.run(decision.environment, decision.request)
+            elif isinstance(decision, Run):
+                self.run(decision.environment, decision.request)
+            elif isinstance(decision, Throttle):
+                self.waiting.pop(decision.request)
+                self.done[decision.request] += 1
+            else:
+                assert decision.environment not in self.running, "stopped while it worked"
+                del self.alive[decision.environment]
+                self.starting.discard(decision.environment)
+
+    def run(self, environment: int, request: str) -> None:
+        assert environment in self.alive
+        assert environment not in self.starting
+        assert environment not in self.running, "two invocations in one environment"
+        assert self.waiting.pop(request) == self.alive[environment], "in another function's environment"
+        self.running[environment] = request
+
+    @rule(function=FUNCTIONS, queue=st.booleans())
+    def submit(self, function: str, queue: bool) -> None:
+        self.count += 1
+        request = f"r{self.count}"
+        self.waiting[request] = function
+        self.carry_out(self.scheduler.submit(request, function, self.now, queue=queue))
+        assert queue or request not in self.waiting, "neither run nor throttled"
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), alive=st.booleans())
+    def finish(self, data: st.DataObject, alive: bool) -> None:
+        environment = data.draw(st.sampled_from(sorted(self.running)))
+        self.done[self.running.pop(environment)] += 1
+        if not alive:
+            del self.alive[environment]
+        self.carry_out(self.scheduler.finished(environment, self.now, alive=alive))
+
+    @precondition(lambda self: self.starting)
+    @rule(data=st.data())
+    def start(self, data: st.DataObject) -> None:
+        environment = data.draw(st.sampled_from(sorted(self.starting)))
+        self.starting.discard(environment)
+        self.carry_out(self.scheduler.started(environment, self.now))
+
+    @rule(seconds=st.floats(0, 30))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.carry_out(self.scheduler.tick(self.now))
+
+    @rule(function=FUNCTIONS)
+    def retire(self, function: str) -> None:
+        self.carry_out(self.scheduler.retire(function))
+
+    @rule(function=FUNCTIONS, reserved=st.none() | st.integers(0, 2), provisioned=st.integers(0, 1))
+    def configure(self, function: str, reserved: int | None, provisioned: int) -> None:
+        if sum(value or 0 for key, value in self.reserved.items() if key != function) + (reserved or 0) > 3:
+            return
+        if any(self.alive[environment] == function for environment in self.running):
+            return  # lowering a limit under running requests is no breach
+        self.reserved[function] = reserved
+        self.carry_out(self.scheduler.configure(function, Concurrency(reserved, provisioned), self.now))
+
+    @rule()
+    def drain(self) -> None:
+        """With time and nothing else to do, everything that waits gets its turn, unless its function may not run."""
+        for _ in range(200):
+            for environment in sorted(self.starting):
+                if environment in self.starting:
+                    self.starting.discard(environment)
+                    self.carry_out(self.scheduler.started(environment, self.now))
+            for environment in sorted(self.running):
+                self.done[self.running.pop(environment)] += 1
+                self.carry_out(self.scheduler.finished(environment, self.now))
+            self.now += 5
+            self.carry_out(self.scheduler.tick(self.now))
+            if not self.waiting and not self.running:
+                break
+        shared = self.settings.account - sum(value or 0 for value in self.reserved.values())
+        for function in self.waiting.values():
+            reserved = self.reserved[function]
+            assert reserved == 0 or (reserved is None and shared <= 3), f"lost: {self.waiting}, {self.scheduler!r}"
+
+    @invariant()
+    def limits_hold(self) -> None:
+        if not hasattr(self, "alive"):
+            return
+        busy = Counter(self.alive[environment] for environment in self.running)
+        for function, reserved in self.reserved.items():
+            assert reserved is None or busy[function] <= reserved
+        assert len(self.alive) <= self.settings.alive
+        recent = {name: [at for at in times if at > self.now - 5] for name, times in self.starts.items()}
+        assert all(len(times) <= 2 * self.settings.burst for times in recent.values())
+        assert len(self.scheduler._environments) == len(self.alive)
+
+    @invariant()
+    def nothing_is_lost_or_done_twice(self) -> None:
+        if not hasattr(self, "alive"):
+            return
+        assert all(count == 1 for count in self.done.values())
+        assert self.count == len(self.done) + len(self.running) + len(self.waiting)
+
+
+Schedules.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSchedules = Schedules.TestCase
