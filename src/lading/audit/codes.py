@@ -241,6 +241,11 @@ CODES: dict[str, Code] = {
         "There is no bytecode, and the code folder is read-only: every cold start compiles what it imports.",
         'build with bytecode = "on"',
     ),
+    "file-conflict": Code(
+        _WARNING,
+        "Two packages bring a file of the same name with different content. As with pip, the later one's is packed.",
+        "leave one of the packages out, or pin versions that agree",
+    ),
     "secret-file": Code(
         _WARNING,
         "A file that usually holds credentials is in the artifact.",

@@ -34,6 +34,8 @@ _OTHER_MAGIC = {
     b"\xca\xfe\xba\xbe": "a macOS file",
     b"\xca\xfe\xba\xbf": "a macOS file",
 }
+UNREADABLE = "unreadable:"
+"""Begins the error of a module whose bytes could not be read, as against one that has a syntax error."""
 _KINDS = {"a": "always", "g": "guarded", "l": "lazy"}
 
 
@@ -474,7 +476,7 @@ def _scan_entry(entry: Entry, name: str, *, is_package: bool) -> Module:
         with entry.open() as stream:
             source = stream.read()
     except (OSError, LadingError) as error:
-        return Module(is_package, (), None, f"line 0: {error}")
+        return Module(is_package, (), None, f"{UNREADABLE} {error}")
     return module_of(scan(source, name, is_package), is_package=is_package)
 
 

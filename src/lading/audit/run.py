@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from lading.audit import contents, distributions, native
 from lading.audit.codes import found
 from lading.audit.graph import Closure, Index, Missing, Provided
+from lading.audit.inventory import UNREADABLE
 from lading.audit.stdlib import NEEDS_DISPLAY, REMOVED_IN
 from lading.audit.subject import Subject
 from lading.model.finding import Finding, Severity
@@ -129,7 +130,10 @@ def _check_reached(subject: Subject, index: Index, closure: Closure) -> Iterator
         facts = index.module(name)
         if facts is None:
             continue
-        if facts.error and _is_certain(facts.error, subject.target.runtime.python):
+        if facts.error.startswith(UNREADABLE):
+            message = facts.error.removeprefix(UNREADABLE).strip()
+            yield found("member-damaged", message, file=_file(index, name), package=index.owners[name].name)
+        elif facts.error and _is_certain(facts.error, subject.target.runtime.python):
             file = _file(index, name)
             yield found("syntax-error", facts.error, file=file, package=index.owners[name].name)
         elif facts.error:
@@ -147,7 +151,7 @@ def _check_reached(subject: Subject, index: Index, closure: Closure) -> Iterator
 def _is_certain(error: str, python: tuple[int, int]) -> bool:
     """Whether the target's Python refuses it as well: it or a newer one said so."""
     match = re.search(r"\(Python (\d+)\.(\d+)\)$", error)
-    return match is None or (int(match[1]), int(match[2])) >= python
+    return match is not None and (int(match[1]), int(match[2])) >= python
 
 
 def _missing_module(missing: Missing, index: Index, severity: Severity) -> Finding:
