@@ -50,7 +50,6 @@ class Setup:
     """The user id to be in a user namespace of its own."""
     private: bool = False
     """Takes a mount namespace of its own."""
-    bounding: bool = False
     modules: tuple[str, ...] = ()
 
 
@@ -140,7 +139,7 @@ class Launcher(Forker):
         """An interpreter in a root of its own that has AWS's client imported and forks on request."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         modules = ("awslambdaric.bootstrap", "awslambdaric.__main__", "concurrent.futures.thread", "http.client")
-        sources = program(Setup(modules=modules, bounding=True))
+        sources = program(Setup(modules=modules))
         request = {
             "do": "create",
             "operations": [operation.encode() for operation in operations],

@@ -131,7 +131,8 @@ class Host:
             ],
             "api": RUNTIME_API,
             "walls": {
-                "uid": user,
+                "uid": UID,
+                "users": f"0 0 1\n{UID} {user} 1" if user != UID else f"{UID} {UID} 1",
                 "switch": self.capabilities.isolation is Isolation.ROOT,
                 "limits": RESOURCE_LIMITS,
                 "filter": seccomp.program(platform.machine()).hex(),

@@ -36,14 +36,12 @@ def base(spec: SandboxSpec) -> tuple[Operation, ...]:
         *(_client(spec) if spec.client else ()),
         do.Enter(),
         do.Seal(),
-        do.Bounding(),
     )
 
 
 def zygote(spec: SandboxSpec) -> tuple[Operation, ...]:
     """The base with a /proc of its own: where a zygote lives."""
-    # its bounding set is emptied later: executing an interpreter must not cost it its own privileges
-    *building, enter, seal, _ = base(spec)
+    *building, enter, seal = base(spec)
     return (*building, do.Proc(), enter, seal)
 
 

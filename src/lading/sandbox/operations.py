@@ -171,11 +171,6 @@ class Loopback(Operation):
     address: str
 
 
-@dataclass(frozen=True)
-class Bounding(Operation):
-    """Empties the capability bounding set."""
-
-
 def join(*parts: Iterable[Operation]) -> tuple[Operation, ...]:
     """One list of several: namespaces are left once, at the start, all in one call."""
     kinds: dict[str, None] = {}

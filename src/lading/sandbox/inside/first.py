@@ -95,14 +95,19 @@ class First:
         return None
 
     def _start(self, start: dict[str, Any]) -> Client | None:
+        partner, own = socket.socketpair()
         pid = os.fork()
         if pid:
+            own.close()
             self.names[pid] = start["name"]
+            with partner:
+                process.adopt(pid, self.request["walls"], partner)
             return None
         try:
+            partner.close()
             for end in (self.channel, self.wake, self.signalled):
                 end.detach()  # closed below by number: the objects must not close another's later
-            process.enter(self.request["walls"], self.groups, self.output)
+            process.enter(self.request["walls"], self.groups, self.output, own)
             if start["command"]:
                 process.execute(start["command"], start["environment"])
             return process.client(start["handler"], start["environment"], start["path"])

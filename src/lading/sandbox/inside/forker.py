@@ -30,8 +30,6 @@ def main(channel_number: int, setup: dict[str, Any]) -> Callable[[], None] | Non
             kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
         for name in setup["modules"]:
             importlib.import_module(name)
-        if setup["bounding"]:
-            kernel.drop_bounding_set()
         namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     except BaseException as error:
         wire.send(channel, {"error": f"{type(error).__name__}: {error}"})
@@ -85,7 +83,7 @@ def _fork(channel: socket.socket, namespace: int, message: dict[str, Any], descr
         channel.close()
         os.close(namespace)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        named = dict(zip(message["descriptors"], descriptors, strict=False))
+        named = {name: descriptors[index] for index, name in enumerate(message["descriptors"])}
         descriptors.clear()
         if message["become"]:
             _become(message, named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -14,34 +15,54 @@ from lading.sandbox.inside import kernel
 
 _NOT_FOUND = 127
 _NOT_RUNNABLE = 126
+_MOST_DESCRIPTORS = 1024
+"""The limit that was just set: none is above it."""
 
 
-def enter(walls: dict[str, Any], groups: list[int], output: list[int]) -> None:
+def enter(walls: dict[str, Any], groups: list[int], output: list[int], partner: socket.socket) -> None:
     """Joins the cgroups, takes its standard streams, loses what else it had. Runs in a fresh fork of the first process.
 
-    walls: uid, limits {name: value}, filter (hexadecimal seccomp program), switch (False where the user is already right).
+    walls: uid, limits {name: value}, filter (hexadecimal seccomp program), folder, and switch (False where the user is
+    right already). The first process, at the other end of partner, names the users of the new user namespace: `adopt`.
     """
     os.setsid()
     for group in groups:
         os.write(group, b"0")
-    kernel.unshare(kernel.CLONE_NEWCGROUP)
+    for name, value in walls["limits"].items():
+        _limit(getattr(resource, "RLIMIT_" + name), value)
+    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWCGROUP)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    partner.send(b"u")
+    if partner.recv(1) != b"n":
+        os._exit(125)
+    partner.detach()
     null = os.open("/dev/null", os.O_RDWR)
     for number, descriptor in enumerate([null, *output]):
         os.dup2(descriptor, number)
-    os.closerange(3, _limit_of_descriptors())
+    os.closerange(3, _MOST_DESCRIPTORS)
     _reset_signals()
-    for name, value in walls["limits"].items():
-        _limit(getattr(resource, "RLIMIT_" + name), value)
     os.chdir(walls["folder"])
+    kernel.drop_bounding_set()  # it is full again in a new user namespace; emptying it takes a privilege
     if walls["switch"]:
         os.setgroups([])
         os.setresgid(walls["uid"], walls["uid"], walls["uid"])
         os.setresuid(walls["uid"], walls["uid"], walls["uid"])
     kernel.drop_capabilities()
-    # setresuid made /proc/self root's own; with no privilege left there is nothing to protect from itself
+    # the change of user made /proc/self root's own; with no privilege left there is nothing to protect from itself
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     kernel.install_filter(bytes.fromhex(walls["filter"]))
+
+
+def adopt(pid: int, walls: dict[str, Any], partner: socket.socket) -> None:
+    """The first process's part of `enter`: who is who in the user namespace of its child."""
+    if partner.recv(1) != b"u":
+        return  # it died on the way; that is reported as any end is
+    for name in ("uid_map", "gid_map"):
+        descriptor = os.open(f"/proc/{pid}/{name}", os.O_WRONLY)
+        os.write(descriptor, walls["users"].encode())
+        os.close(descriptor)
+    partner.send(b"n")
 
 
 def execute(command: list[str], environment: dict[str, str]) -> None:
@@ -73,10 +94,6 @@ def client(handler: str, environment: dict[str, str], path: list[str]) -> Callab
     main.__dict__.clear()
     main.__dict__.update({"__name__": "__main__", "__file__": script, "__builtins__": __builtins__})
     return lambda: program.main([script, handler])
-
-
-def _limit_of_descriptors() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _limit(kind: int, value: int) -> None:

@@ -123,9 +123,6 @@ class Builder:
     def do_loopback(self, address: str) -> None:
         kernel.raise_loopback(address)
 
-    def do_bounding(self) -> None:
-        kernel.drop_bounding_set()
-
     def _write(self, path: str, text: str) -> None:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
