@@ -104,13 +104,17 @@ def _from_file(path: Path, inputs: Inputs) -> None:
 def _from_pyproject(path: Path, inputs: Inputs) -> None:
     document = _read_toml(path)
     inputs.add(path.name, _project_part(document))
-    project = document.get("project", {})
-    groups = document.get("dependency-groups", {})
-    extras = project.get("optional-dependencies", {})
-    for requirement in [*project.get("dependencies", ()), *_flat(extras), *_flat(groups)]:
-        take_requirement(requirement, inputs.text, inputs.directory)
+    _take_stated(document, inputs)
     _add_dynamic(path, document, inputs)
     inputs.text.folders += _source_folders(document, path.parent)
+
+
+def _take_stated(document: Mapping[str, Any], inputs: Inputs) -> None:
+    """PEP 621 dependencies, all extras and groups: those not chosen are no part of the resolution and fall out there."""
+    project = document.get("project", {})
+    optional = _flat(project.get("optional-dependencies", {})) + _flat(document.get("dependency-groups", {}))
+    for requirement in [*project.get("dependencies", ()), *optional]:
+        take_requirement(requirement, inputs.text, inputs.directory)
 
 
 def _flat(table: Mapping[str, Iterable[Any]]) -> list[str]:
@@ -194,8 +198,7 @@ def _from_lock(path: Path, inputs: Inputs) -> None:
         document = _read_toml(project)
         poetry = document.get("tool", {}).get("poetry", {})
         inputs.add(project.name, {**_project_part(document), "poetry": poetry})
-        for requirement in document.get("project", {}).get("dependencies", ()):
-            take_requirement(requirement, inputs.text, inputs.directory)
+        _take_stated(document, inputs)
         inputs.text.names += [name for name in poetry.get("dependencies", {}) if name != "python"]
     pipfile = path.with_name("Pipfile")
     if path.name == "Pipfile.lock" and pipfile.is_file():

@@ -10,16 +10,17 @@ from typing import Any
 
 from lading.model.lock import LockedSource
 from lading.model.project import RequirementKind, Requirements
+from lading.model.target import Target
 from lading.resolve.pins import DEFAULT, Pin, PinnedLock
 from lading.resolve.poetry_closure import closure
 from lading.resolve.pylock import MAX_BYTES, BadLockError, read_toml
 
 
-def read_pins(requirements: Requirements, path: Path) -> PinnedLock:
+def read_pins(requirements: Requirements, path: Path, target: Target) -> PinnedLock:
     """The pins of a poetry, pdm or Pipenv lock. Raises BadLockError naming the file."""
     reader = _READERS[requirements.kind]
     try:
-        return reader(path, requirements)
+        return reader(path, requirements, target)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadLockError(f"{path} is not as {requirements.kind} should be: {error!r}", hint="lock again") from error
 
@@ -37,11 +38,11 @@ def _files(entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _read_poetry(path: Path, requirements: Requirements) -> PinnedLock:
+def _read_poetry(path: Path, requirements: Requirements, target: Target) -> PinnedLock:
     document = read_toml(path)
     packages = document.get("package", [])
     if packages and not any("groups" in package for package in packages):
-        packages = closure(path, packages, requirements)
+        packages = closure(path, packages, requirements, target)
     indexes = [
         str(package["source"]["url"]) for package in packages if package.get("source", {}).get("type") == "legacy"
     ]
@@ -83,7 +84,7 @@ def _unsupported(path: Path, what: str) -> BadLockError:
     return BadLockError(f"{path}: {what} is not supported", hint="use a git, folder or index dependency, or a uv.lock")
 
 
-def _read_pdm(path: Path, requirements: Requirements) -> PinnedLock:
+def _read_pdm(path: Path, requirements: Requirements, target: Target) -> PinnedLock:
     document = read_toml(path)
     sources = document.get("metadata", {}).get("sources", ())
     pins = [_pdm_pin(package, path) for package in document.get("package", [])]
@@ -110,7 +111,7 @@ def _pdm_pin(package: Mapping[str, Any], path: Path) -> Pin:
     )
 
 
-def _read_pipfile(path: Path, requirements: Requirements) -> PinnedLock:
+def _read_pipfile(path: Path, requirements: Requirements, target: Target) -> PinnedLock:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise BadLockError(f"{path} is larger than {MAX_BYTES >> 20} MiB", hint="this is no lock file")
@@ -145,7 +146,7 @@ def _pipfile_pin(name: str, entry: Mapping[str, Any], group: str, path: Path) ->
     )
 
 
-_READERS: dict[RequirementKind, Callable[[Path, Requirements], PinnedLock]] = {
+_READERS: dict[RequirementKind, Callable[[Path, Requirements, Target], PinnedLock]] = {
     RequirementKind.POETRY_LOCK: _read_poetry,
     RequirementKind.PDM_LOCK: _read_pdm,
     RequirementKind.PIPFILE_LOCK: _read_pipfile,

@@ -42,7 +42,7 @@ def select(pins: Iterable[Pin], target: Target, extras: Iterable[str], groups: I
     for pin in pins:
         if (pin.groups and not pin.groups & wanted) or not applies(pin.marker, target, extras, groups):
             continue
-        if pin.requires_python and not _python_matches(pin.requires_python, target):
+        if pin.requires_python and not python_matches(pin.requires_python, target):
             continue
         other = chosen.setdefault(pin.name, pin)
         if other.version != pin.version:
@@ -70,7 +70,8 @@ def applies(marker: str, target: Target, extras: Iterable[str], groups: Iterable
         raise BadLockError(f"the lock has a marker that can't be evaluated: {marker!r}: {error}") from error
 
 
-def _python_matches(specifier: str, target: Target) -> bool:
+def python_matches(specifier: str, target: Target) -> bool:
+    """Whether the target's Python is in a PEP 440 range; an empty range holds all."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     try:

@@ -8,29 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from lading.model.project import Requirements
+from lading.model.target import Target
+from lading.resolve.pins import applies, python_matches
 from lading.resolve.pylock import read_toml
 
 Step = tuple[str, frozenset[str]]
 """A package's normalized name and the extras that are asked of it."""
 
 
-def closure(path: Path, packages: Sequence[Mapping[str, Any]], requirements: Requirements) -> list[dict[str, Any]]:
-    """The locked packages reached from the main dependencies, the chosen extras and groups.
-
-    Markers on the way are not judged: a package too many is harmless, one too few is not.
-    """
+def closure(
+    path: Path, packages: Sequence[Mapping[str, Any]], requirements: Requirements, target: Target
+) -> list[dict[str, Any]]:
+    """The locked packages that the main dependencies, the chosen extras and groups lead to where markers hold."""
     known: dict[str, list[Mapping[str, Any]]] = {}
     for package in packages:
         known.setdefault(_name(package["name"]), []).append(package)
     document = read_toml(path.with_name("pyproject.toml"))
-    waiting, seen = list(_roots(document, requirements)), set[Step]()
+    waiting, seen = list(_roots(document, requirements, target)), set[Step]()
     while waiting:
         step = waiting.pop()
         if step in seen:
             continue
         seen.add(step)
         for package in known.get(step[0], ()):
-            waiting += _needs(package, step[1])
+            waiting += _needs(package, step[1], target)
     names = {name for name, _ in seen}
     return [dict(package) for name in sorted(names) for package in known.get(name, ())]
 
@@ -39,31 +40,54 @@ def _name(text: str) -> str:
     return re.sub(r"[-_.]+", "-", text).lower()
 
 
-def _roots(document: Mapping[str, Any], requirements: Requirements) -> Iterator[Step]:
+def _roots(document: Mapping[str, Any], requirements: Requirements, target: Target) -> Iterator[Step]:
     poetry = document.get("tool", {}).get("poetry", {})
     chosen = {_name(name) for extra in requirements.extras for name in poetry.get("extras", {}).get(extra, ())}
-    yield from _table(poetry.get("dependencies", {}), chosen)
+    yield from _table(poetry.get("dependencies", {}), chosen, target)
     for group in requirements.groups:
-        yield from _table(poetry.get("group", {}).get(group, {}).get("dependencies", {}), chosen)
+        yield from _table(poetry.get("group", {}).get(group, {}).get("dependencies", {}), chosen, target)
     project = document.get("project", {})
     stated = list(project.get("dependencies", ()))
     for extra in requirements.extras:
         stated += project.get("optional-dependencies", {}).get(extra, ())
-    yield from map(_pep508, stated)
+    for text in stated:
+        marker = text.partition(";")[2]
+        if applies(marker.strip(), target, requirements.extras, ()):
+            yield _pep508(text)
 
 
-def _table(table: Mapping[str, Any], chosen: set[str]) -> Iterator[Step]:
+def _table(table: Mapping[str, Any], chosen: set[str], target: Target) -> Iterator[Step]:
     """Steps of a poetry dependency table; optional ones only when an extra chose them."""
     for name, value in table.items():
         for entry in value if isinstance(value, list) else [value]:
             options = entry if isinstance(entry, Mapping) else {}
-            if name != "python" and (not options.get("optional") or _name(name) in chosen):
+            wanted = not options.get("optional") or _name(name) in chosen
+            if name != "python" and wanted and _holds(options, target):
                 yield _name(name), frozenset(options.get("extras", ()))
 
 
-def _needs(package: Mapping[str, Any], extras: frozenset[str]) -> list[Step]:
+def _holds(options: Mapping[str, Any], target: Target) -> bool:
+    """Whether a dependency's `markers` and `python` hold. An optional one was chosen by its extra already."""
+    marker = str(options.get("markers", ""))
+    if "extra ==" not in marker and not applies(marker, target, (), ()):
+        return False
+    return any(python_matches(_plain(part), target) for part in str(options.get("python", "")).split("||"))
+
+
+def _plain(constraint: str) -> str:
+    """poetry's `^3.9` and `~3.9` in PEP 440's terms."""
+    constraint = re.sub(
+        r"\^\s*(\d+)((?:\.\d+)*)", lambda match: f">={match[1]}{match[2]},<{int(match[1]) + 1}", constraint
+    )
+    constraint = re.sub(
+        r"~\s*(\d+\.\d+)(\.\d+)?(?!=)", lambda match: f">={match[1]}{match[2] or ''},=={match[1]}.*", constraint
+    )
+    return "" if constraint.strip() == "*" else constraint.strip()
+
+
+def _needs(package: Mapping[str, Any], extras: frozenset[str], target: Target) -> list[Step]:
     chosen = {_pep508(text)[0] for extra in extras for text in package.get("extras", {}).get(extra, ())}
-    return list(_table(package.get("dependencies", {}), chosen))
+    return list(_table(package.get("dependencies", {}), chosen, target))
 
 
 def _pep508(text: str) -> Step:

@@ -112,7 +112,7 @@ def _note_if_stale(path: Path, policy: Policy, progress: Progress) -> None:
 def _from_pins(path: Path, requirements: Requirements, target: Target, policy: Policy) -> list[Candidate]:
     from lading.resolve.pinned_formats import read_pins
 
-    lock = read_pins(requirements, path)
+    lock = read_pins(requirements, path, target)
     chosen = select(lock.pins, target, requirements.extras, requirements.groups)
     local = [Candidate(pin.name, pin.version, source=pin.source) for pin in chosen.values() if pin.source]
     published = {name: pin for name, pin in chosen.items() if not pin.source}
