@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lading.build.bundle import Bundle
-from lading.build.digester import Digester, Hash
+from lading.build.digester import Checksum, Digester
 from lading.build.records import LIMIT32, OFFSET_FIELD, end_records, widen
 from lading.errors import BuildError
 from lading.model.blobs import Blobs
@@ -208,6 +208,7 @@ class _Writer:
         self._output = output
         self._blobs = blobs
         self._hash = hashlib.sha256()
+        self._checksums: list[tuple[Bundle, Checksum]] = []
         self._central: list[bytes | bytearray] = []
         self._count = 0
         self._written = Digester()
@@ -224,16 +225,14 @@ class _Writer:
         self._add_records(piece)
         offsets = piece.bundle.offsets
         spans = [(offsets[start], offsets[end]) for start, end in piece.ranges]
-        digest = hashlib.sha256()
+        checksum = Checksum()
+        self._checksums.append((piece.bundle, checksum))
         with self._blobs.open(piece.bundle.data) as source:
             position = 0
-            while length := self._step(source, digest, position, spans):
+            while length := self._step(source, checksum, position, spans):
                 position += length
-        self._read.finish()
-        if digest.hexdigest() != piece.bundle.data:
-            raise self._blobs.corrupt(piece.bundle.data)
 
-    def _step(self, source: BinaryIO, digest: Hash, position: int, spans: list[tuple[int, int]]) -> int:
+    def _step(self, source: BinaryIO, checksum: Checksum, position: int, spans: list[tuple[int, int]]) -> int:
         """Read one buffer, hash all of it, write what belongs to a span; the bytes read."""
         turn = self._turn
         self._turn = (turn + 1) % BUFFERS
@@ -244,7 +243,7 @@ class _Writer:
         length = source.readinto(buffer)  # type: ignore[attr-defined]
         if not length:
             return 0
-        read = self._read.update(digest, buffer[:length])
+        read = self._read.update(checksum, buffer[:length])
         for start, end in _overlaps(spans, position, position + length):
             view = buffer[start - position : end - position]
             written = self._written.update(self._hash, view)
@@ -270,11 +269,15 @@ class _Writer:
             base += bundle.offsets[end] - first
 
     def finish(self) -> None:
-        """Write the central directory."""
+        """Write the central directory, and see that all that was copied was sound. Raises StoreError."""
         central = b"".join(self._central)
         tail = central + end_records(self._count, len(central), self.offset)
         self._written.update(self._hash, memoryview(tail))
         self._write(memoryview(tail))
+        self._read.finish()
+        for bundle, checksum in self._checksums:
+            if checksum.value != bundle.checksum:
+                raise self._blobs.corrupt(bundle.data)
         self._written.finish()
         self.sha256 = self._hash.hexdigest()
 

@@ -31,7 +31,7 @@ from lading.model.blobs import Actions, Blobs, BlobWriter
 
 FORMAT = 1
 """Raise when a bundle of the same inputs would hold other bytes."""
-MAGIC = b"LADING-BUNDLE-1" + sys.byteorder[:1].encode()
+MAGIC = b"LADING-BUNDLE-2" + sys.byteorder[:1].encode()
 LEVEL = 6
 """zlib's level for what is deflated here: 9 gains 0.3 % on bytecode and takes twice as long."""
 _SECTIONS = struct.Struct("=6Q")
@@ -57,6 +57,8 @@ class Bundle:
     version: str
     data: str
     size: int
+    checksum: int
+    """CRC-32 of `data`: what a copy is verified with, at thrice the speed of its sha256."""
     names: tuple[str, ...]
     offsets: array[int] = field(repr=False)
     """Where each member's local header begins in `data`, and one more: where the last one ends."""
@@ -111,6 +113,7 @@ class BundleWriter:
 
     def __init__(self, output: BlobWriter) -> None:
         self._output = output
+        self._checksum = 0
         self._names: list[str] = []
         self._offsets = array("Q", [0])
         self._positions = array("I", [0])
@@ -130,10 +133,11 @@ class BundleWriter:
         self._sizes.append(member.size)
         self._central += central_record(member, offset)
         self._positions.append(len(self._central))
-        self._output.write(local_header(member))
+        self.write(local_header(member))
         self._offsets.append(offset + LOCAL.size + len(member.name.encode()) + member.packed)
 
     def write(self, packed: bytes | memoryview) -> None:
+        self._checksum = zlib.crc32(packed, self._checksum)
         self._output.write(packed)
 
     def end(self, digest: bytes) -> None:
@@ -161,6 +165,7 @@ class BundleWriter:
             version=version,
             data=self._output.commit(),
             size=self._offsets[-1],
+            checksum=self._checksum,
             names=tuple(self._names),
             offsets=self._offsets,
             positions=self._positions,
@@ -196,12 +201,12 @@ def unpack(member: Member, packed: bytes) -> bytes:
     return content
 
 
-_TEXT = ("kind", "name", "version", "data", "origin", "facts")
+_FACTS = ("kind", "name", "version", "data", "size", "checksum", "origin", "facts", "skipped")
 
 
 def encode(bundle: Bundle) -> bytes:
     """The index blob."""
-    facts = {key: getattr(bundle, key) for key in _TEXT} | {"size": bundle.size, "skipped": bundle.skipped}
+    facts = {key: getattr(bundle, key) for key in _FACTS}
     sections = [
         json.dumps(facts, sort_keys=True).encode(),
         "\n".join(bundle.names).encode(),

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import threading
+import zlib
 from queue import SimpleQueue
 from typing import Protocol
 
 
 class Hash(Protocol):
-    """What hashlib's objects have in common."""
+    """What hashlib's objects and `Checksum` have in common."""
 
     def update(self, data: memoryview, /) -> None: ...
 
-    def hexdigest(self) -> str: ...
+
+class Checksum:
+    """CRC-32 with hashlib's manners."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def update(self, data: memoryview, /) -> None:
+        self.value = zlib.crc32(data, self.value)
 
 
 class Digester:
