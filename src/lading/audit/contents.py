@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from lading.audit.codes import found
-from lading.audit.inventory import PackageFacts, source_of_bytecode
+from lading.audit.package import PackageFacts, source_of_bytecode
 from lading.audit.subject import Subject
 from lading.model.finding import Finding, Severity
 

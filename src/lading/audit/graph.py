@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from lading.audit.inventory import Import, Module, PackageFacts, extension_module
+from lading.audit.package import Import, Module, PackageFacts, extension_module
 from lading.audit.stdlib import SUBMODULES_SINCE, stdlib_modules
 from lading.model.target import Target
 
@@ -48,6 +48,7 @@ class Index:
         self.native: dict[str, tuple[PackageFacts, str]] = {}
         self.broken: dict[str, tuple[PackageFacts, str]] = {}
         self.parents: set[str] = set()
+        self._modules: dict[str, Module | None] = {}
         self.python = target.runtime.python
         self.stdlib = stdlib_modules(self.python)
         self.bundled = frozenset(bundled_modules(target.runtime.bundled))
@@ -79,8 +80,12 @@ class Index:
 
     def module(self, name: str) -> Module | None:
         """The facts of a source module; None for native modules and namespace packages."""
-        owner = self.owners.get(name)
-        return owner.modules[name] if owner else None
+        try:
+            return self._modules[name]
+        except KeyError:
+            owner = self.owners.get(name)
+            module = self._modules[name] = owner.modules[name] if owner else None
+            return module
 
     def provided(self, name: str) -> Provided:
         """Who provides `name`."""

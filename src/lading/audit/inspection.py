@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lading.audit.artifact import Opened, open_artifact
 from lading.audit.installed import gather_function, gather_layer
-from lading.audit.inventory import PackageFacts
+from lading.audit.package import PackageFacts
 from lading.audit.run import audit
 from lading.audit.subject import Subject
 from lading.errors import UsageError

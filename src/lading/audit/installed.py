@@ -8,7 +8,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from lading.audit.inventory import Entry, PackageFacts, gather, normalize
+from lading.audit.inventory import Entry, gather
+from lading.audit.package import PackageFacts, normalize
 from lading.errors import LadingError
 from lading.model.target import Target
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lading.audit.codes import found
 from lading.audit.graph import Closure, extension_tags
-from lading.audit.inventory import PackageFacts, extension_module
+from lading.audit.package import PackageFacts, extension_module
 from lading.model.facts import ElfFacts
 from lading.model.finding import Finding, Severity
 from lading.model.target import OperatingSystem, Target

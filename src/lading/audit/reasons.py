@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lading.audit.distributions import needed_requirement, requirement_name
-from lading.audit.inventory import PackageFacts
+from lading.audit.package import PackageFacts
 from lading.model.target import Target
 
 _DEEPEST = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lading.audit.inventory import PackageFacts
+from lading.audit.package import PackageFacts
 from lading.model.target import Target
 
 

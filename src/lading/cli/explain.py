@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from lading.audit.inspection import Inspection
-    from lading.audit.inventory import PackageFacts
+    from lading.audit.package import PackageFacts
     from lading.audit.reasons import Branch, Reason
 
 SCHEMA_VERSION = 1
