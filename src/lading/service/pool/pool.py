@@ -1,0 +1,183 @@
+"""Carries out what the scheduler decides: starts, runs and stops environments, answers requests. One event loop.
+
+The only door for `front`, `control` and `queue`: `Pool.invoke`, `configure`, `retire`, `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+from lading.errors import LadingError
+from lading.runtimeapi.invocation import ShutdownReason
+from lading.sandbox.host import Host
+from lading.service.events import EventStream
+from lading.service.pool.assign import Concurrency, Decision, Reason, Run, Scheduler, Settings, Start, Stop, Throttle
+from lading.service.pool.environment import Environment
+from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest, Outcome
+
+TICK = 1.0
+"""Seconds between looks at idle environments and waiting requests."""
+
+
+class ThrottledError(LadingError):
+    """No environment may take the request now. `reason` is AWS's."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(f"Rate Exceeded: {reason.value}", hint="raise the concurrency limit, or call again later")
+        self.reason = reason
+
+
+@dataclass
+class _Flight:
+    """A request between its arrival and the end of its invoke phase."""
+
+    function: FunctionVersion
+    request: InvokeRequest
+    answered: Callable[[Answer], None] | None
+    outcome: asyncio.Future[Outcome]
+
+
+class Pool:
+    """All environments of this service. Use from one event loop; close at the end."""
+
+    def __init__(self, host: Host, events: EventStream, settings: Settings | None = None) -> None:
+        self._host = host
+        self._events = events
+        self._scheduler = Scheduler(settings or Settings())
+        self._flights: dict[str, _Flight] = {}
+        self._versions: dict[str, FunctionVersion] = {}
+        self._environments: dict[int, Environment] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Pool {self._scheduler!r}>"
+
+    async def invoke(
+        self,
+        function: FunctionVersion,
+        request: InvokeRequest,
+        answered: Callable[[Answer], None] | None = None,
+        *,
+        queue: bool = False,
+    ) -> Outcome:
+        """Run a request in some environment. `answered` is called as soon as the caller has an answer; the outcome
+        comes when the phase is over. `queue`: wait for room in place of ThrottledError. Request ids are unique.
+
+        Raises ThrottledError, and SandboxError where an environment could not be made.
+        """
+        if request.request_id in self._flights:
+            raise ValueError(f"request {request.request_id} is in flight already")
+        self._tick_on()
+        key = self._learn(function)
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._flights[request.request_id] = _Flight(function, request, answered, outcome)
+        try:
+            self._carry_out(self._scheduler.submit(request.request_id, key, time.monotonic(), queue=queue))
+            return await outcome
+        except asyncio.CancelledError:
+            self._scheduler.cancel(request.request_id, key)
+            raise
+        finally:
+            self._flights.pop(request.request_id, None)
+
+    def configure(self, function: FunctionVersion, concurrency: Concurrency) -> None:
+        """Reserved and provisioned concurrency of a version; provisioned environments start now."""
+        self._carry_out(self._scheduler.configure(self._learn(function), concurrency, time.monotonic()))
+
+    def retire(self, function: FunctionVersion) -> None:
+        """Its code or configuration changed: no environment of the old value serves again."""
+        self._carry_out(self._scheduler.retire(self._learn(function)))
+
+    async def close(self) -> None:
+        """End every environment, after the invokes that are under way."""
+        self._closed = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(environment.close() for environment in self._environments.values()))
+        self._environments.clear()
+
+    # Carrying out
+
+    def _learn(self, function: FunctionVersion) -> str:
+        """The scheduler's name of a version: concurrency is counted by function, environments by exact value."""
+        key = f"{function.qualified_arn}#{hash(function):x}"
+        self._versions[key] = function
+        return key
+
+    def _carry_out(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
+            if isinstance(decision, Run):
+                self._spawn(self._run(decision.environment, decision.request))
+            elif isinstance(decision, Start):
+                self._spawn(self._start(decision))
+            elif isinstance(decision, Stop):
+                self._spawn(self._stop(decision.environment))
+            else:
+                self._throttle(decision)
+
+    def _throttle(self, decision: Throttle) -> None:
+        flight = self._flights[decision.request]
+        if not flight.outcome.done():
+            flight.outcome.set_exception(ThrottledError(decision.reason))
+
+    async def _start(self, decision: Start) -> None:
+        environment = Environment(self._versions[decision.function], self._host, self._events)
+        self._environments[decision.environment] = environment
+        try:
+            await environment.start()
+        except BaseException as error:
+            self._lose(decision.environment, decision.request, error)
+            return
+        if decision.request is not None:
+            await self._run(decision.environment, decision.request)
+        else:
+            self._carry_out(self._scheduler.started(decision.environment, time.monotonic()))
+
+    async def _run(self, number: int, request_id: str) -> None:
+        flight = self._flights.get(request_id)
+        if flight is None:  # its caller gave up meanwhile
+            self._carry_out(self._scheduler.finished(number, time.monotonic()))
+            return
+        try:
+            outcome = await self._environments[number].invoke(flight.request, flight.answered)
+        except BaseException as error:
+            self._lose(number, request_id, error)
+            return
+        if not flight.outcome.done():
+            flight.outcome.set_result(outcome)
+        self._carry_out(self._scheduler.finished(number, time.monotonic()))
+
+    def _lose(self, number: int, request_id: str | None, error: BaseException) -> None:
+        """An environment could not start or broke: its request gets the error, nothing of it is used again."""
+        flight = self._flights.get(request_id) if request_id else None
+        if flight is not None and not flight.outcome.done():
+            flight.outcome.set_exception(error)
+        self._spawn(self._stop(number))
+        if request_id is not None:
+            self._carry_out(self._scheduler.finished(number, time.monotonic(), alive=False))
+
+    async def _stop(self, number: int) -> None:
+        environment = self._environments.pop(number, None)
+        if environment is not None:
+            await environment.close(ShutdownReason.SPINDOWN)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tick_on(self) -> None:
+        if self._ticker is None and not self._closed:
+            self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick)
+
+    def _tick(self) -> None:
+        self._ticker = None
+        self._carry_out(self._scheduler.tick(time.monotonic()))
+        self._tick_on()
