@@ -145,6 +145,8 @@ class Project:
     layers: tuple[LayerConfig, ...] = ()
     output: Path = Path("dist")
     """Absolute folder for artifacts."""
+    skipped: tuple[str, ...] = ()
+    """What the origin states and lading leaves to others, one sentence each."""
 
     def layer(self, name: str) -> LayerConfig | None:
         return next((layer for layer in self.layers if layer.name == name), None)

@@ -1,0 +1,149 @@
+"""The keys of [tool.lading] as one table: validation, suggestions and the reference page read it, nothing else states them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lading.model.project import Bundled, Bytecode
+from lading.model.quotas import quotas
+from lading.model.target import Architecture, runtimes
+
+PROJECT, FUNCTION, LAYER = "project", "function", "layer"
+
+
+class Kind(StrEnum):
+    """The type of a value, as the reference page names it."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    STRINGS = "list of strings"
+    VARIABLES = "table of strings"
+    REQUIREMENTS = "path, list or table"
+    TABLES = "table of tables"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key. `levels` are the tables that may have it; at the project's level it is the default for the others."""
+
+    name: str
+    kind: Kind
+    levels: tuple[str, ...]
+    default: str
+    meaning: str
+    choices: tuple[str, ...] = ()
+    bounds: tuple[int, int] | None = None
+    length: int | None = None
+
+
+_ALL = (PROJECT, FUNCTION, LAYER)
+_FUNCTIONS = (PROJECT, FUNCTION)
+_QUOTAS = quotas()
+
+KEYS = (
+    Key("functions", Kind.TABLES, (PROJECT,), "one, found by its handler", "The functions, by name."),
+    Key("layers", Kind.TABLES, (PROJECT,), "none", "The layers to build, by name."),
+    Key("output", Kind.STRING, (PROJECT,), '"dist"', "Folder for the artifacts."),
+    Key("runtime", Kind.STRING, _ALL, "see above", "Lambda runtime.", choices=tuple(runtimes())),
+    Key(
+        "architecture",
+        Kind.STRING,
+        _ALL,
+        '"x86_64"',
+        "Instruction set.",
+        choices=tuple(choice.value for choice in Architecture),
+    ),
+    Key(
+        "handler",
+        Kind.STRING,
+        _FUNCTIONS,
+        "found in the source",
+        "`module.function` that Lambda calls.",
+        length=_QUOTAS.handler,
+    ),
+    Key(
+        "source",
+        Kind.STRING,
+        _FUNCTIONS,
+        "see above",
+        "Folder (the import root) or single file with the function's own code.",
+    ),
+    Key(
+        "requirements",
+        Kind.REQUIREMENTS,
+        _ALL,
+        "the project's",
+        "A file, a list of PEP 508 requirements, or a table with `file` and `packages`.",
+    ),
+    Key("extras", Kind.STRINGS, _ALL, "[]", "Optional dependencies of the project to add."),
+    Key("groups", Kind.STRINGS, _ALL, "[]", "Dependency groups (PEP 735) of the project to add."),
+    Key("layers", Kind.STRINGS, (FUNCTION,), "[]", f"Layers in order, by name or ARN; at most {_QUOTAS.layers}."),
+    Key(
+        "content",
+        Kind.STRING,
+        (LAYER,),
+        "none",
+        "Folder whose `bin`, `lib`, `python` and others are packed as they are.",
+    ),
+    Key("include", Kind.STRINGS, _ALL, "everything", "Patterns of own files to pack, relative to the source."),
+    Key(
+        "exclude",
+        Kind.STRINGS,
+        _ALL,
+        "see below",
+        "Patterns of own files to leave out, beside the default ones; `!pattern` lifts a default one.",
+    ),
+    Key("memory", Kind.INTEGER, _FUNCTIONS, "128", "Memory in MB.", bounds=_QUOTAS.memory),
+    Key("timeout", Kind.INTEGER, _FUNCTIONS, "3", "Seconds an invocation may take.", bounds=_QUOTAS.timeout),
+    Key(
+        "ephemeral-storage",
+        Kind.INTEGER,
+        _FUNCTIONS,
+        "512",
+        "Size of `/tmp` in MB.",
+        bounds=_QUOTAS.ephemeral_storage,
+    ),
+    Key(
+        "environment",
+        Kind.VARIABLES,
+        _FUNCTIONS,
+        "{}",
+        f"Environment variables; at most {_QUOTAS.environment_bytes} bytes. A function's are merged over "
+        "the project's.",
+    ),
+    Key("description", Kind.STRING, (FUNCTION, LAYER), '""', "Shown by AWS.", length=_QUOTAS.description),
+    Key("package", Kind.STRING, _FUNCTIONS, '"zip"', "Kind of artifact.", choices=("zip",)),
+    Key(
+        "bytecode",
+        Kind.STRING,
+        _ALL,
+        '"on"',
+        "Pack compiled bytecode: beside the sources, in their place, or not.",
+        choices=tuple(choice.value for choice in Bytecode),
+    ),
+    Key(
+        "bundled",
+        Kind.STRING,
+        _ALL,
+        '"keep"',
+        "Pack the packages that the runtime brings (boto3 and its family), or leave them out.",
+        choices=tuple(choice.value for choice in Bundled),
+    ),
+    Key("strip", Kind.BOOLEAN, _ALL, "false", "Remove debug symbols from native libraries."),
+    Key("drop-tests", Kind.BOOLEAN, _ALL, "false", "Leave out the tests of dependencies."),
+    Key("botocore-services", Kind.STRINGS, _ALL, "all", "The only botocore services to keep."),
+)
+
+REQUIREMENT_KEYS = (
+    Key("file", Kind.STRING, (), "none", "A requirements file, pyproject.toml, script or lock."),
+    Key("packages", Kind.STRINGS, (), "[]", "PEP 508 requirements."),
+    Key("extras", Kind.STRINGS, (), "[]", "As beside `requirements`."),
+    Key("groups", Kind.STRINGS, (), "[]", "As beside `requirements`."),
+)
+
+
+def keys_of(level: str) -> dict[str, Key]:
+    """The keys a table may have, by name."""
+    return {key.name: key for key in KEYS if level in key.levels}

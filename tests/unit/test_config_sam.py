@@ -1,0 +1,202 @@
+"""SAM templates: what is taken, what is left to others, and what can't be told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lading.config import load
+from lading.config.problems import BrokenFileError, InvalidConfigError, MissingConfigError
+from lading.model.project import LayerReference, RequirementKind
+
+TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Stage: {Type: String, Default: dev}
+  Memory: {Type: Number, Default: "512"}
+Mappings:
+  Levels: {dev: {log: debug}}
+Globals:
+  Function:
+    Runtime: python3.12
+    Timeout: 10
+    Architectures: [x86_64]
+    Layers: ["arn:aws:lambda:eu-west-1:123456789012:layer:tools:7"]
+    Environment:
+      Variables: {STAGE: !Ref Stage, LEVEL: info}
+Resources:
+  Table: {Type: AWS::DynamoDB::Table}
+  Orders:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: orders/
+      Handler: app.run
+      MemorySize: !Ref Memory
+      Architectures: [arm64]
+      EphemeralStorage: {Size: 1024}
+      Description: !Sub "orders of ${Stage}"
+      Layers: [!Ref Shared, !Sub "arn:aws:lambda:${AWS::Region}:017000801446:layer:Powertools:3"]
+      Environment:
+        Variables:
+          LEVEL: !FindInMap [Levels, !Ref Stage, log]
+          PATHS: !Join [":", [a, !Sub "${Stage}-b"]]
+          DEBUG: true
+          TABLE: !Ref Table
+          TABLE_ARN: !GetAtt Table.Arn
+  Plain:
+    Type: AWS::Lambda::Function
+    Properties: {Code: orders, Handler: app.run, Runtime: python3.13}
+  Site:
+    Type: AWS::Serverless::Function
+    Properties: {CodeUri: site, Handler: index.handler, Runtime: nodejs22.x}
+  Inline:
+    Type: AWS::Serverless::Function
+    Properties: {InlineCode: "x", Handler: index.handler}
+  Image:
+    Type: AWS::Serverless::Function
+    Properties: {PackageType: Image}
+  Stored:
+    Type: AWS::Lambda::Function
+    Properties: {Code: {S3Bucket: b, S3Key: k}, Handler: a.b, Runtime: python3.13}
+  Shared:
+    Type: AWS::Serverless::LayerVersion
+    Metadata: {BuildMethod: python3.12}
+    Properties: {ContentUri: shared}
+  Tools:
+    Type: AWS::Serverless::LayerVersion
+    Properties: {ContentUri: tools, CompatibleRuntimes: [python3.12]}
+"""
+
+
+def make(root: Path, template: str, name: str = "template.yaml") -> Path:
+    (root / ".git").mkdir(exist_ok=True)
+    for folder in ("orders", "shared", "tools"):
+        (root / folder).mkdir(exist_ok=True)
+    (root / "orders/app.py").write_text("def run(event, context): ...\n")
+    (root / "orders/requirements.txt").write_text("six\n")
+    (root / "shared/requirements.txt").write_text("jinja2\n")
+    (root / name).write_text(template, "utf-8")
+    return root
+
+
+def test_a_template(tmp_path: Path) -> None:
+    project = load(make(tmp_path, TEMPLATE))
+    orders, plain = project.functions
+    assert (orders.name, orders.handler, str(orders.target)) == ("Orders", "app.run", "python3.12 on arm64")
+    assert (orders.memory, orders.timeout, orders.ephemeral_storage) == (512, 10, 1024)
+    assert orders.description == "orders of dev"
+    assert orders.environment == {"STAGE": "dev", "LEVEL": "debug", "PATHS": "a:dev-b", "DEBUG": "true"}
+    assert orders.requirements.path == tmp_path / "orders/requirements.txt"
+    assert [layer.name for layer in orders.layers] == ["", "Shared", ""]
+    assert orders.layers[0] == LayerReference(arn="arn:aws:lambda:eu-west-1:123456789012:layer:tools:7")
+    assert orders.layers[2].arn.endswith(":017000801446:layer:Powertools:3")
+    # Globals are SAM's own and don't reach AWS::Lambda::Function.
+    assert (plain.name, plain.timeout, plain.environment, plain.layers) == ("Plain", 3, {}, ())
+    shared, tools = project.layers
+    assert shared.requirements.kind is RequirementKind.FILE
+    assert shared.content is None
+    assert tools.content is not None
+    assert tools.content.root == tmp_path / "tools"
+    assert str(tools.target) == "python3.12 on x86_64"
+
+
+def test_what_is_left_to_others_is_listed(tmp_path: Path) -> None:
+    skipped = "\n".join(load(make(tmp_path, TEMPLATE)).skipped)
+    for said in ("Site: its runtime is nodejs22.x", "Inline: its code", "Image: a container image", "Stored: its Code"):
+        assert said in skipped
+    assert "Orders: variable TABLE " in skipped
+    assert "Orders: variable TABLE_ARN " in skipped
+
+
+def test_json(tmp_path: Path) -> None:
+    function = {"Type": "AWS::Serverless::Function", "Properties": {"CodeUri": "orders", "Handler": "app.run"}}
+    template = {
+        "Parameters": {"Runtime": {"Default": "python3.11"}},
+        "Globals": {"Function": {"Runtime": {"Ref": "Runtime"}}},
+        "Resources": {"Orders": function},
+    }
+    make(tmp_path, json.dumps(template), "template.json")
+    assert load(tmp_path).functions[0].target.runtime.name == "python3.11"
+    assert load(tmp_path / "template.json") == load(tmp_path)
+
+
+def one(properties: str, more: str = "") -> str:
+    text = f"Resources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties: {properties}\n{more}"
+    return text
+
+
+GOOD = "CodeUri: orders, Handler: app.run, Runtime: python3.13"
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        (
+            "{CodeUri: orders, Handler: !Ref Nowhere, Runtime: python3.13}",
+            r"F\.Properties\.Handler: only a deployment knows !Ref Nowhere",
+        ),
+        ("{CodeUri: orders, Handler: !GetAtt a.b, Runtime: python3.13}", r"F\.Properties\.Handler: .*!GetAtt"),
+        ("{CodeUri: orders, Runtime: python3.13}", r"F\.Properties\.Handler: is missing"),
+        ("{CodeUri: orders, Handler: app.run}", r"F\.Properties\.Runtime: is missing"),
+        (f"{{{GOOD}, Timeout: 901}}", r"Resources\.F\.timeout: 901"),
+        (f"{{{GOOD}, MemorySize: many}}", r"Resources\.F\.memory: must be an integer"),
+        (f"{{{GOOD}, Layers: [!Ref Nowhere]}}", r"F\.Properties\.Layers: only a deployment knows"),
+        (f"{{{GOOD}, Layers: x}}", r"F\.Properties\.Layers: must be a list"),
+        ("{CodeUri: nowhere, Handler: app.run, Runtime: python3.13}", "source 'nowhere' does not exist"),
+        ("{CodeUri: ../.., Handler: app.run, Runtime: python3.13}", "leads out of"),
+        ("[]", ""),
+        ("3", r"F\.Properties: must be a map"),
+    ],
+)
+def test_errors_name_resource_and_field(tmp_path: Path, properties: str, expected: str) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        load(make(tmp_path, one(properties)))
+    assert (
+        caught.match(expected) if not caught.value.details else any(expected or line for line in caught.value.details)
+    )
+    assert caught.value.hint
+
+
+def test_nothing_for_lading_names_every_reason(tmp_path: Path) -> None:
+    with pytest.raises(MissingConfigError) as caught:
+        load(make(tmp_path, one("{CodeUri: orders, Handler: a.b, Runtime: java21}")))
+    assert caught.value.details == ("F: its runtime is java21",)
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Resources:\n  a: [\n", "line "),
+        ("Resources:\n  F: {}\n  F: {}\n", "line 3: 'F' stands there twice"),
+        ("a: 1\n", "has no Resources"),
+        ("", "has no Resources"),
+        (f"{BOMB}Resources: {{}}\n", "more than 200,000 values"),
+        ("Resources: &a {x: *a}\n", "an alias to what it stands in"),
+        ("Resources: " + "[" * 3000, "valid|nested"),
+        ("Resources: !!python/object/apply:os.getcwd []\n", "line 1"),
+    ],
+)
+def test_broken_yaml(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(BrokenFileError, match=expected):
+        load(make(tmp_path, text))
+
+
+def test_broken_json(tmp_path: Path) -> None:
+    with pytest.raises(BrokenFileError, match="stands there twice"):
+        load(make(tmp_path, '{"Resources": {"F": {}, "F": {}}}', "template.json"))
+
+
+def test_a_layer_without_requirements(tmp_path: Path) -> None:
+    more = (
+        "  L:\n    Type: AWS::Serverless::LayerVersion\n"
+        "    Metadata: {BuildMethod: python3.13}\n    Properties: {ContentUri: tools}\n"
+    )
+    with pytest.raises(InvalidConfigError, match=r"Resources\.L: no requirements in 'tools'"):
+        load(make(tmp_path, one(f"{{{GOOD}}}", more)))
