@@ -89,10 +89,12 @@ def interpreters() -> Mapping[str, Path]:
     """Interpreters on this machine by version ("3.13" → its executable)."""
     from lading.build.interpreters import find_interpreter
     from lading.model.target import runtimes
+    from lading.store import open_store
 
+    actions = open_store(ROOT / ".lading" / "test-cache").actions
     found = {}
     for runtime in runtimes().values():
-        interpreter = find_interpreter(runtime.python)
+        interpreter = find_interpreter(runtime.python, actions)
         if interpreter is not None:
-            found[runtime.python_version] = interpreter.path
+            found[runtime.python_version] = Path(interpreter.path)
     return found

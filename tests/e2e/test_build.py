@@ -415,7 +415,7 @@ def test_a_kill_at_any_moment_leaves_nothing_half_made(lading: Command, write: W
 @pytest.mark.parametrize(
     ("files", "code", "said"),
     [
-        ({}, 2, "no project"),
+        ({}, 2, "no handler"),
         ({"pyproject.toml": "[tool.lading\n"}, 2, "pyproject.toml"),
         ({"pyproject.toml": "[tool.lading]\nruntim = 'python3.13'\n"}, 2, "did you mean 'runtime'"),
         (

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from lading.audit.installed import gather_layer
-from lading.audit.inventory import FORMAT, Entry, PackageFacts, gather
+from lading.audit.inventory import Entry, gather
+from lading.audit.package import FORMAT, PackageFacts
 from lading.build import bundle as bundles
 from lading.build.bundle import Bundle
 from lading.errors import StoreError

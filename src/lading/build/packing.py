@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lading.audit.codes import found
 from lading.audit.graph import Closure, Index
-from lading.audit.inventory import PackageFacts
+from lading.audit.package import PackageFacts
 from lading.audit.run import audit
 from lading.audit.subject import Subject
 from lading.build.archive import Assembled, Conflict, Selection, assemble, settle

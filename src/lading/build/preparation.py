@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lading.audit.inventory import PackageFacts
+from lading.audit.package import PackageFacts
 from lading.build.archive import Selection
 from lading.build.bundle import Bundle
 from lading.build.bytecode import FUNCTION, LAYER, Place, compiled_sources, prepare_bytecode, recall_bytecode
