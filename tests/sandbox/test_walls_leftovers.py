@@ -58,7 +58,7 @@ def code_in(folder: Path) -> Path:
     code = folder / "code"
     code.mkdir()
     (code / "lambda_function.py").write_text(
-        "import os\ndef lambda_handler(event, context):\n    os.fork() or os.fork()\n    return os.getpid()\n"
+        "import os, time\nos.fork() or time.sleep(1000)\ndef lambda_handler(event, context): pass\n"
     )
     return code
 
@@ -69,7 +69,9 @@ def test_close_leaves_nothing(start: Start, tmp_path: Path):
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     processes = descendants(os.getpid())
     groups = [entry for path in groups_of(os.getpid()) for entry in path.iterdir() if entry.is_dir()]
-    served = start("import os\ndef lambda_handler(event, context):\n    os.fork()\n    return 1")
+    served = start(
+        "import subprocess\ndef lambda_handler(event, context):\n    subprocess.Popen(['/bin/sleep', '1000'])"
+    )
     served.invoke({})
     box = served.box
     inside = descendants(os.getpid()) - processes
