@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("botocore")
-
 from lading.service.contract.bounds import bounds_in_force
 from lading.service.contract.errors import ApiError, SerializationError, UnknownOperationError
 from lading.service.contract.http import HttpRequest

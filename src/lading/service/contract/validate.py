@@ -38,12 +38,19 @@ class _Walk:
             self.violations.append(f"Value{shown} at '{path}' failed to satisfy constraint: {constraint}")
 
 
-def validate(shape: Any, parameters: Mapping[str, Any], bounds: Mapping[str, Bounds] | None = None) -> None:
-    """Raises ConstraintError with all violations. `shape` is an operation's input shape, or None for one without input."""
+def validate(
+    shape: Any,
+    parameters: Mapping[str, Any],
+    bounds: Mapping[str, Bounds] | None = None,
+    *,
+    unchecked: frozenset[str] = frozenset(),
+) -> None:
+    """Raises ConstraintError with all violations. `shape` is an operation's input shape, or None for one without input;
+    the values of `unchecked` members are left to others."""
     if shape is None:
         return
     walk = _Walk(bounds or {})
-    _structure(walk, shape, parameters, "")
+    _structure(walk, shape, {name: value for name, value in parameters.items() if name not in unchecked}, "")
     if walk.violations:
         raise ConstraintError(walk.violations)
 

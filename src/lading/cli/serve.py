@@ -1,0 +1,88 @@
+"""`lading serve`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lading.errors import UsageError
+
+MODULES = ("botocore", "cryptography", "httptools", "starlette", "uvicorn", "uvloop")
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=4566, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option(
+    "--state", metavar="DIR", help="Folder that everything is kept in, or :memory:.  [default: the user's state folder]"
+)
+@click.option(
+    "--keys",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of ACCESS_KEY_ID:SECRET lines: verify signatures. Required beyond loopback.",
+)
+@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A further name that requests may be for.")
+def command(host: str, port: int, state: str | None, keys: Path | None, hosts: tuple[str, ...]) -> None:
+    """A local AWS endpoint: Lambda on this machine, for unmodified clients (AWS_ENDPOINT_URL=http://127.0.0.1:4566)."""
+    require_extra()
+    from lading.service.control.control import MEMORY, open_control
+    from lading.service.embed import Settings, make_front
+    from lading.service.front.server import bind, make_server
+
+    folder = MEMORY if state == MEMORY else str(Path(state).expanduser().absolute() if state else default_state())
+    settings = Settings(host, port, folder, read_keys(keys) if keys else None, frozenset(hosts))
+    listener = bind(host, port)
+    try:
+        control = open_control(folder)
+        try:
+            server = make_server(make_front(control, settings))
+            name = f"[{host}]" if ":" in host else host
+            click.echo(f"lading serve: http://{name}:{listener.getsockname()[1]} (state: {folder})")
+            server.run(sockets=[listener])
+        finally:
+            control.close()
+    finally:
+        listener.close()
+
+
+def require_extra() -> None:
+    """Raises UsageError where the packages of the extra `serve` are missing."""
+    import importlib.util
+
+    missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            "`lading serve` needs packages that aren't installed", details=missing, hint="pip install 'lading[serve]'"
+        )
+
+
+def default_state() -> Path:
+    """`lading/serve` under $XDG_STATE_HOME (~/.local/state)."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state").absolute() / "lading" / "serve"
+
+
+def read_keys(file: Path) -> dict[str, str]:
+    """Access key id → secret. Raises UsageError for a file that isn't one."""
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"can't read the keys in {file}: {error}", hint="name a readable file: --keys FILE") from error
+    pairs: dict[str, Any] = {}
+    for number, line in enumerate(lines, 1):
+        key, colon, secret = line.strip().partition(":")
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not colon or not key or not secret:
+            raise UsageError(
+                f"line {number} of {file} is not ACCESS_KEY_ID:SECRET", hint="one pair a line, a colon between"
+            )
+        pairs[key] = secret
+    if not pairs:
+        raise UsageError(f"{file} names no keys", hint="one ACCESS_KEY_ID:SECRET a line")
+    return pairs

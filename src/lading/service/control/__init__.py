@@ -1,0 +1,1 @@
+"""Operations on functions, versions, aliases, layers and what belongs to them: one file per family. Knows no HTTP."""

@@ -1,0 +1,88 @@
+"""The control plane: runs operations one after the other beside the event loop, each in a transaction, and what they ask
+for afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from lading.service.control.call import Call, Parameters, Result
+from lading.service.control.names import Scope
+from lading.service.control.operations import OPERATIONS
+from lading.service.control.packages import Packages
+from lading.service.control.preparation import prepare, unfinished
+from lading.service.control.refusal import not_here
+from lading.service.state import Key, State, open_state
+
+MEMORY = ":memory:"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose request it is, and under which address the client reached the service ("http://127.0.0.1:4566")."""
+
+    scope: Scope
+    endpoint: str
+
+
+class Control:
+    """The service's functions and all that belongs to them. Close it when done."""
+
+    def __init__(self, state: State, packages: Packages, *, now: Callable[[], float] = time.time) -> None:
+        self.state = state
+        self.packages = packages
+        self.now = now
+        self._operations = ThreadPoolExecutor(1, "control")
+        self._preparations = ThreadPoolExecutor(1, "preparation")
+        self._on_close = contextlib.ExitStack()
+        for key in unfinished(state):
+            self._prepare(key)
+
+    async def call(self, operation: str, parameters: Parameters, origin: Origin) -> Result:
+        """Run an operation. Raises ApiError for what it refuses."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._operations, self.run, operation, parameters, origin)
+
+    def run(self, operation: str, parameters: Parameters, origin: Origin) -> Result:
+        """The same from any thread."""
+        run = OPERATIONS.get(operation)
+        if run is None:
+            raise not_here(operation)
+        later: list[Key] = []
+        call = Call(origin.scope, self.state, self.packages, origin.endpoint, later.append, self.now)
+        with self.state.transaction():
+            result = run(call, parameters)
+        for key in later:
+            self._prepare(key)
+        return result
+
+    def _prepare(self, key: Key) -> Future[None]:
+        return self._preparations.submit(prepare, self.state, self.packages, key)
+
+    def close(self) -> None:
+        """What is under way finishes; preparations not begun are left for the next start."""
+        self._operations.shutdown()
+        self._preparations.shutdown(cancel_futures=True)
+        self.state.close()
+        self._on_close.close()
+
+    def closing(self, action: Callable[[], object]) -> None:
+        """Something to do after the close."""
+        self._on_close.callback(action)
+
+
+def open_control(folder: Path | str, *, now: Callable[[], float] = time.time) -> Control:
+    """The control plane over a state folder; ":memory:" is a temporary one that goes with it. Raises StateError."""
+    if str(folder) != MEMORY:
+        return Control(open_state(Path(folder)), Packages(Path(folder)), now=now)
+    temporary = tempfile.TemporaryDirectory(prefix="lading-state-", ignore_cleanup_errors=True)
+    root = Path(temporary.name)
+    control = Control(open_state(root), Packages(root), now=now)
+    control.closing(temporary.cleanup)
+    return control

@@ -1,0 +1,135 @@
+"""The ASGI application: a request is let in, given an owner, read, and handed to the API it is for; the answer goes back."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+from lading.service.contract.errors import ApiError
+from lading.service.contract.http import HttpRequest, HttpResponse
+from lading.service.control.control import Origin
+from lading.service.control.names import Scope
+from lading.service.front.body import DisconnectedError, Receive, read_body
+from lading.service.front.gate import Gate
+from lading.service.front.plain import json_answer, plain_error
+from lading.service.front.sigv4 import Credential, read_credential, verify
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+DEFAULT_ACCOUNT = "000000000000"
+DEFAULT_REGION = "us-east-1"
+OWN = "/_lading/"
+log = logging.getLogger("lading.service")
+
+
+class Api(Protocol):
+    """One AWS service behind the port."""
+
+    def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
+        """Bytes a request of this method and path may have (its body isn't read yet), and what a larger one gets."""
+        ...
+
+    async def answer(self, request: HttpRequest, origin: Origin) -> HttpResponse:
+        """Never raises ApiError: errors are answers too."""
+        ...
+
+    def refuse(self, error: ApiError) -> HttpResponse: ...
+
+
+class Routes(Protocol):
+    """The service's own paths, below /_lading/."""
+
+    async def answer(self, request: HttpRequest) -> HttpResponse: ...
+
+
+class Front:
+    """One port for every API, by the service that a request is signed for, named for, or shaped for."""
+
+    def __init__(self, apis: Mapping[str, Api], own: Routes, gate: Gate, keys: Mapping[str, str] | None = None) -> None:
+        self._apis = apis
+        self._own = own
+        self._gate = gate
+        self._keys = keys
+        """Access key id → secret; None where signatures needn't be verified."""
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])
+        identity = str(uuid.uuid4())
+        try:
+            response = await self._answer(read_head(scope), receive, scope["scheme"])
+        except DisconnectedError:
+            return
+        except Exception:
+            log.exception("request %s failed", identity)
+            response = plain_error(ApiError("InternalFailure", f"an internal error; request {identity}", status=500))
+        await _send(send, response, identity)
+
+    async def _answer(self, head: HttpRequest, receive: Receive, scheme: str) -> HttpResponse:
+        try:
+            self._gate.check(head)
+            if head.path.startswith(OWN):
+                return await self._own.answer(head)
+            credential = read_credential(head)
+            api = self._api(head, credential)
+        except ApiError as error:
+            return plain_error(error)
+        try:
+            limit, too_large = api.body_limit(head)
+            body = await read_body(receive, head.header("content-length"), limit, too_large)
+            request = HttpRequest(head.method, head.path, head.query, head.headers, body)
+            if self._keys is not None:
+                verify(request, self._keys, time.time())
+        except ApiError as error:
+            return api.refuse(error)
+        return await api.answer(request, Origin(owner(credential), f"{scheme}://{head.header('host')}"))
+
+    def _api(self, head: HttpRequest, credential: Credential | None) -> Api:
+        name = credential.service if credential else service_of(head)
+        api = self._apis.get(name)
+        if api is None:
+            raise ApiError(
+                "NotImplementedException", f"lading's local service does not serve {name or 'this request'}", status=501
+            )
+        return api
+
+
+def service_of(head: HttpRequest) -> str:
+    """The service of an unsigned request: the first label of its Host ("lambda.us-east-1.localhost"), or Lambda by its path."""
+    label = (head.header("host") or "").split(":")[0].split(".")[0]
+    dated = head.path[1:5].isdigit() and head.path[5:6] == "-"
+    return "lambda" if dated else label
+
+
+def owner(credential: Credential | None) -> Scope:
+    """Region and account of a request: an access key id of 12 digits is an account."""
+    if credential is None:
+        return Scope(DEFAULT_ACCOUNT, DEFAULT_REGION)
+    key = credential.access_key
+    return Scope(key if len(key) == 12 and key.isascii() and key.isdigit() else DEFAULT_ACCOUNT, credential.region)
+
+
+def read_head(scope: MutableMapping[str, Any]) -> HttpRequest:
+    """The request without its body."""
+    query = parse_qsl(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True)
+    return HttpRequest(
+        method=scope["method"],
+        path=(scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace"),
+        query=tuple(query),
+        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+    )
+
+
+async def _send(send: Send, response: HttpResponse, identity: str) -> None:
+    headers = {"x-amzn-RequestId": identity, "Content-Length": str(len(response.body)), **response.headers}
+    if response.status == 204:
+        headers.pop("Content-Length")
+    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": response.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+__all__ = ["Api", "Front", "Routes", "json_answer"]

@@ -1,0 +1,42 @@
+"""A request's body from the socket, bounded in size and in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from lading.service.contract.errors import ApiError
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+PAUSE = 30.0
+"""Seconds between two pieces of a body."""
+WHOLE = 300.0
+"""Seconds for a whole body."""
+
+
+class DisconnectedError(Exception):
+    """The client left before its request was complete."""
+
+
+async def read_body(receive: Receive, declared: str | None, limit: int, too_large: ApiError) -> bytes:
+    """The whole body. Raises `too_large` beyond `limit` bytes, ApiError (408) for a slow client, DisconnectedError."""
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise too_large
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(WHOLE):
+            while True:
+                message = await asyncio.wait_for(receive(), PAUSE)
+                if message["type"] == "http.disconnect":
+                    raise DisconnectedError
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > limit:
+                    raise too_large
+                if not message.get("more_body"):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise ApiError("RequestTimeoutException", "The request took too long to arrive.", status=408) from None

@@ -1,0 +1,64 @@
+"""Lambda's API over the contract and the control plane."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lading.service.contract.bounds import bounds_in_force, left_to_control
+from lading.service.contract.errors import ApiError
+from lading.service.contract.http import HttpRequest, HttpResponse
+from lading.service.contract.parse import parse
+from lading.service.contract.serialize import serialize, serialize_error
+from lading.service.contract.service import load_service
+from lading.service.contract.validate import validate
+from lading.service.control.call import Parameters
+from lading.service.control.control import Control, Origin
+
+SERVICE = "lambda"
+CODE_LIMIT = 70_167_211
+"""Bytes of a request with a package (AWS's own message for CreateFunction)."""
+INVOKE_LIMIT = 6_291_456
+OTHER_LIMIT = 1_048_576
+_WITH_CODE = frozenset({"CreateFunction", "UpdateFunctionCode", "PublishLayerVersion"})
+_INVOKES = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
+BIG = 262_144
+"""Bytes from which a body is parsed beside the event loop."""
+
+
+class LambdaApi:
+    """Requests → operations of the control plane → responses."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._service = load_service(SERVICE)
+        self._bounds = bounds_in_force(SERVICE)
+        self._left = left_to_control(SERVICE)
+
+    def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
+        operation, _ = self._service.route(request)
+        if operation in _INVOKES:
+            message = f"Request must be smaller than {INVOKE_LIMIT} bytes for the InvokeFunction operation"
+            return INVOKE_LIMIT, ApiError("RequestTooLargeException", message)
+        limit = CODE_LIMIT if operation in _WITH_CODE else OTHER_LIMIT
+        message = f"Request must be smaller than {limit} bytes for the {operation} operation"
+        return limit, ApiError("RequestEntityTooLargeException", message, status=413)
+
+    def refuse(self, error: ApiError) -> HttpResponse:
+        return serialize_error(self._service, error)
+
+    async def answer(self, request: HttpRequest, origin: Origin) -> HttpResponse:
+        try:
+            if len(request.body) < BIG:
+                operation, parameters = self._read(request)
+            else:
+                operation, parameters = await asyncio.to_thread(self._read, request)
+            result = await self._control.call(operation, parameters, origin)
+            return serialize(self._service, operation, result)
+        except ApiError as error:
+            return serialize_error(self._service, error)
+
+    def _read(self, request: HttpRequest) -> tuple[str, Parameters]:
+        operation, parameters = parse(self._service, request)
+        shape = self._service.operation(operation).input_shape
+        validate(shape, parameters, self._bounds, unchecked=self._left.get(operation, frozenset()))
+        return operation, parameters

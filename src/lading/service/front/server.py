@@ -1,0 +1,85 @@
+"""The port: a bound socket, uvicorn over it, and the limits it lacks on clients that are slow with their headers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from lading.errors import UsageError
+
+HEAD_TIME = 20.0
+"""Seconds for a request line and its headers."""
+IDLE_TIME = 75
+"""Seconds a connection is kept between requests; longer than clients keep theirs, so that none is cut in mid-use."""
+GRACE = 10
+"""Seconds that requests under way have to finish."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which closes a connection whose request line and headers don't arrive in time."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._start_timer()
+
+    def on_message_begin(self) -> None:
+        self._start_timer()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._head_timer = self.loop.call_later(HEAD_TIME, self.transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises UsageError for an address that can't be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"can't listen on {host}:{port}: {reason}", hint="choose another: --port 0 takes a free one"
+        ) from None
+    return listener
+
+
+def make_server(app: Any) -> uvicorn.Server:
+    """A server for an ASGI application; `server.run(sockets=[…])` or `await server.serve(sockets=[…])`."""
+    config = uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=IDLE_TIME,
+        timeout_graceful_shutdown=GRACE,
+    )
+    return uvicorn.Server(config)

@@ -1,0 +1,71 @@
+"""What the tests of the service share: zips, clients, and a service on a free port."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from lading.service.embed import Settings, serving
+
+ACCOUNT = "000000000000"
+REGION = "eu-west-1"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/worker"
+CODE = "def handler(event, context):\n    return event\n"
+
+
+def zipped(files: Mapping[str, str | bytes] | None = None) -> bytes:
+    """The same bytes for the same files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (files or {"app.py": CODE}).items():
+            member = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, content)
+    return buffer.getvalue()
+
+
+def client(url: str, service: str = "lambda", **options: Any) -> Any:
+    settings = {"region_name": REGION, "aws_access_key_id": "test", "aws_secret_access_key": "test"} | options
+    config = Config(retries={"max_attempts": 0}, read_timeout=30)
+    return boto3.client(service, endpoint_url=url, config=config, **settings)
+
+
+@contextlib.contextmanager
+def service(state: Path | str = ":memory:", **settings: Any) -> Iterator[str]:
+    with serving(Settings(port=0, state=state, **settings)) as url:
+        yield url
+
+
+def create(api: Any, name: str, **parameters: Any) -> dict[str, Any]:
+    """A function, waited for until it is active."""
+    defaults = {"Runtime": "python3.13", "Role": ROLE, "Handler": "app.handler", "Code": {"ZipFile": zipped()}}
+    response: dict[str, Any] = api.create_function(FunctionName=name, **(defaults | parameters))
+    settle(api, name)
+    return response
+
+
+def settle(api: Any, name: str) -> None:
+    """Wait until nothing is under way, polling fast."""
+    for waiter in ("function_active_v2", "function_updated_v2"):
+        api.get_waiter(waiter).wait(FunctionName=name, WaiterConfig={"Delay": 0.02, "MaxAttempts": 500})
+
+
+def refusal(call: Any, /, **parameters: Any) -> tuple[int, str, str]:
+    """(status, code, message) of the error that a call gets."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    response = caught.value.response
+    return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"], response["Error"]["Message"]
+
+
+def plain(response: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in response.items() if name != "ResponseMetadata"}
