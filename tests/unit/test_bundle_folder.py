@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lading.build import folder
 from lading.build.bundle import Bundle, unpack
 from lading.build.folder import SourceTreeError, prepare_folder
-from lading.build.patterns import Patterns
+from lading.build.patterns import PatternError, Patterns
 from lading.build.records import EXECUTABLE_MODE, FILE_MODE, LINK_MODE
 from lading.model.project import Source
 from lading.store import Store, open_store
@@ -231,6 +231,10 @@ class TestPatterns:
     @given(st.text("ab*?[]!-/.\\^", max_size=12), st.text("ab/.", max_size=8))
     def test_any_pattern_compiles(self, pattern: str, path: str) -> None:
         Patterns([pattern]).match(path, folder=False)
+
+    def test_a_range_that_is_none(self) -> None:
+        with pytest.raises(PatternError, match=r"'\[z-a\]' is not valid"):
+            Patterns(["[z-a]"])
 
     def test_excludes_includes_and_what_is_never_packed(self, store: Store, tree: Path) -> None:
         (tree / "pkg/__pycache__").mkdir()

@@ -1,6 +1,6 @@
 """An artifact's zip from bundles: copies prepared bytes, patches offsets, writes the central directory. Never deflates.
 
-What it reads is verified while it is copied; what it writes appears under its name whole or not at all. Memory: four
+What it reads is verified while it is copied; what it writes appears under its name whole or not at all. Memory: a few
 buffers and the central directory, whatever the artifact's size.
 """
 
@@ -25,7 +25,9 @@ from lading.errors import BuildError
 from lading.model.blobs import Blobs
 
 CHUNK = 1 << 20
-BUFFERS = 4
+BUFFERS = 8
+FLUSH = 4 << 20
+"""Bytes after which the kernel is told to begin writing to disk: else a rename over an existing file waits for all of it."""
 
 
 class ArchiveError(BuildError):
@@ -216,6 +218,7 @@ class _Writer:
         self._buffers = [bytearray(CHUNK) for _ in range(BUFFERS)]
         self._tickets = [(0, 0)] * BUFFERS
         self._turn = 0
+        self._flushed = 0
         self.offset = 0
         self.sha256 = ""
 
@@ -285,6 +288,9 @@ class _Writer:
         self.offset += len(data)
         while data:
             data = data[self._output.write(data) :]
+        if self.offset - self._flushed >= FLUSH:
+            os.posix_fadvise(self._output.fileno(), self._flushed, self.offset - self._flushed, os.POSIX_FADV_DONTNEED)
+            self._flushed = self.offset
 
     def close(self) -> None:
         self._written.close()

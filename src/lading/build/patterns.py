@@ -10,6 +10,8 @@ import functools
 import re
 from collections.abc import Iterable
 
+from lading.errors import ConfigError
+
 ALWAYS_EXCLUDED = (
     "__pycache__/",
     ".git/",
@@ -27,6 +29,13 @@ ALWAYS_EXCLUDED = (
     ".DS_Store",
 )
 """Never part of a function: caches, environments, version control."""
+
+
+_RANGE = re.compile(r"(?<=[0-9A-Za-z])\\-(?=[0-9A-Za-z])")
+
+
+class PatternError(ConfigError):
+    """An include or exclude pattern that can't be understood."""
 
 
 class Patterns:
@@ -50,7 +59,7 @@ def _union(patterns: Iterable[str]) -> re.Pattern[str] | None:
 
 @functools.cache
 def translate(pattern: str) -> str:
-    """A pattern as a regular expression for the whole of a path."""
+    """A pattern as a regular expression for the whole of a path. Raises PatternError."""
     anchored = "/" in pattern
     body = pattern.removeprefix("./").removeprefix("/")
     parts = []
@@ -58,7 +67,14 @@ def translate(pattern: str) -> str:
     while position < len(body):
         part, position = _next(body, position)
         parts.append(part)
-    return ("" if anchored else "(?:.*/)?") + "".join(parts)
+    expression = ("" if anchored else "(?:.*/)?") + "".join(parts)
+    try:
+        re.compile(expression)
+    except re.error as error:
+        raise PatternError(
+            f"pattern {pattern!r} is not valid: {error.msg}", hint="in [a-z] the smaller comes first"
+        ) from None
+    return expression
 
 
 def _next(body: str, position: int) -> tuple[str, int]:
@@ -72,10 +88,10 @@ def _next(body: str, position: int) -> tuple[str, int]:
         return "[^/]*", position + 1
     if letter == "?":
         return "[^/]", position + 1
-    end = body.find("]", position + 2)
+    negated = body[position + 1 : position + 2] in ("!", "^")
+    end = body.find("]", position + 2 + negated)
     if letter == "[" and end > 0:
         inside = body[position + 1 : end]
-        negated = inside[0] in "!^"
-        members = re.escape(inside[1:] if negated else inside).replace(r"\-", "-")
+        members = _RANGE.sub("-", re.escape(inside[1:] if negated else inside))
         return f"(?!/)[{'^' if negated else ''}{members}]", end + 1
     return re.escape(letter), position + 1

@@ -14,6 +14,9 @@ TOOLS = ("llvm-strip", "strip")
 SECONDS = 60
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
+LOAD = 1
+"""PT_LOAD: its offset and address must agree modulo its alignment. llvm-strip breaks that in libraries that patchelf
+changed (numpy's), and the dynamic linker refuses them."""
 _LITTLE_64 = b"\x7fELF\x02\x01"
 _SECTION_TABLE = (slice(40, 48), slice(58, 64))
 """Where the ELF header speaks of sections (e_shoff; e_shentsize, e_shnum, e_shstrndx), which the loader ignores."""
@@ -36,14 +39,13 @@ class _Image:
     """Bytes of each, with what speaks of file offsets blanked."""
 
 
-def find_tool() -> str:
-    """Path of the tool. Raises StripToolMissingError."""
+def find_tools() -> list[str]:
+    """Paths of the tools that are there, in order of preference; never none. Raises StripToolMissingError."""
     from shutil import which
 
-    for name in TOOLS:
-        path = which(name)
-        if path:
-            return path
+    found = [path for name in TOOLS if (path := which(name))]
+    if found:
+        return found
     raise StripToolMissingError(
         "strip = true needs llvm-strip or strip, and neither is on PATH",
         hint="apt-get install binutils, or strip = false",
@@ -55,10 +57,11 @@ def strip_symbols(content: bytes, label: str) -> bytes | None:
     before = _image(content)
     if before is None:
         return None
-    smaller = _run(find_tool(), content, label)
-    if smaller is None or len(smaller) >= len(content) or _image(smaller) != before:
-        return None
-    return smaller
+    for tool in find_tools():
+        smaller = _run(tool, content, label)
+        if smaller is not None and len(smaller) < len(content) and _image(smaller) == before:
+            return smaller
+    return None
 
 
 def _run(tool: str, content: bytes, label: str) -> bytes | None:
@@ -98,7 +101,7 @@ def _read_image(content: bytes) -> _Image | None:
         kind, flags, offset, address, physical, size, memory, alignment = _SEGMENT.unpack_from(
             content, table + number * entry_size
         )
-        if offset + size > len(content):
+        if offset + size > len(content) or (kind == LOAD and alignment > 1 and (address - offset) % alignment):
             return None
         segments.append((kind, flags, address, physical, size, memory, alignment))
         contents.append(bytes(blanked[offset : offset + size]))

@@ -55,14 +55,13 @@ class Recipe:
         return "|".join([*parts, f"tests={not self.drop_tests}", f"strip={self._tool()}", zlib.ZLIB_RUNTIME_VERSION])
 
     def _tool(self) -> str:
-        """The stripping tool's identity: another one gives other bytes."""
+        """The stripping tools' identity: others give other bytes."""
         if not self.strip:
             return ""
-        from lading.build.strip import find_tool
+        from lading.build.strip import find_tools
 
-        path = find_tool()
-        facts = Path(path).stat()
-        return f"{path}:{facts.st_size}:{facts.st_mtime_ns}"
+        facts = [(path, Path(path).stat()) for path in find_tools()]
+        return ",".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in facts)
 
     def services(self, wheel: Wheel) -> tuple[str, ...] | None:
         """The service models to keep, where the wheel is botocore."""
