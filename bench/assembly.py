@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ def measure(workshop: Workshop) -> Iterator[Table]:
     built(workshop, root)
     [artifact] = (root / "dist").glob("*.zip")
     kept = workshop.folder / "kept.zip"
-    kept.write_bytes(artifact.read_bytes())
+    shutil.copyfile(artifact, kept)
     copy = workshop.folder / "copy.zip"
     side = Side("cp", [["cp", str(kept), str(copy)]], root, prepare=lambda: remove(copy))
     steps, copies = [], []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bench.harness import projects
 from bench.harness.compare import Row, Table, Verdict
-from bench.harness.process import run_watched
+from bench.harness.process import watch
 from bench.harness.workshop import Workshop, remove
 
 LIMIT_MB = 150.0
@@ -27,8 +27,8 @@ def measure(workshop: Workshop) -> Iterator[Table]:
         rows, verdicts = [], []
         for state in ("first build, lading's cache empty", "again, artifact removed"):
             remove(root / "dist")
-            cost, together = run_watched(command, root, environment)
-            rows.append(Row(f"{state}: all processes", [together / 1e6], "MB", "PSS summed over the family, sampled"))
-            rows.append(Row(f"{state}: largest process", [cost.largest_process / 1e6], "MB", "ru_maxrss"))
-            verdicts.append(Verdict(f"MB, all processes, {state}", together / 1e6, LIMIT_MB))
+            peak = watch(command, root, environment)
+            rows.append(Row(f"{state}: all processes", [peak.together / 1e6], "MB", "PSS, summed over the family"))
+            rows.append(Row(f"{state}: largest process", [peak.largest / 1e6], "MB", "resident set"))
+            verdicts.append(Verdict(f"MB, all processes, {state}", peak.together / 1e6, LIMIT_MB))
         yield Table(title, rows, verdicts)

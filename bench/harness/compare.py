@@ -84,11 +84,7 @@ def run_side(side: Side) -> Cost:
     if side.prepare:
         side.prepare()
     parts = [run(command, side.folder, side.environment) for command in side.commands]
-    return Cost(
-        wall=sum(part.wall for part in parts),
-        cpu=sum(part.cpu for part in parts),
-        largest_process=max(part.largest_process for part in parts),
-    )
+    return Cost(wall=sum(part.wall for part in parts), cpu=sum(part.cpu for part in parts))
 
 
 def wall_row(side: Side, costs: Mapping[str, Sequence[Cost]]) -> Row:

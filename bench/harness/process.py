@@ -16,12 +16,10 @@ SAMPLE_SECONDS = 0.004
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one process and the children it waited for. Times in seconds, memory in bytes."""
+    """Of one process and the children it waited for, in seconds."""
 
     wall: float
     cpu: float
-    largest_process: int
-    """ru_maxrss: the biggest of the processes, not their sum."""
 
 
 class CommandError(Exception):
@@ -34,29 +32,39 @@ def run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | N
     return _finish(process, began, command)
 
 
-def run_watched(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> tuple[Cost, int]:
-    """Run, sampling the memory of the process and all its descendants every few ms: the cost, and the peak of their sum.
+@dataclass(frozen=True)
+class Memory:
+    """Peaks of a process and all its descendants, in bytes, sampled every few milliseconds.
 
-    The sum is of PSS: pages that several processes share count once. Sampling slows the command a little, so its
-    times are not for comparison.
+    `together` is of the sum of PSS: pages that several processes share count once. `largest` is the biggest resident set
+    of one process. (ru_maxrss would not do: a process starts with that of the one that started it, this one.)
     """
+
+    together: int
+    largest: int
+
+
+def watch(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Memory:
+    """Run to the end, sampling. That slows the command a little, so it isn't for times. Raises CommandError."""
     process, began = _start(command, folder, environment)
-    peak = 0
+    together = largest = 0
     done = threading.Event()
 
-    def watch() -> None:
-        nonlocal peak
+    def look() -> None:
+        nonlocal together, largest
         while not done.wait(SAMPLE_SECONDS):
-            peak = max(peak, sum(proportional_bytes(pid) for pid in family(process.pid)))
+            pids = family(process.pid)
+            together = max(together, sum(kilobytes(pid, "smaps_rollup", "Pss:") for pid in pids))
+            largest = max(largest, *(kilobytes(pid, "status", "VmHWM:") for pid in pids))
 
-    watcher = threading.Thread(target=watch, daemon=True)
+    watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
     try:
-        cost = _finish(process, began, command)
+        _finish(process, began, command)
     finally:
         done.set()
         watcher.join()
-    return cost, max(peak, cost.largest_process)
+    return Memory(together * 1024, largest * 1024)
 
 
 def _start(
@@ -84,7 +92,7 @@ def _finish(process: subprocess.Popen[bytes], began: float, command: Sequence[st
     if process.returncode != 0:
         text = output.decode("utf-8", "replace")[-2000:]
         raise CommandError(f"exit code {process.returncode}: {' '.join(command)}\n{text}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return Cost(wall, usage.ru_utime + usage.ru_stime)
 
 
 def family(pid: int) -> list[int]:
@@ -97,12 +105,12 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def proportional_bytes(pid: int) -> int:
-    """PSS of one process; 0 when it is gone."""
+def kilobytes(pid: int, file: str, field: str) -> int:
+    """A field of one process's memory in /proc; 0 when the process is gone."""
     with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1])
     return 0
 
 
