@@ -13,6 +13,7 @@ import pytest
 from audit_elf_maker import make_elf
 
 from lading.audit import codes
+from lading.audit.graph import Closure, Index
 from lading.audit.inventory import Entry, gather
 from lading.audit.package import PackageFacts
 from lading.audit.reasons import explain, size_tree
@@ -113,6 +114,15 @@ def test_a_layers_extension_must_be_executable() -> None:
 
 
 # Severity by reach
+
+
+def test_a_closure_tells_sources_from_the_rest() -> None:
+    package = facts({"space/d/__init__.py": b"from . import n", "space/d/n.abi3.so": make_elf()}, name="d")
+    index = Index(TARGET, (own("import space.d, json"), package))
+    closure = Closure(index, ["app", "nothere"])
+    assert closure.reached == {"app", "space.d"}
+    assert closure.loaded == {"app", "nothere", "space", "space.d", "space.d.n"}
+    assert closure.reached <= set(index.owners)
 
 
 def test_a_missing_library_of_an_optional_extension_is_a_warning() -> None:

@@ -132,10 +132,14 @@ def extension_tags(target: Target) -> tuple[str, ...]:
 
 
 class Closure:
-    """What importing some modules loads for certain (`reached`), what of it fails, and what may be asked for later."""
+    """What importing some modules loads for certain, what of it fails, and what may be asked for later.
+
+    `loaded` are all names; `reached` those of them that are sources in the artifact or a layer (keys of `Index.owners`).
+    """
 
     def __init__(self, index: Index, roots: Iterable[str]) -> None:
         self.index = index
+        self.loaded: set[str] = set()
         self.reached: set[str] = set()
         self.missing: dict[str, Missing] = {}
         self._later: list[tuple[str, Import]] = []
@@ -144,15 +148,16 @@ class Closure:
     def _follow(self, pending: list[str]) -> None:
         while pending:
             name = pending.pop()
-            if name in self.reached:
+            if name in self.loaded:
                 continue
-            self.reached.add(name)
+            self.loaded.add(name)
             parent = name.rpartition(".")[0]
-            if parent and parent not in self.reached:
+            if parent and parent not in self.loaded:
                 pending.append(parent)
             module = self.index.module(name)
             if module is None:
                 continue
+            self.reached.add(name)
             for item in module.imports:
                 if item.kind == "always":
                     self._import(name, item, pending)

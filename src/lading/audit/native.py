@@ -109,7 +109,7 @@ class _Auditor:
         index = self.closure.index
         if name and tag not in index.tags and self._has_usable_twin(name):
             return  # one of several builds side by side, and another fits
-        certain = bool(name and name in self.closure.reached) or library.package.name not in self.fitting
+        certain = bool(name and name in self.closure.loaded) or library.package.name not in self.fitting
         message = f"built for {library.facts.machine}, and the target is {self.target.architecture.machine}"
         yield found(
             "elf-machine",
@@ -123,7 +123,7 @@ class _Auditor:
         """Module name and tag of an extension module; empty for a shared library, which import never opens by itself."""
         name, tag = extension_module(library.facts.path)
         plain_library = (
-            not tag and posixpath.basename(library.facts.path).startswith("lib") and name not in self.closure.reached
+            not tag and posixpath.basename(library.facts.path).startswith("lib") and name not in self.closure.loaded
         )
         return ("", "") if plain_library else (name, tag)
 
@@ -147,9 +147,9 @@ class _Auditor:
     def starts(self, library: Library) -> bool:
         name, _ = self.extension(library)
         top = name.partition(".")[0]
-        if not name or top not in self.closure.reached:
+        if not name or top not in self.closure.loaded:
             return False
-        return name in self.closure.reached or name not in self.later(top)
+        return name in self.closure.loaded or name not in self.later(top)
 
     def later(self, top: str) -> frozenset[str]:
         """Modules that some module of the package `top` imports guardedly or in a function."""
