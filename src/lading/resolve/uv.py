@@ -26,7 +26,13 @@ _UNREACHABLE = (
     "dns error",
     "operation timed out",
 )
-_REFUSED = ("HTTP status client error (401", "HTTP status client error (403", "due to lack of valid authentication")
+_REFUSED = (
+    "HTTP status client error (401",
+    "HTTP status client error (403",
+    "lack of valid authentication",
+    "401 Unauthorized",
+    "403 Forbidden",
+)
 _NOISE = ("warning: A managed Python download", "warning: The requested Python version", "Using CPython", "Resolved ")
 
 
