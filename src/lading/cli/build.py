@@ -93,6 +93,8 @@ def run_build(given: dict[str, Any]) -> Report:
         today=dt.datetime.now(dt.UTC).date(),
     )
     with choose_progress() as progress:
+        for skipped in project.skipped:
+            progress.note(f"left out: {skipped}")
         return build_project(project, open_store(), options, progress)
 
 
