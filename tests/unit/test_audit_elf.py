@@ -101,7 +101,7 @@ def test_random_bytes_after_the_magic(data: bytes) -> None:
 def native_files() -> list[Path]:
     """Extension modules of this interpreter and its packages: real files from several linkers."""
     folders = [Path(sysconfig.get_path("platlib")), Path(sysconfig.get_config_var("DESTSHARED") or "/nonexistent")]
-    return sorted(path for folder in folders if folder.is_dir() for path in folder.rglob("*.so"))[:60]
+    return sorted(path for folder in folders if folder.is_dir() for path in folder.rglob("*.so"))[::3][:30]
 
 
 def test_agrees_with_pyelftools() -> None:
