@@ -31,6 +31,7 @@ from lading.build.folder import prepare_folder
 from lading.build.interpreters import Interpreter, candidates, find_interpreter
 from lading.build.records import FILE_MODE
 from lading.build.workers import CompilerError, CompilerPool
+from lading.errors import StoreError
 from lading.model.project import Source
 from lading.store import Store, open_store
 
@@ -270,8 +271,9 @@ class TestTrouble:
         path = store.blobs.path(source.data)
         path.chmod(0o644)
         path.write_bytes(path.read_bytes().replace(b"12345", b"54321"))
-        with pytest.raises(bundles.DamagedBundleError, match=r"a\.py"):
+        with pytest.raises(StoreError, match="damaged and has been removed"):
             prepare_bytecode(source, FUNCTION, pool, store.blobs, store.actions)
+        assert not store.blobs.has(source.data)
 
 
 class TestInterpreters:

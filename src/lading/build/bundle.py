@@ -195,9 +195,7 @@ def unpack(member: Member, packed: bytes) -> bytes:
     except zlib.error:
         content = b""
     if len(content) != member.size or zlib.crc32(content) != member.crc:
-        raise DamagedBundleError(
-            f"{member.name} is damaged in the cache", hint="make it anew: lading cache prune --all"
-        )
+        raise DamagedBundleError(f"{member.name} is damaged in the cache", hint="run the command again")
     return content
 
 
@@ -223,9 +221,7 @@ def decode(blob: bytes) -> Bundle:
     try:
         return _decode(memoryview(blob))
     except (ValueError, struct.error, KeyError, TypeError) as error:
-        raise DamagedBundleError(
-            f"a bundle's index is not readable: {error}", hint="lading cache prune --all"
-        ) from None
+        raise DamagedBundleError(f"a bundle's index is not readable: {error}", hint="run the command again") from None
 
 
 def _decode(blob: memoryview) -> Bundle:

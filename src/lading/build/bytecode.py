@@ -153,6 +153,8 @@ def _compile(bundle: Bundle, place: Place, pool: CompilerPool, blobs: Blobs, act
             return writer.finish(
                 "bytecode", bundle.name, bundle.version, origin=bundle.index, facts=kept, skipped=skipped
             )
+    except bundles.DamagedBundleError:
+        raise blobs.corrupt(bundle.data) from None
     finally:
         for future in pending.values():
             if not future.cancel():
@@ -188,7 +190,7 @@ def _content(bundle: Bundle, number: int, descriptor: int) -> bytes:
     content = bundles.unpack(bundle.member(number), os.pread(descriptor, length, offset))
     if hashlib.sha256(content).digest() != bundle.digest(number):
         raise bundles.DamagedBundleError(
-            f"{bundle.names[number]} is damaged in the cache", hint="lading cache prune --all"
+            f"{bundle.names[number]} is damaged in the cache", hint="run the command again"
         )
     return content
 
@@ -255,5 +257,8 @@ class _Earlier:
         with self.blobs.open(self.bytecode.data) as file:
             file.seek(offset)
             packed = file.read(length)
-        bundles.unpack(member, packed)
+        try:
+            bundles.unpack(member, packed)
+        except bundles.DamagedBundleError:
+            raise self.blobs.corrupt(self.bytecode.data) from None
         return _Piece(self.facts[name], member, packed, self.bytecode.digest(place))
