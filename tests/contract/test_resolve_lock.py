@@ -275,3 +275,27 @@ def test_a_refusing_index_says_how_to_give_a_login(index: Index, project: Path) 
         resolved(written(project, "private\n"), project)
     assert caught.value.exit_code == 4
     assert "UV_INDEX_" in caught.value.hint
+
+
+def test_pyproject_extras_and_groups_scripts_and_pylocks(index: Index, project: Path) -> None:
+    for name in ("base", "fast", "tool", "unused"):
+        index.add(f"{name}-1.0-py3-none-any.whl", make_wheel(name))
+    pyproject = project / "pyproject.toml"
+    pyproject.write_text(
+        '[project]\nname = "p"\nversion = "1"\ndependencies = ["base"]\n'
+        '[project.optional-dependencies]\nx = ["fast"]\ny = ["unused"]\n[dependency-groups]\ng = ["tool"]\nh = ["unused"]\n'
+    )
+    found = resolved(Requirements(RequirementKind.PYPROJECT, pyproject, extras=("x",), groups=("g",)), project)
+    assert set(versions(found)) == set(found.direct) == {"base", "fast", "tool"}
+    assert found.path
+    kept = found.path.read_text()
+    script = project / "one.py"
+    script.write_text('# /// script\n# dependencies = ["base"]\n# ///\n')
+    assert set(versions(resolved(Requirements(RequirementKind.SCRIPT, script, ("fast",)), project))) == {"base", "fast"}
+    pylock = project / "pylock.toml"
+    pylock.write_text(kept.replace('name = "tool"', 'name = "tool"\nmarker = "\'g\' in dependency_groups"'))
+    without = resolved(Requirements(RequirementKind.PYLOCK, pylock), project)
+    assert set(versions(without)) == {"base", "fast"} and without.path == pylock
+    assert "tool" in versions(resolved(Requirements(RequirementKind.PYLOCK, pylock, groups=("g",)), project))
+    with pytest.raises(ResolveError, match=r"locked for (other environments|Python)"):
+        resolved(Requirements(RequirementKind.PYLOCK, pylock), project, target=OLD)

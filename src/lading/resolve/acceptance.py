@@ -105,6 +105,8 @@ def elf_problems(file: IO[bytes], name: str, target: Target) -> Iterator[str]:
         if machine != target.architecture.machine:
             yield f"{name} is {machine} code"
             return
+        if not elf.num_sections():
+            yield f"{name} has no section headers: what it needs can't be read"
         for section in elf.iter_sections():
             if isinstance(section, GNUVerNeedSection):
                 for library, versions in section.iter_versions():
