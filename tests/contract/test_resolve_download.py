@@ -18,7 +18,7 @@ from lading.model.target import find_target
 from lading.resolve import Policy, fetch
 from lading.resolve import download as downloading
 from lading.resolve.download import DigestMismatchError, RefusedError, TooLargeError, UnreachableError
-from lading.resolve.fetching import CorruptWheelError, OfflineError
+from lading.resolve.supply import CorruptWheelError, OfflineError
 from lading.store import Store, open_store
 
 TARGET = find_target("python3.13", "x86_64")

@@ -13,6 +13,7 @@ from pathlib import Path
 from lading.errors import BuildError
 from lading.model.lock import LockedPackage, Wheel
 from lading.resolve.redact import redact
+from lading.resolve.supply import download_missing
 from lading.resolve.workshop import Workshop
 
 TIMEOUT = 1800
@@ -40,8 +41,6 @@ class Built:
 
 def build_wheels(packages: Iterable[LockedPackage], shop: Workshop) -> list[Wheel]:
     """A wheel for each package, from the cache where it was built before. Raises BuildError naming the package."""
-    from lading.resolve.fetching import download_missing
-
     wheels, todo = [], []
     for package in packages:
         keys = _keys(package, shop)

@@ -1,24 +1,10 @@
-"""Lock → verified wheels in the store: downloads what is missing, builds what is no wheel yet. With everything there it
-only looks: no network, no uv, no heavy import.
-"""
+"""Lock → verified wheels in the store: downloads what is missing, builds what is no wheel yet."""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterable
-
-from lading.errors import DownloadError
-from lading.model.blobs import Blobs
 from lading.model.lock import Lock, LockedFile, LockedPackage, Wheel
+from lading.resolve.supply import download_missing
 from lading.resolve.workshop import Workshop
-
-
-class OfflineError(DownloadError):
-    """Files are missing from the cache and the network is not allowed."""
-
-
-class CorruptWheelError(DownloadError):
-    """A file has the digest that the lock names but is no wheel."""
 
 
 def fetch_wheels(lock: Lock, shop: Workshop) -> tuple[Wheel, ...]:
@@ -31,42 +17,6 @@ def fetch_wheels(lock: Lock, shop: Workshop) -> tuple[Wheel, ...]:
 
         wheels += build_wheels(unbuilt, shop)
     return tuple(sorted(wheels, key=lambda wheel: wheel.name))
-
-
-def download_missing(files: Iterable[LockedFile], shop: Workshop) -> None:
-    """Make sure that every file is in the store. Raises OfflineError naming all that are not and can't be had."""
-    missing = [file for file in files if not shop.blobs.has(file.sha256)]
-    if not missing:
-        return
-    remote = [file.name for file in missing if not file.url.startswith("file:")]
-    if remote and shop.policy.offline:
-        hint = "run once without --offline; everything is kept after that"
-        raise OfflineError(
-            f"{len(remote)} files are not in the cache and --offline forbids fetching", details=remote, hint=hint
-        )
-    from lading.resolve.credentials import Credentials
-    from lading.resolve.download import download
-
-    download(missing, shop.blobs, Credentials(shop.indexes), shop.progress)
-    for file in missing:
-        if file.name.endswith(".whl"):
-            check_wheel(file, shop.blobs)
-
-
-def check_wheel(file: LockedFile, blobs: Blobs) -> None:
-    """Raises CorruptWheelError unless the blob is a zip with a dist-info folder."""
-    try:
-        with blobs.open(file.sha256) as opened, zipfile.ZipFile(opened) as archive:
-            found = any(name.endswith(".dist-info/WHEEL") for name in archive.namelist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise _corrupt(file, str(error)) from error
-    if not found:
-        raise _corrupt(file, "it has no .dist-info/WHEEL")
-
-
-def _corrupt(file: LockedFile, reason: str) -> CorruptWheelError:
-    hint = "the file was published broken; choose another version, or report it to the package's maintainers"
-    return CorruptWheelError(f"{file.name} is not a wheel: {reason}", details=[f"sha256:{file.sha256}"], hint=hint)
 
 
 def _ready(package: LockedPackage, file: LockedFile, shop: Workshop) -> Wheel:
