@@ -16,8 +16,9 @@ from lading.build.archive import Assembled, Conflict, Selection, assemble, settl
 from lading.build.bundle import Bundle
 from lading.build.bytecode import bytecode_name
 from lading.build.plan import Unit
-from lading.build.preparation import Packed, Preparation, Style
+from lading.build.preparation import Packed, Preparation
 from lading.build.space import LIMIT, Fitted, fit
+from lading.build.style import Interpreters, style_of
 from lading.build.wheel import Recipe
 from lading.model.artifact import Artifact, LeftOut, Manifest, PackedPackage, manifest_path
 from lading.model.blobs import Blobs
@@ -68,9 +69,18 @@ class PackPlan:
 class Packer:
     """Packs loads into artifacts. `allowed` names findings that don't fail a build."""
 
-    def __init__(self, blobs: Blobs, preparation: Preparation, allowed: frozenset[str], today: dt.date | None) -> None:
+    def __init__(
+        self,
+        blobs: Blobs,
+        preparation: Preparation,
+        interpreters: Interpreters,
+        *,
+        allowed: frozenset[str],
+        today: dt.date | None,
+    ) -> None:
         self._blobs = blobs
         self._preparation = preparation
+        self._interpreters = interpreters
         self._allowed = allowed
         self._today = today
 
@@ -134,7 +144,7 @@ class Packer:
 
     def _imported_bytecode(self, subject: Subject, load: Load) -> frozenset[str]:
         """Names of the bytecode of everything that the handlers import."""
-        interpreter = self._preparation.interpreter(style_of(load.unit))
+        interpreter = self._interpreters.of(style_of(load.unit))
         if interpreter is None:
             return frozenset()
         index = Index(subject.target, (*subject.packages, *subject.layers))
@@ -163,11 +173,6 @@ def recipe_of(unit: Unit) -> Recipe:
     """How the unit's wheels are laid out."""
     options = unit.options
     return Recipe(unit.prefix, options.drop_tests, options.botocore_services, options.strip)
-
-
-def style_of(unit: Unit) -> Style:
-    """How the unit's packages and own files are compiled."""
-    return Style(unit.target, unit.kind == "layer", unit.options.bytecode)
 
 
 def replace_text(path: Path, text: str) -> None:

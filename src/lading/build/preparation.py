@@ -16,37 +16,18 @@ from lading.build.archive import Selection
 from lading.build.bundle import Bundle
 from lading.build.bytecode import FUNCTION, LAYER, Place, compiled_sources, prepare_bytecode, recall_bytecode
 from lading.build.facts import function_facts, layer_facts, wheel_facts
-from lading.build.folder import prepare_folder
-from lading.build.interpreters import Interpreter, find_interpreter
+from lading.build.interpreters import Interpreter
+from lading.build.style import Interpreters, Style
 from lading.build.wheel import Recipe, prepare_wheel, recall_wheel
-from lading.errors import BuildError
 from lading.model.blobs import Actions, Blobs
 from lading.model.lock import Wheel
 from lading.model.progress import Progress
-from lading.model.project import Bytecode, Source
-from lading.model.target import Target
+from lading.model.project import Bytecode
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from lading.build.workers import CompilerPool
-
-
-class NoInterpreterError(BuildError):
-    """`bytecode = "only"` needs an interpreter of the target's version, and this machine has none."""
-
-
-@dataclass(frozen=True)
-class Style:
-    """How something is packed: where it goes, its bytecode, and for which Python. Equal styles share their results."""
-
-    target: Target
-    layer: bool
-    bytecode: Bytecode
-
-    @property
-    def place(self) -> Place:
-        return LAYER if self.layer else FUNCTION
 
 
 @dataclass(frozen=True)
@@ -64,16 +45,21 @@ class Packed:
         return Selection(self.bundle, self.sources_dropped)
 
 
+def place_of(style: Style) -> Place:
+    """Where what is packed so will be unpacked."""
+    return LAYER if style.layer else FUNCTION
+
+
 class Preparation:
     """Prepares on all cores; use as a context, leaving it ends the compilers."""
 
-    def __init__(self, blobs: Blobs, actions: Actions, progress: Progress) -> None:
+    def __init__(self, blobs: Blobs, actions: Actions, interpreters: Interpreters, progress: Progress) -> None:
         self._blobs = blobs
         self._actions = actions
+        self._interpreters = interpreters
         self._progress = progress
         self._stack = contextlib.ExitStack()
         self._pools: dict[Interpreter, CompilerPool] = {}
-        self._interpreters: dict[Target, Interpreter | None] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._jobs: dict[tuple[Wheel, Recipe, Style], Future[Packed]] = {}
 
@@ -84,31 +70,6 @@ class Preparation:
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
         self._stack.close()
-
-    def interpreter(self, style: Style) -> Interpreter | None:
-        """The Python that compiles for a style; None when it asks for no bytecode or, with a note, when none is here.
-
-        Raises NoInterpreterError where the style can't do without.
-        """
-        if style.bytecode is Bytecode.OFF:
-            return None
-        if style.target not in self._interpreters:
-            found = find_interpreter(style.target.runtime.python, self._actions)
-            self._interpreters[style.target] = found
-            if found is None and style.bytecode is Bytecode.ON:
-                version = style.target.runtime.python_version
-                self._progress.note(
-                    f"no Python {version} on this machine: {style.target} gets no bytecode and starts slower "
-                    f"(uv python install {version} brings one)"
-                )
-        found = self._interpreters[style.target]
-        if found is None and style.bytecode is Bytecode.ONLY:
-            version = style.target.runtime.python_version
-            raise NoInterpreterError(
-                f'bytecode = "only" needs Python {version}, and this machine has none',
-                hint=f"uv python install {version}",
-            )
-        return found
 
     def start(self, wheel: Wheel, recipe: Recipe, style: Style) -> None:
         """Begin with a wheel in the background; `wheel` waits for it. What is remembered costs nothing later either."""
@@ -126,14 +87,10 @@ class Preparation:
     def is_remembered(self, wheel: Wheel, recipe: Recipe, style: Style) -> bool:
         """Whether `wheel` would only look into the cache."""
         bundle = recall_wheel(wheel, recipe, self._blobs, self._actions)
-        interpreter = self.interpreter(style)
+        interpreter = self._interpreters.of(style)
         if bundle is None or interpreter is None:
             return bundle is not None
-        return recall_bytecode(bundle, style.place, interpreter, self._blobs, self._actions) is not None
-
-    def folder(self, source: Source, name: str) -> Bundle:
-        """The user's own files as they are now."""
-        return prepare_folder(source, "", name, self._blobs, self._actions)
+        return recall_bytecode(bundle, place_of(style), interpreter, self._blobs, self._actions) is not None
 
     def own(self, bundle: Bundle, style: Style) -> Packed:
         """Own files with their bytecode and facts."""
@@ -151,22 +108,22 @@ class Preparation:
         return self._packed(bundle, bytecode, facts, style)
 
     def _packed(self, bundle: Bundle, bytecode: Bundle | None, facts: tuple[PackageFacts, ...], style: Style) -> Packed:
-        interpreter = self.interpreter(style)
+        interpreter = self._interpreters.of(style)
         if bytecode is None or interpreter is None or style.bytecode is not Bytecode.ONLY:
             return Packed(bundle, bytecode, facts)
         return Packed(bundle, bytecode, facts, compiled_sources(bytecode, interpreter))
 
     def _compile(self, bundle: Bundle, style: Style) -> Bundle | None:
-        interpreter = self.interpreter(style)
+        interpreter = self._interpreters.of(style)
         if interpreter is None or not any(name.endswith(".py") for name in bundle.names):
             return None
         legacy = style.bytecode is Bytecode.ONLY
-        known = recall_bytecode(bundle, style.place, interpreter, self._blobs, self._actions, legacy=legacy)
+        known = recall_bytecode(bundle, place_of(style), interpreter, self._blobs, self._actions, legacy=legacy)
         if known is not None:
             return known
         task = self._progress.start(f"compile {bundle.name}")
         pool = self._pool(interpreter)
-        made = prepare_bytecode(bundle, style.place, pool, self._blobs, self._actions, legacy=legacy)
+        made = prepare_bytecode(bundle, place_of(style), pool, self._blobs, self._actions, legacy=legacy)
         self._progress.finish(task)
         return made
 

@@ -5,19 +5,21 @@ What an artifact is made of is decided in cargo.py, whether it is made at all in
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lading.build.bundle import Bundle
 from lading.build.cargo import Cargo, divide
-from lading.build.packing import Load, Packer, style_of
+from lading.build.folder import prepare_folder
 from lading.build.plan import Step, Unit, decide, units_of, with_layers
-from lading.build.preparation import Preparation
-from lading.build.share import Shared, share_dependencies
 from lading.build.stamps import digest_of, fingerprint, read_kept_manifest, recall, remember
 from lading.build.stopwatch import Stopwatch
+from lading.build.style import Interpreters, style_of
 from lading.errors import ConfigError, UsageError
 from lading.model.artifact import Artifact
 from lading.model.lock import Lock, LockedPackage, Wheel
@@ -27,6 +29,9 @@ from lading.model.suggest import did_you_mean
 from lading.model.target import Target
 from lading.resolve import LockPlace, Policy, fetch, lock
 from lading.store import Store
+
+if TYPE_CHECKING:
+    from lading.build.packing import Load, Packer
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ def build_project(project: Project, store: Store, options: BuildOptions, progres
     Raises ConfigError, ResolveError, DownloadError, BuildError, StoreError; artifacts already finished stay.
     """
     watch = Stopwatch()
-    with Preparation(store.blobs, store.actions, progress) as preparation:
-        build = Build(project, store, options, progress, preparation, watch)
+    with contextlib.ExitStack() as stack:
+        build = Build(project, store, options, progress, stack, watch)
         with watch("resolve"):
             build.lock_all()
         with watch("compare"):
@@ -87,22 +92,33 @@ class Build:
         store: Store,
         options: BuildOptions,
         progress: Progress,
-        preparation: Preparation,
+        stack: contextlib.ExitStack,
         watch: Stopwatch,
     ) -> None:
         self.project = project
         self.store = store
         self.options = options
         self.progress = progress
-        self.preparation = preparation
+        self.stack = stack
         self.watch = watch
+        self.interpreters = Interpreters(store.actions, progress)
         self.proposal = ""
         self.units = chosen(units_of(project), options.names)
         self.locks: dict[str, Lock] = {}
         self.cargo: dict[str, Cargo] = {}
         self.own: dict[str, Bundle | None] = {}
         self.loads: dict[str, Load] = {}
-        self.packer = Packer(store.blobs, preparation, options.allowed, options.today)
+
+    @functools.cached_property
+    def packer(self) -> Packer:
+        """Made, and its modules loaded, when something has to be built."""
+        from lading.build.packing import Packer
+        from lading.build.preparation import Preparation
+
+        blobs, actions = self.store.blobs, self.store.actions
+        preparation = self.stack.enter_context(Preparation(blobs, actions, self.interpreters, self.progress))
+        options = self.options
+        return Packer(blobs, preparation, self.interpreters, allowed=options.allowed, today=options.today)
 
     def lock_all(self) -> None:
         """One lock per set of requirements and target; then the cargo of each unit."""
@@ -129,7 +145,9 @@ class Build:
 
     def _share(self) -> None:
         """Rewrite the project so that functions share a layer of what they have in common."""
-        shared: Shared = share_dependencies(self.project, self.locks)
+        from lading.build.share import share_dependencies
+
+        shared = share_dependencies(self.project, self.locks)
         self.project = shared.project
         self.proposal = shared.proposal
         names = {unit.name for unit in self.units} | set(shared.locks)
@@ -142,14 +160,19 @@ class Build:
         for unit in self.units:
             artifact = self.artifact_path(unit)
             kept = recall(artifact, self.store.actions)
-            self.own[unit.name] = self.preparation.folder(unit.source, unit.name) if unit.source else None
+            self.own[unit.name] = self._own_files(unit)
             stamp = fingerprint(unit, self._parts(unit), artifact)
             steps.append(decide(unit, artifact, kept[0] if kept else None, stamp))
         return with_layers(steps)
 
+    def _own_files(self, unit: Unit) -> Bundle | None:
+        if unit.source is None:
+            return None
+        return prepare_folder(unit.source, "", unit.name, self.store.blobs, self.store.actions)
+
     def _parts(self, unit: Unit) -> dict[str, str]:
         own, cargo = self.own[unit.name], self.cargo[unit.name]
-        interpreter = self.preparation.interpreter(style_of(unit))
+        interpreter = self.interpreters.of(style_of(unit))
         return {
             "code": own.index if own else "",
             "requirements": digest_of(
