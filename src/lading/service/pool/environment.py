@@ -309,7 +309,11 @@ class Environment:
         """Everything inside ends; walls and /tmp stay; the next invoke begins with init."""
         self._change("resetting")
         await self._shutdown(reason)
-        await self._blocking(self._live_box().reset)
+        box = self._live_box()
+        # reset() waits for its answer on the same channel that tells of ended processes
+        self._loop.remove_reader(box.fileno())
+        await self._blocking(box.reset)
+        self._loop.add_reader(box.fileno(), self._on_events)
         self._journal.flush()
         self._needs_init = True
 
