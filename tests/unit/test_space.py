@@ -19,6 +19,7 @@ def bundle(name: str, **sizes: int) -> Bundle:
         offsets=array("Q"),
         positions=array("I"),
         sizes=array("I", sizes.values()),
+        checksum=0,
         digests=b"",
         central=b"",
     )
