@@ -50,6 +50,11 @@ class Hierarchies:
             made[controller] = path
         return Group(self.version, made)
 
+    @property
+    def limits(self) -> bool:
+        """False where nothing can be limited or frozen."""
+        return bool(self.folders)
+
     def prepare(self) -> None:
         """Lets groups of groups have limits (v2 only)."""
         if self.version != "v2":
@@ -73,6 +78,11 @@ class Group:
     def __init__(self, version: str, folders: dict[str, Path]) -> None:
         self._version = version
         self._folders = folders
+
+    @property
+    def limits(self) -> bool:
+        """False where nothing can be limited, frozen or measured."""
+        return bool(self._folders)
 
     @property
     def doors(self) -> list[Path]:

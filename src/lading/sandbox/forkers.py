@@ -42,12 +42,16 @@ def begin(channel, sources):
 """
 
 
+class ForkerGoneError(SandboxError):
+    """A launcher or zygote died; another one can be started."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """How a forker prepares itself before it serves."""
 
-    user: int | None = None
-    """The user id to be in a user namespace of its own."""
+    user: bool = False
+    """Becomes root of a user namespace of its own."""
     private: bool = False
     """Takes a mount namespace of its own."""
     modules: tuple[str, ...] = ()
@@ -61,6 +65,7 @@ class Forker:
         self._channel = channel
         self._pidfd = pidfd
         self._lock = threading.Lock()
+        self._broken = False
         channel.settimeout(_PATIENCE)
         self._answer()
 
@@ -71,9 +76,7 @@ class Forker:
             try:
                 wire.send(self._channel, message, list(descriptors.values()))
             except OSError as error:
-                raise SandboxError(
-                    f"{self.name} is gone: {error.strerror}", hint="it is started again at the next try"
-                ) from error
+                raise self._gone() from error
             return self._answer()
 
     def tree(self, sources: Sequence[Path]) -> int:
@@ -84,7 +87,7 @@ class Forker:
 
     @property
     def alive(self) -> bool:
-        return not select.select([self._pidfd], [], [], 0)[0]
+        return not self._broken and not select.select([self._pidfd], [], [], 0)[0]
 
     def close(self) -> None:
         """Ends it; what a zygote forked ends with it."""
@@ -94,6 +97,10 @@ class Forker:
         select.select([self._pidfd], [], [], _PATIENCE)
         os.close(self._pidfd)
 
+    def _gone(self) -> ForkerGoneError:
+        self._broken = True
+        return ForkerGoneError(f"{self.name} is gone", hint="see what it wrote to the standard error stream")
+
     def _answer(self) -> list[int]:
         try:
             received = wire.receive(self._channel)
@@ -102,9 +109,7 @@ class Forker:
                 f"{self.name} did not answer within {_PATIENCE:.0f} s", hint="is the machine overloaded?"
             ) from error
         if received is None:
-            raise SandboxError(
-                f"{self.name} ended while it was asked", hint="see what it wrote to the standard error stream"
-            )
+            raise self._gone()
         message, descriptors = received
         if "error" in message:
             raise SandboxError(

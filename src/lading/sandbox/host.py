@@ -16,7 +16,7 @@ from typing import Any
 from lading.errors import SandboxError
 from lading.sandbox import cgroups, layout, seccomp
 from lading.sandbox.environment import RESOURCE_LIMITS, UID, base_environment, startup_variables
-from lading.sandbox.forkers import Forker, Launcher, Setup
+from lading.sandbox.forkers import Forker, ForkerGoneError, Launcher, Setup
 from lading.sandbox.live import Parts, Sandbox, await_ready, interpreter_inside, runtime_start
 from lading.sandbox.operations import join
 from lading.sandbox.spec import RUNTIME_API, Capabilities, ColdStart, Isolation, Network, SandboxSpec
@@ -24,15 +24,17 @@ from lading.sandbox.spec import RUNTIME_API, Capabilities, ColdStart, Isolation,
 _FIRST_UID = 1_500_000_000
 """Host users of environments: one each, so that no limit or signal of one reaches another. Far above real users."""
 _UIDS = 4_096
+NO_HIERARCHIES = cgroups.Hierarchies("none", {}, "no controllers are used")
 
 
 class Host:
     """Makes sandboxes; blocks for some milliseconds each, so call it from a worker thread. Safe between threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, isolation: Isolation | None = None) -> None:
+        """isolation: the strongest that works, unless a weaker one is asked for."""
         self._lock = threading.RLock()
-        self._hierarchies = find_hierarchies()
-        self.capabilities = find_capabilities(self._hierarchies)
+        self.capabilities = find_capabilities(find_hierarchies(), isolation)
+        self._hierarchies = find_hierarchies() if self.capabilities.cgroup != "none" else NO_HIERARCHIES
         self._launcher: Launcher | None = None
         self._zygotes: dict[tuple[Any, ...], Forker] = {}
         self._live: dict[str, Sandbox] = {}
@@ -54,10 +56,12 @@ class Host:
         """
         self._check(spec)
         wish, reason = choose_cold_start(spec)
-        forker = self._zygote(spec) if wish is ColdStart.FORK else self._get_launcher()
         number = self._take_number()
         try:
-            box = self._make(spec, wish, forker, number, start=start)
+            try:
+                box = self._make(spec, wish, self._forker(spec, wish), number, start=start)
+            except ForkerGoneError:  # killed since it was last used: once more, with a new one
+                box = self._make(spec, wish, self._forker(spec, wish), number, start=start)
         except BaseException:
             self._free.append(number)
             raise
@@ -68,10 +72,7 @@ class Host:
     def warm(self, spec: SandboxSpec) -> None:
         """Starts what `create(spec)` will fork from, so that the first start is as fast as the others."""
         self._check(spec)
-        if choose_cold_start(spec)[0] is ColdStart.FORK:
-            self._zygote(spec)
-        else:
-            self._get_launcher()
+        self._forker(spec, choose_cold_start(spec)[0])
 
     def close(self) -> None:
         """Ends every sandbox, zygote and the launcher."""
@@ -86,8 +87,10 @@ class Host:
 
     def _check(self, spec: SandboxSpec) -> None:
         if spec.isolation is not self.capabilities.isolation:
-            why = "; ".join(self.capabilities.missing.values()) or f"this host gives {self.capabilities.isolation}"
-            raise SandboxError(f"isolation {spec.isolation} is not available: {why}", hint="choose another --isolation")
+            raise SandboxError(
+                f"isolation {spec.isolation} asked of a host of {self.capabilities.isolation}",
+                hint="give Host and spec the same isolation",
+            )
         if spec.network is Network.OUTGOING and not self.capabilities.outgoing:
             raise SandboxError("outgoing network is not available here", hint='use network = "none"')
         for folder in (spec.code, *spec.layers, *filter(None, (spec.client,))):
@@ -97,9 +100,12 @@ class Host:
     def _get_launcher(self) -> Launcher:
         with self._lock:
             if self._launcher is None or not self._launcher.alive:
-                user = UID if self.capabilities.isolation is Isolation.USER else None
+                user = self.capabilities.isolation is Isolation.USER
                 self._launcher = Launcher(Setup(user=user, private=True))
             return self._launcher
+
+    def _forker(self, spec: SandboxSpec, wish: ColdStart) -> Forker:
+        return self._zygote(spec) if wish is ColdStart.FORK else self._get_launcher()
 
     def _zygote(self, spec: SandboxSpec) -> Forker:
         key = (spec.interpreter, spec.client, spec.runtime)
@@ -108,7 +114,7 @@ class Host:
             if forker is None or not forker.alive:
                 environment = base_environment(replace(spec, environment={}))
                 command = [interpreter_inside(spec)]
-                forker = self._get_launcher().start_zygote(layout.zygote(spec), command, environment)
+                forker = self._get_launcher().start_zygote(layout.base(spec), command, environment)
                 self._zygotes[key] = forker
             return forker
 
@@ -132,7 +138,7 @@ class Host:
             "api": RUNTIME_API,
             "walls": {
                 "uid": UID,
-                "users": f"0 0 1\n{UID} {user} 1" if user != UID else f"{UID} {UID} 1",
+                "users": f"0 0 1\n{UID} {user} 1" if user else f"{UID} 0 1",
                 "switch": self.capabilities.isolation is Isolation.ROOT,
                 "limits": RESOURCE_LIMITS,
                 "filter": seccomp.program(platform.machine()).hex(),
@@ -175,8 +181,9 @@ class Host:
         )
 
     def _user(self, number: int) -> int:
+        """The environment's user as its first process knows it; in a user namespace there is one only."""
         if self.capabilities.isolation is Isolation.USER:
-            return UID
+            return 0
         return _FIRST_UID + os.getpid() % 131_072 * _UIDS + number
 
     def _release(self, identity: str, number: int) -> None:
@@ -203,24 +210,49 @@ def find_hierarchies() -> cgroups.Hierarchies:
     )
 
 
-def find_capabilities(hierarchies: cgroups.Hierarchies) -> Capabilities:
-    """What this machine can do. Looks only: nothing is made."""
-    if sys.platform != "linux":
-        raise SandboxError(f"no isolation on {sys.platform}", hint="use --isolation=process")
-    root = os.geteuid() == 0
+def find_capabilities(hierarchies: cgroups.Hierarchies, isolation: Isolation | None = None) -> Capabilities:
+    """What this machine can do under the asked isolation. Looks only: nothing is made.
+
+    Raises SandboxError where there are no walls at all to be had, or not the ones asked for.
+    """
+    if sys.platform != "linux" and isolation is not Isolation.PROCESS:
+        raise SandboxError(f"no isolation on {sys.platform}", hint="use --isolation=process: no walls, your own risk")
+    privileged = os.geteuid() == 0
+    chosen = isolation or (Isolation.ROOT if privileged else Isolation.USER)
+    if chosen is Isolation.ROOT and not privileged:
+        raise SandboxError("isolation root needs root", hint="run as root, or use --isolation=user")
+    if chosen is Isolation.USER and (problem := _user_namespace_problem()):
+        raise SandboxError(
+            f"isolation user is not available: {problem}", hint="run as root, or use --isolation=process"
+        )
+    limited = chosen is Isolation.ROOT and hierarchies.limits
     missing = {}
-    if not root:
-        missing["root"] = "full isolation needs root"
-    if not hierarchies.folders:
-        missing["cgroup"] = hierarchies.problem
+    if chosen is not Isolation.ROOT:
+        missing["limits"] = f"isolation {chosen} can't limit memory and CPU, and freezes with SIGSTOP"
+    elif not limited:
+        missing["limits"] = f"memory, CPU and processes can't be limited: {hierarchies.problem}"
+    if chosen is Isolation.PROCESS:
+        missing["walls"] = "isolation process has no walls: the function can do all that you can"
     return Capabilities(
-        isolation=Isolation.ROOT if root else Isolation.USER,
-        cgroup=hierarchies.version if root else "none",
-        freezer=root and bool(hierarchies.folders),
-        overlay="overlay" in Path("/proc/filesystems").read_text("ascii").split(),
-        outgoing=False,
+        isolation=chosen,
+        cgroup=hierarchies.version if limited else "none",
+        freezer=limited,
+        overlay=chosen is not Isolation.PROCESS,
+        outgoing=chosen is Isolation.PROCESS,
         missing=missing,
     )
+
+
+def _user_namespace_problem() -> str:
+    for name, refusal in (
+        ("user/max_user_namespaces", "0"),
+        ("kernel/unprivileged_userns_clone", "0"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1"),
+    ):
+        path = Path("/proc/sys") / name
+        if path.exists() and path.read_text("ascii").strip() == refusal:
+            return f"{path} is {refusal}"
+    return ""
 
 
 def sweep() -> list[str]:

@@ -20,7 +20,8 @@ _SYSTEM = ("lib", "lib32", "lib64", "libx32", "bin", "sbin")
 _USER_SYSTEM = ("usr/lib", "usr/lib32", "usr/lib64", "usr/libx32", "usr/bin", "usr/sbin", "usr/share/zoneinfo")
 _CERTIFICATES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_MASKED = ("kcore", "keys", "kmsg", "sysrq-trigger", "timer_list", "kpagecount", "kpageflags", "kallsyms", "config.gz")
+_MASKED = ("kcore", "keys", "kallsyms", "sysrq-trigger", "timer_list")
+"""What of /proc says something of the host; most of it is root's already."""
 
 
 def base(spec: SandboxSpec) -> tuple[Operation, ...]:
@@ -34,15 +35,10 @@ def base(spec: SandboxSpec) -> tuple[Operation, ...]:
         *_devices(),
         *(_language(spec) if spec.interpreter else ()),
         *(_client(spec) if spec.client else ()),
+        do.Proc(),  # before the host's is gone: in a user namespace the kernel wants to see one to allow another
         do.Enter(),
         do.Seal(),
     )
-
-
-def zygote(spec: SandboxSpec) -> tuple[Operation, ...]:
-    """The base with a /proc of its own: where a zygote lives."""
-    *building, enter, seal = base(spec)
-    return (*building, do.Proc(), enter, seal)
 
 
 def own(spec: SandboxSpec, identity: str, user: int) -> tuple[Operation, ...]:

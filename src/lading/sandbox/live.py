@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lading.errors import SandboxError
+from lading.sandbox import measure
 from lading.sandbox.cgroups import Group
 from lading.sandbox.environment import process_environment, search_path
 from lading.sandbox.inside import wire
@@ -93,19 +94,30 @@ class Sandbox:
         self._send({"do": "signal", "name": name, "signal": int(number)})
 
     def freeze(self) -> None:
-        """Every process inside stands still; the walls' own first process goes on watching."""
-        self._group.freeze()
+        """Every process inside stands still; the walls' own first process goes on watching.
+
+        Without a freezer they get SIGSTOP, and stand still a moment after this returns.
+        """
+        if self._group.limits:
+            self._group.freeze()
+        else:
+            self._send({"do": "signal all", "signal": int(signal.SIGSTOP)})
 
     def thaw(self) -> None:
-        self._group.thaw()
+        if self._group.limits:
+            self._group.thaw()
+        else:
+            self._send({"do": "signal all", "signal": int(signal.SIGCONT)})
 
     def limit_cpu(self) -> None:
         """From now on CPU time follows memory. Not before init is over: AWS lets init run at full speed."""
-        self._group.limit_cpu(self.spec.memory)
+        if self._group.limits:
+            self._group.limit_cpu(self.spec.memory)
 
     def reset(self) -> None:
         """Ends every process inside; /tmp, network and limits stay. `start_runtime()` begins again."""
-        self._group.thaw()
+        if self._group.limits:
+            self._group.thaw()
         self._send({"do": "reset"})
         deadline = time.monotonic() + _PATIENCE
         while message := self._receive(deadline - time.monotonic()):
@@ -118,21 +130,34 @@ class Sandbox:
         """Ends everything inside, at once; `close()` still has to be called."""
         with contextlib.suppress(ProcessLookupError, OSError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        self._group.thaw()
+        if self._group.limits:
+            self._group.thaw()
 
     @property
     def memory_peak(self) -> int:
-        """Bytes at most in use so far by everything inside, /tmp included. Memory shared with the zygote is not counted."""
-        return self._memory_peak if self._closed else self._group.memory_peak
+        """Bytes at most in use so far by everything inside, /tmp included. Memory shared with the zygote is not counted.
+
+        Without a cgroup: the sum of the peaks of the processes now alive, shared memory counted.
+        """
+        if not self._closed:
+            measured = self._group.memory_peak if self._group.limits else measure.memory_peak(self.pid)
+            self._memory_peak = max(self._memory_peak, measured)
+        return self._memory_peak
 
     @property
     def oom_killed(self) -> bool:
-        return (self._oom_kills if self._closed else self._group.oom_kills) > 0
+        """True when the memory limit ended a process inside; always False where there is no limit."""
+        if not self._closed and self._group.limits:
+            self._oom_kills = self._group.oom_kills
+        return self._oom_kills > 0
 
     @property
     def cpu_usage(self) -> int:
-        """Nanoseconds of CPU used by everything inside."""
-        return self._cpu_usage if self._closed else self._group.cpu_usage
+        """Nanoseconds of CPU used by everything inside; without a cgroup, by the processes now alive."""
+        if not self._closed:
+            measured = self._group.cpu_usage if self._group.limits else measure.cpu_usage(self.pid)
+            self._cpu_usage = max(self._cpu_usage, measured)
+        return self._cpu_usage
 
     def close(self) -> None:
         """Ends everything inside and removes what the host keeps of it. The measures stay readable."""
@@ -143,7 +168,8 @@ class Sandbox:
             raise SandboxError(
                 f"environment {self.id} survived SIGKILL", hint=f"look at process {self.pid}: stuck in D state?"
             )
-        self._memory_peak, self._oom_kills, self._cpu_usage = self.memory_peak, self._group.oom_kills, self.cpu_usage
+        if self._group.limits:
+            _ = self.memory_peak, self.oom_killed, self.cpu_usage  # read once more, to be known after the group is gone
         self._closed = True
         self._channel.close()
         self.runtime_api_socket.close()

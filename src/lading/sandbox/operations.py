@@ -172,13 +172,13 @@ class Loopback(Operation):
 
 
 def join(*parts: Iterable[Operation]) -> tuple[Operation, ...]:
-    """One list of several: namespaces are left once, at the start, all in one call."""
+    """One list of several: namespaces are left once, at the start, all in one call, and one /proc is enough."""
     kinds: dict[str, None] = {}
     rest: list[Operation] = []
     for operation in (operation for part in parts for operation in part):
         if isinstance(operation, Unshare):
             kinds.update(dict.fromkeys(operation.kinds))
-        else:
+        elif not isinstance(operation, Proc) or operation not in rest:
             rest.append(operation)
     return (Unshare(tuple(kinds)), *rest) if kinds else tuple(rest)
 

@@ -88,6 +88,9 @@ class First:
             for pid, name in self.names.items():
                 if name == message["name"]:
                     os.kill(pid, message["signal"])
+        elif action == "signal all":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, message["signal"])
         elif action == "reset":
             self.names.clear()
             self._kill_others()

@@ -19,12 +19,12 @@ from lading.sandbox.inside.first import First
 def main(channel_number: int, setup: dict[str, Any]) -> Callable[[], None] | None:
     """Serves until the owner is gone; returns only in a fork that becomes the client.
 
-    setup: user (None, or the uid to be in a user namespace of its own), modules to import ahead.
+    setup: user (takes a user namespace), private (takes a mount namespace), modules to import ahead.
     """
     channel = socket.socket(fileno=channel_number)
     try:
-        if setup["user"] is not None:
-            _enter_user_namespace(setup["user"])
+        if setup["user"]:
+            _enter_user_namespace(channel)
         if setup["private"]:
             kernel.unshare(kernel.CLONE_NEWNS)
             kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
@@ -117,13 +117,19 @@ def _become(message: dict[str, Any], named: dict[str, int]) -> None:
         os._exit(1)
 
 
-def _enter_user_namespace(uid: int) -> None:
+def _enter_user_namespace(channel: socket.socket) -> None:
+    """Continues as process 1 of a pid namespace that the new user namespace owns: only so it may leave one and return."""
     outer_user, outer_group = os.geteuid(), os.getegid()
-    kernel.unshare(kernel.CLONE_NEWUSER)
+    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID)
     for name, text in (
         ("setgroups", "deny"),
-        ("uid_map", f"{uid} {outer_user} 1"),
-        ("gid_map", f"{uid} {outer_group} 1"),
+        ("uid_map", f"0 {outer_user} 1"),
+        ("gid_map", f"0 {outer_group} 1"),
     ):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
+    child = os.fork()
+    if child:
+        channel.close()
+        _, status = os.waitpid(child, 0)
+        os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1)

@@ -26,16 +26,17 @@ def enter(walls: dict[str, Any], groups: list[int], output: list[int], partner: 
     right already). The first process, at the other end of partner, names the users of the new user namespace: `adopt`.
     """
     os.setsid()
-    for group in groups:
-        os.write(group, b"0")
     for name, value in walls["limits"].items():
         _limit(getattr(resource, "RLIMIT_" + name), value)
-    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWCGROUP)
+    kernel.unshare(kernel.CLONE_NEWUSER)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     partner.send(b"u")
     if partner.recv(1) != b"n":
         os._exit(125)
     partner.detach()
+    for group in groups:  # not earlier: the group may be frozen, and the first process must not wait for a frozen one
+        os.write(group, b"0")
+    kernel.unshare(kernel.CLONE_NEWCGROUP)
     null = os.open("/dev/null", os.O_RDWR)
     for number, descriptor in enumerate([null, *output]):
         os.dup2(descriptor, number)
