@@ -28,7 +28,10 @@ from lading.service.contract.validate import validate
 
 LAMBDA = load_service("lambda")
 OPERATIONS = LAMBDA.operations
-FRAMEWORK_ERRORS = {"ValidationException", "SerializationException", "UnknownOperationException"}
+FRAMEWORK_ERRORS = {
+    "ValidationException", "SerializationException", "UnknownOperationException", "AccessDeniedException",
+}  # fmt: skip
+"""Of AWS's own front end: in no service's model."""
 PLAIN = st.characters(min_codepoint=0x20, max_codepoint=0x2FFF, exclude_categories=("Cs", "Cc"))
 few = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from lading.service.control import aliases, functions, later, layers, signing, tags, versions
+from lading.service.control import (
+    aliases,
+    concurrency,
+    event_invoke,
+    functions,
+    later,
+    layers,
+    management,
+    policies,
+    signing,
+    tags,
+    urls,
+    versions,
+)
 from lading.service.control.call import Operation
 
-FAMILIES = (functions, versions, aliases, layers, tags, signing, later)
+FAMILIES = (
+    functions, versions, aliases, layers, policies, tags, concurrency, event_invoke, urls, signing, management, later
+)  # fmt: skip
 
 OPERATIONS: dict[str, Operation] = {name: run for family in FAMILIES for name, run in family.OPERATIONS.items()}
