@@ -229,6 +229,7 @@ def test_init_errors(run: Run, code: str, handler: str, error_type: str, message
     assert re.search(
         rf"INIT_REPORT Init Duration: [\d.]+ ms\tPhase: invoke\tStatus: error\tError Type: {counted}", ran.log
     )
+    assert "Error: the runtime" not in ran.log
     assert ran.log.index("Phase: invoke") < ran.log.index("START RequestId: id-1")
 
 

@@ -178,7 +178,7 @@ class Environment:
         if isinstance(result, effects.InitDone):
             return Init(duration)
         if isinstance(result, effects.InitFailed):
-            fault = Fault(result.error_type, "the runtime reported an init error")
+            fault = Fault(result.error_type, "the runtime reported an init error", reported=True)
             return Init(duration, fault, Answer(result.body, error_type=result.error_type))
         assert isinstance(result, Fault)
         return Init(duration, result)

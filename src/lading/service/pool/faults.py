@@ -27,6 +27,8 @@ class Fault:
     error_type: str
     message: str
     status: str = "failure"
+    reported: bool = False
+    """The runtime said so itself, and logged it."""
 
     def body(self, request_id: str) -> bytes:
         return failure(self.error_type, self.message, request_id)
@@ -43,7 +45,7 @@ class TimedOut(Fault):
 
 
 def time_is_up(seconds: float) -> TimedOut:
-    return TimedOut("Sandbox.Timedout", f"Task timed out after {seconds:.2f} seconds", "timeout", seconds)
+    return TimedOut("Sandbox.Timedout", f"Task timed out after {seconds:.2f} seconds", "timeout", seconds=seconds)
 
 
 def process_ended(ended: ProcessEnded) -> Fault:

@@ -101,7 +101,7 @@ class Journal:
 
     def invoke_ended(self, report: logs.Report, fault: Fault | None) -> str:
         """The last lines of an invoke; returns its log's tail. Output that comes later belongs to no invoke."""
-        if fault and not self._json:
+        if fault and not fault.reported and not self._json:
             self._fault(report.request_id, fault)
         self._platform("platform.report", logs.report_record(report), "")
         if not self._json:

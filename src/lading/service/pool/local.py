@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 ACCOUNT = "000000000000"
 
 
-class ArtifactMissingError(LadingError):
-    """The artifact or layer to run isn't there."""
+class ArtifactUnusableError(LadingError):
+    """The artifact or layer to run isn't there, or a function could not read it."""
 
     exit_code = 2
 
@@ -137,9 +137,13 @@ def _run(work: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
 def _folder(path: Path, store: Store) -> Path:
     path = path.resolve()
     if path.is_dir():
+        if path.stat().st_mode & 0o005 != 0o005:
+            raise ArtifactUnusableError(
+                f"{path} is closed to other users, and a function runs as another one", hint=f"chmod o+rx {path}"
+            )
         return path
     if not path.is_file():
-        raise ArtifactMissingError(f"{path} does not exist", hint="build it first: lading build")
+        raise ArtifactUnusableError(f"{path} does not exist", hint="build it first: lading build")
     return unpack_archive(path, store)
 
 

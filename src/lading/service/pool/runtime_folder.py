@@ -107,10 +107,9 @@ def _check(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
 
 def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
     path = folder / entry.filename
+    _make_folders(path if entry.is_dir() else path.parent, folder)
     if entry.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     left = entry.file_size
     with opened.open(entry) as source, path.open("wb") as target:
         while data := source.read(1 << 20):
@@ -120,6 +119,15 @@ def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> N
             target.write(data)
     mode = entry.external_attr >> 16 & 0o777
     path.chmod((mode or 0o644) | 0o444)
+
+
+def _make_folders(path: Path, root: Path) -> None:
+    """As on Lambda everybody may look into them, whatever the umask says."""
+    if path == root or path.is_dir():
+        return
+    _make_folders(path.parent, root)
+    path.mkdir()
+    path.chmod(0o755)
 
 
 def _install(target: Target, prefix: Path, folder: Path, help_from: tuple[Store, Progress]) -> None:

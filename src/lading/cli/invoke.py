@@ -1,0 +1,241 @@
+"""`lading invoke`: run a function here in a real execution environment; its result on stdout, its log on stderr."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lading.errors import UsageError
+
+if TYPE_CHECKING:
+    from lading.model.project import FunctionConfig, Project
+    from lading.service.events import Event
+    from lading.service.pool.function import Outcome
+    from lading.service.pool.local import LocalFunction, LocalOptions
+
+LARGEST_EVENT = 6_291_556
+LARGEST_COUNT = 1_000_000
+
+
+@click.command(name="invoke")
+@click.argument("name", required=False)
+@click.option(
+    "-e", "--event", "event", default="{}", metavar="FILE|-|JSON", help="The event: a file, - for stdin, or JSON."
+)
+@click.option(
+    "-C", "--project", "path", type=click.Path(path_type=Path), default=Path(), help="Folder or file of the project."
+)
+@click.option(
+    "--count", type=click.IntRange(1, LARGEST_COUNT), default=1, help="Invoke so many times and print a table."
+)
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=1, help="So many at once.")
+@click.option(
+    "--cold-start",
+    type=click.Choice(["fork", "exec"]),
+    default="fork",
+    show_default=True,
+    help="Fork a started client, or boot a fresh interpreter.",
+)
+@click.option(
+    "--isolation",
+    type=click.Choice(["root", "user", "process"]),
+    help="Which walls; default: all with root, else a user namespace's.",
+)
+@click.option(
+    "--artifact",
+    type=click.Path(path_type=Path, exists=True),
+    help="Run this zip or folder, in place of the project's build.",
+)
+@click.option("--handler", metavar="MODULE.FUNCTION", help="The handler, whatever the project says.")
+@click.option("--runtime", metavar="RUNTIME", help="The runtime, such as python3.13, whatever the project says.")
+@click.option("--memory", type=click.IntRange(128, 10_240), help="MB, in place of the function's.")
+@click.option("--timeout", type=click.FloatRange(0.001, 900), help="Seconds, in place of the function's.")
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="An environment variable (repeatable).")
+@click.option("--json-logs", is_flag=True, help="The log as JSON (LogFormat=JSON).")
+@click.option("--no-build", is_flag=True, help="Run what was built last.")
+@click.pass_context
+def command(ctx: click.Context, /, **given: Any) -> None:
+    """Run function NAME of the project here, in an isolated execution environment as Lambda's.
+
+    Exit code 1 when the function failed.
+    """
+    event = read_event(given["event"])
+    function = chosen_function(given)
+    outcomes, seconds = run(function, event, given)
+    if given["count"] > 1:
+        from lading.cli.measure import print_table
+
+        print_table(outcomes, function, seconds)
+    else:
+        sys.stdout.write(outcomes[0].answer.payload.decode("utf-8", "replace") + "\n")
+    if any(outcome.answer.error_type for outcome in outcomes):
+        ctx.exit(1)
+
+
+def run(function: LocalFunction, event: bytes, given: dict[str, Any]) -> tuple[list[Outcome], float]:
+    """The outcomes, and the seconds that all of them took."""
+    import time
+
+    from lading.cli.progress import choose_progress
+    from lading.service.pool.local import invoke_local, prepare
+    from lading.store import open_store
+
+    options = options_of(given)
+    with choose_progress() as progress:
+        version = prepare(function, options, open_store(), progress)
+    begin = time.monotonic()
+    outcomes = invoke_local(version, [event], options, follow=print_log if given["count"] == 1 else None)
+    return outcomes, time.monotonic() - begin
+
+
+def options_of(given: dict[str, Any]) -> LocalOptions:
+    import os
+
+    from lading.sandbox.spec import ColdStart, Isolation
+    from lading.service.pool.local import LocalOptions
+
+    isolation = given["isolation"] or ("root" if os.geteuid() == 0 else "user")
+    if isolation == "process":
+        click.secho(
+            "warning: --isolation=process has no walls: the code can read and change your files", fg="yellow", err=True
+        )
+    return LocalOptions(
+        count=given["count"],
+        concurrency=given["concurrency"],
+        isolation=Isolation(isolation),
+        cold_start=ColdStart(given["cold_start"]),
+    )
+
+
+def print_log(event: Event) -> None:
+    from lading.service.events import LogLine
+
+    if isinstance(event, LogLine):
+        click.echo(event.text.replace("\r", "\n"), err=True)
+
+
+def read_event(given: str) -> bytes:
+    """The event's bytes: inline JSON, stdin or a file. Raises UsageError for what isn't JSON or is too large."""
+    import json
+
+    text = given.lstrip()
+    if given == "-":
+        data = sys.stdin.buffer.read(LARGEST_EVENT + 1)
+    elif text[:1] in ("{", "[", '"') or text[:1].isdigit() or text in ("null", "true", "false"):
+        data = given.encode()
+    else:
+        data = _read_file(Path(given))
+    if len(data) > LARGEST_EVENT:
+        raise UsageError(
+            f"the event is larger than {LARGEST_EVENT} bytes", hint="Lambda would refuse it: send a smaller one"
+        )
+    try:
+        json.loads(data)
+    except ValueError as error:
+        raise UsageError(f"the event is not JSON: {error}", hint="""try: -e '{"key": "value"}'""") from None
+    return data
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST_EVENT + 1)
+    except OSError as error:
+        raise UsageError(f"can't read the event {path}: {error.strerror}", hint="give a file, - or JSON") from None
+
+
+def chosen_function(given: dict[str, Any]) -> LocalFunction:
+    """What to run, from an artifact or from the project."""
+    from dataclasses import replace
+
+    function = function_of_artifact(given) if given["artifact"] else function_of_project(given)
+    changes = {key: given[key] for key in ("memory", "timeout") if given[key] is not None}
+    if given["json_logs"]:
+        changes["log_format"] = "JSON"
+    variables = dict(parse_variable(text) for text in given["variables"])
+    return replace(function, **changes, environment={**function.environment, **variables})
+
+
+def function_of_artifact(given: dict[str, Any]) -> LocalFunction:
+    import platform
+
+    from lading.model.target import find_target
+    from lading.service.pool.local import LocalFunction
+
+    artifact: Path = given["artifact"]
+    architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
+    return LocalFunction(
+        name=given["name"] or artifact.stem,
+        artifact=artifact,
+        handler=given["handler"] or "lambda_function.lambda_handler",
+        target=find_target(given["runtime"] or "python3.13", architecture),
+    )
+
+
+def function_of_project(given: dict[str, Any]) -> LocalFunction:
+    from lading.config import load
+    from lading.service.pool.local import LocalFunction
+
+    project = load(given["path"], runtime=given["runtime"], handler=given["handler"])
+    function = choose(project, given["name"])
+    artifacts = existing(project, function) if given["no_build"] else build(project, function)
+    return LocalFunction(
+        name=function.name,
+        artifact=artifacts[function.name],
+        handler=function.handler,
+        target=function.target,
+        layers=tuple(artifacts[layer.name] for layer in function.layers if layer.name),
+        environment=function.environment,
+        memory=function.memory,
+        timeout=function.timeout,
+        ephemeral_storage=function.ephemeral_storage,
+    )
+
+
+def choose(project: Project, name: str | None) -> FunctionConfig:
+    """The function of that name, or the only one. Raises UsageError."""
+    from lading.model.suggest import did_you_mean
+
+    names = [function.name for function in project.functions]
+    if name is None:
+        if len(names) == 1:
+            return project.functions[0]
+        raise UsageError(f"the project has {len(names)} functions", hint=f"name one: {', '.join(names)}")
+    found = project.function(name)
+    if found is None:
+        raise UsageError(f"no function {name!r} in {project.origin}", hint=did_you_mean(name, names))
+    return found
+
+
+def build(project: Project, function: FunctionConfig) -> dict[str, Path]:
+    """Build it and the layers it uses; paths by name. Raises AuditError when it would not import on Lambda."""
+    from lading.build.run import BuildOptions, build_project
+    from lading.cli.progress import choose_progress
+    from lading.errors import AuditError
+    from lading.store import open_store
+
+    with choose_progress() as progress:
+        report = build_project(project, open_store(), BuildOptions(names=(function.name,)), progress)
+    if report.failed:
+        findings = [str(finding) for artifact in report.artifacts if artifact.failed for finding in artifact.findings]
+        raise AuditError(f"{function.name} would fail on Lambda", details=findings, hint="see: lading build")
+    return {artifact.manifest.name: artifact.path for artifact in report.artifacts}
+
+
+def existing(project: Project, function: FunctionConfig) -> dict[str, Path]:
+    names = [function.name, *(layer.name for layer in function.layers if layer.name)]
+    paths = {name: project.output / f"{name}.zip" for name in names}
+    missing = [str(path) for path in paths.values() if not path.is_file()]
+    if missing:
+        raise UsageError(f"not built yet: {', '.join(missing)}", hint="run it without --no-build")
+    return paths
+
+
+def parse_variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"not a variable: {text!r}", hint="write it as NAME=VALUE")
+    return name, value
