@@ -98,8 +98,6 @@ class Packer:
     ) -> Load:
         """Wait for the wheels, and prepare the unit's own files."""
         recipe, style = recipe_of(unit), style_of(unit)
-        for wheel in wheels:
-            self.begin(unit, wheel)
         own_packed = self._preparation.own(own, style) if own else None
         packages = tuple((wheel, self._preparation.wheel(wheel, recipe, style)) for wheel in wheels)
         return Load(unit, packages, own_packed, direct, left_out)

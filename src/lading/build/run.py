@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from lading.model.progress import Progress
 from lading.model.project import Project, Requirements
 from lading.model.suggest import did_you_mean
 from lading.model.target import Target
-from lading.resolve import LockPlace, Policy, fetch, lock
+from lading.resolve import LockPlace, Policy, fetch_each, lock
 from lading.store import Store
 
 if TYPE_CHECKING:
@@ -190,12 +190,12 @@ class Build:
         file = package.wheel or package.sdist
         if file is not None:
             return f"{package.name} {package.version} {file.sha256}"
-        (wheel,) = self._fetch(unit, (package,))
+        (wheel,) = self._fetch_each(unit, (package,))
         return f"{wheel.name} {wheel.version} {wheel.sha256}"
 
-    def _fetch(self, unit: Unit, packages: tuple[LockedPackage, ...]) -> tuple[Wheel, ...]:
+    def _fetch_each(self, unit: Unit, packages: tuple[LockedPackage, ...]) -> Iterator[Wheel]:
         needed = replace(self.locks[unit.name], packages=packages)
-        return fetch(
+        return fetch_each(
             needed,
             unit.target,
             self.store.blobs,
@@ -211,13 +211,21 @@ class Build:
         """Fetch what the units to build need, each wheel once, and prepare it while others are still coming."""
         building = [step.unit for step in steps if step.build]
         used = {layer for unit in building for layer in unit.layers}
-        for unit in self.units:
-            if unit in building or unit.name in used:
-                self.loads[unit.name] = self._load(unit)
+        units = [unit for unit in self.units if unit in building or unit.name in used]
+        wheels = {unit.name: self._fetch(unit) for unit in units}
+        for unit in units:
+            self.loads[unit.name] = self._load(unit, wheels[unit.name])
 
-    def _load(self, unit: Unit) -> Load:
+    def _fetch(self, unit: Unit) -> tuple[Wheel, ...]:
+        """The unit's wheels in order of name; each begins to be prepared when it arrives."""
+        wheels = []
+        for wheel in self._fetch_each(unit, self.cargo[unit.name].packages):
+            self.packer.begin(unit, wheel)
+            wheels.append(wheel)
+        return tuple(sorted(wheels, key=lambda wheel: wheel.name))
+
+    def _load(self, unit: Unit, wheels: tuple[Wheel, ...]) -> Load:
         cargo = self.cargo[unit.name]
-        wheels = self._fetch(unit, cargo.packages)
         direct = self.locks[unit.name].direct
         return self.packer.load(unit, wheels, self.own[unit.name], direct=direct, left_out=cargo.left_out)
 
@@ -228,7 +236,7 @@ class Build:
             manifest = read_kept_manifest(step.artifact)
             if kept is not None and manifest is not None:
                 return Artifact(step.artifact, manifest, kept[1], built=False, reason=step.reason)
-            self.loads[step.unit.name] = self._load(step.unit)
+            self.loads[step.unit.name] = self._load(step.unit, self._fetch(step.unit))
         load = self.loads[step.unit.name]
         with self.watch("audit"):
             plan = self.packer.plan(load, self._layer_loads(step.unit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from lading.model.progress import Progress
     from lading.model.target import Target
 
-__all__ = ["LockPlace", "Policy", "fetch", "inputs_digest", "lock"]
+__all__ = ["LockPlace", "Policy", "fetch", "fetch_each", "inputs_digest", "lock"]
 
 
 def fetch(
@@ -25,6 +26,14 @@ def fetch(
 
     Sorted by name. Raises DownloadError (index, digest, offline), BuildError (sdist, folder), StoreError (disk).
     """
+    wheels = fetch_each(lock, target, blobs, actions, policy=policy, progress=progress)
+    return tuple(sorted(wheels, key=lambda wheel: wheel.name))
+
+
+def fetch_each(
+    lock: Lock, target: Target, blobs: Blobs, actions: Actions, *, policy: Policy, progress: Progress
+) -> Iterator[Wheel]:
+    """As `fetch`, but one by one as they come, so that work on one can begin while others are on their way."""
     from lading.resolve.fetching import fetch_wheels
     from lading.resolve.workshop import Workshop
 

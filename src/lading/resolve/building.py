@@ -13,7 +13,7 @@ from pathlib import Path
 from lading.errors import BuildError
 from lading.model.lock import LockedPackage, Wheel
 from lading.resolve.redact import redact
-from lading.resolve.supply import download_missing
+from lading.resolve.supply import supply
 from lading.resolve.workshop import Workshop
 
 TIMEOUT = 1800
@@ -49,7 +49,7 @@ def build_wheels(packages: Iterable[LockedPackage], shop: Workshop) -> list[Whee
             wheels.append(wheel)
         else:
             todo.append((package, keys))
-    download_missing([package.sdist for package, _ in todo if package.sdist], shop)
+    list(supply([package.sdist for package, _ in todo if package.sdist], shop))
     return wheels + [_build(package, keys, shop) for package, keys in todo]
 
 

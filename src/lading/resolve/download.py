@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,17 +65,20 @@ class Transfer:
     lock: threading.Lock
 
 
-def download(files: Iterable[LockedFile], blobs: Blobs, credentials: Credentials, progress: Progress) -> None:
-    """Put every file into the store. The first failure stops the rest and is raised."""
+def download(
+    files: Iterable[LockedFile], blobs: Blobs, credentials: Credentials, progress: Progress
+) -> Iterator[LockedFile]:
+    """Put every file into the store, yielding each once it is there. The first failure stops the rest and is raised."""
     transfer = Transfer(blobs, credentials, progress, threading.Event(), threading.Lock())
     remote = []
     for file in files:
         if file.url.startswith("file:"):
             _adopt(file, blobs)
+            yield file
         else:
             remote.append(file)
     if remote:
-        _download_remote(sorted(remote, key=lambda file: -(file.size or 0)), transfer)
+        yield from _download_remote(sorted(remote, key=lambda file: -(file.size or 0)), transfer)
 
 
 def _adopt(file: LockedFile, blobs: Blobs) -> None:
@@ -88,14 +91,15 @@ def _adopt(file: LockedFile, blobs: Blobs) -> None:
         raise _mismatch(file, error) from error
 
 
-def _download_remote(files: list[LockedFile], transfer: Transfer) -> None:
+def _download_remote(files: list[LockedFile], transfer: Transfer) -> Iterator[LockedFile]:
     from concurrent.futures import ThreadPoolExecutor, as_completed
 
     with _client() as client, ThreadPoolExecutor(min(CONNECTIONS, len(files))) as pool:
-        futures = [pool.submit(_download_one, file, client, transfer) for file in files]
+        futures = {pool.submit(_download_one, file, client, transfer): file for file in files}
         try:
             for future in as_completed(futures):
                 future.result()
+                yield futures[future]
         except BaseException:
             transfer.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)

@@ -5,7 +5,7 @@ there it only looks: no network, no heavy import.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from lading.errors import DownloadError
 from lading.model.blobs import Blobs
@@ -21,9 +21,17 @@ class CorruptWheelError(DownloadError):
     """A file has the digest that the lock names but is no wheel."""
 
 
-def download_missing(files: Iterable[LockedFile], shop: Workshop) -> None:
-    """Make sure that every file is in the store. Raises OfflineError naming all that are not and can't be had."""
-    missing = [file for file in files if not shop.blobs.has(file.sha256)]
+def supply(files: Iterable[LockedFile], shop: Workshop) -> Iterator[LockedFile]:
+    """Make sure that every file is in the store; yields each as soon as it is.
+
+    Raises OfflineError naming all that are not there and can't be had.
+    """
+    missing = []
+    for file in files:
+        if shop.blobs.has(file.sha256):
+            yield file
+        else:
+            missing.append(file)
     if not missing:
         return
     remote = [file.name for file in missing if not file.url.startswith("file:")]
@@ -35,10 +43,10 @@ def download_missing(files: Iterable[LockedFile], shop: Workshop) -> None:
     from lading.resolve.credentials import Credentials
     from lading.resolve.download import download
 
-    download(missing, shop.blobs, Credentials(shop.indexes), shop.progress)
-    for file in missing:
+    for file in download(missing, shop.blobs, Credentials(shop.indexes), shop.progress):
         if file.name.endswith(".whl"):
             check_wheel(file, shop.blobs)
+        yield file
 
 
 def check_wheel(file: LockedFile, blobs: Blobs) -> None:
