@@ -21,7 +21,7 @@ def measure(workshop: Workshop) -> Iterator[Table]:
     costs = interleave([*ours, *theirs], workshop.rounds)
     warm, first, sam, target = (wall_row(side, costs) for side in (*ours, *theirs))
     yield Table(
-        "pandas + requests + boto3 + pydantic, python3.13 on x86_64, wheels cached on every side, whole processes",
+        "pandas + requests + boto3 + pydantic, python3.13, whole processes; wheels cached but for the first ever",
         [warm, first, sam, target],
         [ratio(warm, sam, LIMIT_TO_SAM), ratio(warm, target, LIMIT_TO_UV), ratio(first, sam), ratio(first, target)],
         [
@@ -53,14 +53,14 @@ def built(workshop: Workshop) -> Side:
 
 
 def built_anew(workshop: Workshop) -> Side:
-    """lading on a project it has never seen: nothing of its own, wheels in uv's cache."""
+    """lading on a machine it has never run on: it downloads into its own cache, so this side has no wheels cached."""
     root = workshop.project("anew", projects.data_project())
     cache = workshop.folder / "anew-cache"
     return Side(
         "lading build, first ever",
         [[workshop.lading, "build", "--runtime", projects.RUNTIME]],
         root,
-        "lading's cache empty, no lock; wheels in uv's cache as for uv: resolves, compiles all bytecode, deflates it",
+        "lading's cache empty, no lock: downloads every wheel (the others do not), resolves, compiles, packs",
         {**workshop.environment, "LADING_CACHE_DIR": str(cache)},
         lambda: remove(cache, root / "dist", *root.glob("pylock*.toml")),
         rounds=2,

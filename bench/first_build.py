@@ -20,7 +20,7 @@ def measure(workshop: Workshop) -> Iterator[Table]:
     ours, alone = wall_row(every, costs), wall_row(one, costs)
     busy = Row("cores busy, on the average of the whole build", [c.cpu / c.wall for c in costs[every.name]], "cores")
     yield Table(
-        "pandas + requests + boto3 + pydantic, lading's cache empty, wheels in uv's cache",
+        "pandas + requests + boto3 + pydantic, lading's cache empty: wheels are downloaded meanwhile",
         [ours, alone, busy],
         [ratio(ours, alone, 0.75 if len(cores) > 1 else None), Verdict("cores busy", busy.median)],
     )
