@@ -10,12 +10,8 @@ from lading.audit.codes import found
 from lading.audit.package import PackageFacts, source_of_bytecode
 from lading.audit.subject import Subject
 from lading.model.finding import Finding, Severity
+from lading.model.quotas import quotas
 
-LARGEST_UNZIPPED = 262_144_000
-"""Bytes, code and layers together. Source: "Deployment package" in AWS's Lambda quotas."""
-LARGEST_DIRECT_UPLOAD = 50 * 1024 * 1024
-"""Bytes of a zip in a request. Source: the same page."""
-MOST_LAYERS = 5
 _NEAR = 0.85
 _WORTH_A_LAYER = 5 * 1024 * 1024
 
@@ -35,21 +31,21 @@ _SHOWN = 5
 
 def check_sizes(subject: Subject) -> Iterator[Finding]:
     """Lambda's limits on bytes and layers; none of them holds for an image."""
-    if subject.layer_count > MOST_LAYERS:
-        yield found("layer-count", f"{subject.layer_count} layers; Lambda takes {MOST_LAYERS}")
+    if subject.layer_count > quotas().layers:
+        yield found("layer-count", f"{subject.layer_count} layers; Lambda takes {quotas().layers}")
     if subject.image:
         return
     total = subject.unzipped_size + subject.layers_unzipped_size
-    if total > LARGEST_UNZIPPED:
+    if total > quotas().unzipped:
         layers = f" (of which layers {subject.layers_unzipped_size:,})" if subject.layers_unzipped_size else ""
         biggest = ", ".join(f"{p.name or 'own code'} {p.size / 1e6:.1f} MB" for p in _biggest(subject.packages))
-        message = f"{total:,} bytes unzipped{layers}; Lambda takes {LARGEST_UNZIPPED:,}. Largest: {biggest}"
+        message = f"{total:,} bytes unzipped{layers}; Lambda takes {quotas().unzipped:,}. Largest: {biggest}"
         yield found("unzipped-size", message)
-    elif total > LARGEST_UNZIPPED * _NEAR:
-        yield found("use-image", f"{total:,} bytes unzipped, {total / LARGEST_UNZIPPED:.0%} of what Lambda takes")
-    if subject.zipped_size is not None and subject.zipped_size > LARGEST_DIRECT_UPLOAD:
+    elif total > quotas().unzipped * _NEAR:
+        yield found("use-image", f"{total:,} bytes unzipped, {total / quotas().unzipped:.0%} of what Lambda takes")
+    if subject.zipped_size is not None and subject.zipped_size > quotas().direct_upload:
         yield found(
-            "zipped-size", f"{subject.zipped_size:,} bytes zipped; a direct upload takes {LARGEST_DIRECT_UPLOAD:,}"
+            "zipped-size", f"{subject.zipped_size:,} bytes zipped; a direct upload takes {quotas().direct_upload:,}"
         )
     own = sum(package.size for package in subject.packages if not package.name)
     rest = sum(package.size for package in subject.packages if package.name)

@@ -21,7 +21,7 @@ _KINDS = {"a": "always", "g": "guarded", "l": "lazy"}
 
 
 class Import(NamedTuple):
-    """As model.facts.ImportFacts, in a form that is cheap to make by the ten thousand."""
+    """A module that is imported, and when: kind is "always" (at import), "guarded" (may fail) or "lazy" (when called)."""
 
     module: str
     kind: str
@@ -30,7 +30,7 @@ class Import(NamedTuple):
 
 
 class Module(NamedTuple):
-    """As model.facts.ModuleFacts less name and path, which the mapping's key gives."""
+    """What a source imports and defines; its dotted name is the key it stands under."""
 
     is_package: bool
     imports: tuple[Import, ...]

@@ -72,7 +72,7 @@ class Bundle:
     origin: str = ""
     """For bytecode: the index digest of the bundle that was compiled."""
     facts: str = ""
-    """For bytecode: digest of a JSON blob, the ModuleFacts of every source."""
+    """For bytecode: digest of a JSON blob, what the import scanner saw in every source."""
     skipped: int = 0
     """For bytecode: how many sources did not compile."""
     index: str = ""

@@ -17,7 +17,7 @@ from lading.build.bundle import Bundle
 from lading.build.bytecode import bytecode_name
 from lading.build.plan import Unit
 from lading.build.preparation import Packed, Preparation
-from lading.build.space import LIMIT, Fitted, fit
+from lading.build.space import Fitted, fit
 from lading.build.style import Interpreters, style_of
 from lading.build.wheel import Recipe
 from lading.model.artifact import Artifact, LeftOut, Manifest, PackedPackage, manifest_path
@@ -25,6 +25,7 @@ from lading.model.blobs import Blobs
 from lading.model.finding import Finding, Severity
 from lading.model.lock import Wheel
 from lading.model.project import Bytecode
+from lading.model.quotas import quotas
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Packer:
         layers_unzipped = sum(layer.unzipped + _bytecode_size(layer) for layer in layers)
         subject = self._subject(load, layers, layers_unzipped)
         compiled = [packed.bytecode for packed in load.parts if packed.bytecode]
-        room = LIMIT - layers_unzipped - load.unzipped
+        room = quotas().unzipped - layers_unzipped - load.unzipped
         too_much = sum(bundle.unzipped for bundle in compiled) > room
         replaces_sources = load.unit.options.bytecode is Bytecode.ONLY
         wanted = self._imported_bytecode(subject, load) if too_much else frozenset[str]()

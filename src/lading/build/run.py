@@ -236,7 +236,7 @@ class Build:
             manifest = read_kept_manifest(step.artifact)
             if kept is not None and manifest is not None:
                 return Artifact(step.artifact, manifest, kept[1], built=False, reason=step.reason)
-            self.loads[step.unit.name] = self._load(step.unit, self._fetch(step.unit))
+            self.prepare((replace(step, build=True),))
         load = self.loads[step.unit.name]
         with self.watch("audit"):
             plan = self.packer.plan(load, self._layer_loads(step.unit))

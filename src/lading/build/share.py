@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from lading.model.lock import Lock, LockedPackage
 from lading.model.project import FunctionConfig, LayerConfig, LayerReference, Project, RequirementKind, Requirements
+from lading.model.quotas import quotas
 from lading.model.target import Target
-
-MOST_LAYERS = 5
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def _common(locks: list[Lock]) -> tuple[LockedPackage, ...]:
 
 
 def _has_room(function: FunctionConfig) -> bool:
-    return len(function.layers) < MOST_LAYERS
+    return len(function.layers) < quotas().layers
 
 
 def _free_name(project: Project, target: Target, *, alone: bool) -> str:

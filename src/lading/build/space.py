@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from lading.build.archive import Selection
 from lading.build.bundle import Bundle
 
-LIMIT = 262_144_000
-"""Bytes unzipped, layers included. Source: AWS Lambda quotas, "Deployment package (.zip file archive) size"."""
-
 
 @dataclass(frozen=True)
 class Fitted:

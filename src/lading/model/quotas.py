@@ -16,6 +16,10 @@ class Quotas:
     timeout: tuple[int, int]
     ephemeral_storage: tuple[int, int]
     layers: int
+    unzipped: int
+    """Bytes of a function's code and layers together."""
+    direct_upload: int
+    """Bytes of a zip inside a request; larger ones go through S3."""
     environment_bytes: int
     function_name: int
     layer_name: int
@@ -34,6 +38,8 @@ def quotas() -> Quotas:
         timeout=tuple(function["timeout"]),
         ephemeral_storage=tuple(function["ephemeral-storage"]),
         layers=function["layers"],
+        unzipped=data["package"]["unzipped"],
+        direct_upload=data["package"]["direct-upload"],
         environment_bytes=function["environment-bytes"],
         function_name=text["function-name"],
         layer_name=text["layer-name"],
