@@ -46,6 +46,7 @@ bench: setup  ## ratios against peers, both sides in one run (make bench BENCH="
 docs: setup  ## write docs/reference anew from the code
 	$(RUN) python -m lading.cli.reference docs/reference/cli.md
 	$(RUN) python -m lading.config.reference docs/reference/configuration.md
+	$(RUN) python -m lading.audit.codes docs/reference/findings.md
 
 clean:  ## what the commands made
 	rm -rf .venv .tools dist examples/*/dist examples/*/.lading

@@ -286,3 +286,10 @@ def document() -> str:
     for code, entry in CODES.items():
         lines += [f"## {code}", "", f"*{entry.severity}.* {entry.meaning}", "", f"Fix: {entry.fix}.", ""]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+
+    Path(sys.argv[1]).write_text(document(), "utf-8")
