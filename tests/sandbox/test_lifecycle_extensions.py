@@ -1,0 +1,201 @@
+"""Extensions, streaming and freezing in real environments: a layer's extension process, a handler that talks HTTP itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lading.model.progress import Silent
+from lading.model.target import find_target
+from lading.sandbox.host import Host
+from lading.service.events import EnvironmentChanged, Event, EventStream, LogLine
+from lading.service.pool.environment import Environment
+from lading.service.pool.function import Budgets, FunctionVersion, InvokeRequest, Outcome, StreamSink
+from lading.service.pool.local import LocalFunction, LocalOptions, prepare
+from lading.store import open_store
+
+pytestmark = [pytest.mark.root, pytest.mark.network]
+BUDGETS = Budgets(init=8.0, linger=0.01, shutdown_internal=0.3, shutdown_external=2.0)
+EXTENSION = """
+    #!/var/lang/bin/python3.13
+    import http.client, json, os, sys
+    api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    def call(method, path, body=None, **headers):
+        api.request(method, "/2020-01-01/extension/" + path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+        answer = api.getresponse()
+        return answer, json.loads(answer.read())
+    answer, body = call("POST", "register", json.dumps({"events": ["INVOKE", "SHUTDOWN"]}), Lambda_Extension_Name="watch")
+    me = answer.headers["Lambda-Extension-Identifier"]
+    print("registered", body["functionName"], "_HANDLER" in os.environ, flush=True)
+    while True:
+        _, event = call("GET", "event/next", Lambda_Extension_Identifier=me)
+        print("saw", event["eventType"], event.get("shutdownReason", ""), flush=True)
+        if event["eventType"] == "SHUTDOWN":
+            sys.exit(0)
+"""
+STREAMING = """
+    import http.client, json, os
+    api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    def next_event():
+        api.request("GET", "/2018-06-01/runtime/invocation/next")
+        answer = api.getresponse()
+        return answer.headers["Lambda-Runtime-Aws-Request-Id"], json.loads(answer.read())
+    def stream(request, chunks, trailers):
+        api.putrequest("POST", f"/2018-06-01/runtime/invocation/{request}/response")
+        api.putheader("Transfer-Encoding", "chunked")
+        api.putheader("Content-Type", "text/plain")
+        api.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
+        api.endheaders()
+        for chunk in chunks:
+            api.send(f"{len(chunk):x}\\r\\n".encode() + chunk + b"\\r\\n")
+        api.send(b"0\\r\\n" + b"".join(f"{k}: {v}\\r\\n".encode() for k, v in trailers.items()) + b"\\r\\n")
+        return api.getresponse().read()
+    while True:
+        request, event = next_event()
+        stream(request, [part.encode() for part in event["parts"]], event.get("trailers", {}))
+"""
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    if os.geteuid() != 0:
+        pytest.skip("real environments with all walls need root")
+    with Host() as found:
+        yield found
+
+
+def prepared(folder: Path, code: str, **changes: Any) -> FunctionVersion:
+    task = folder / "task"
+    task.mkdir()
+    (task / "app.py").write_text(textwrap.dedent(code), "utf-8")
+    function = LocalFunction("extended", task, "app.handler", find_target("python3.13", "x86_64"), memory=1769)
+    return prepare(replace(function, **changes), LocalOptions(budgets=BUDGETS), open_store(), Silent())
+
+
+def layer(folder: Path, source: str) -> Path:
+    """A layer with one external extension."""
+    path = folder / "layer" / "extensions" / "watch"
+    path.parent.mkdir(parents=True)
+    path.write_text(textwrap.dedent(source).lstrip(), "utf-8")
+    path.chmod(0o755)
+    return folder / "layer"
+
+
+async def run(
+    host: Host, function: FunctionVersion, *requests: InvokeRequest, pause: float = 0
+) -> tuple[list[Outcome], list[Event]]:
+    stream, seen = EventStream(), list[Event]()
+    stream.follow(seen.append)
+    environment = Environment(function, host, stream)
+    outcomes = []
+    try:
+        await environment.start()
+        for request in requests:
+            outcomes.append(await environment.invoke(request))
+            await asyncio.sleep(pause)
+    finally:
+        await environment.close()
+    return outcomes, seen
+
+
+def lines(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, LogLine)]
+
+
+def test_an_external_extension_lives_through_all_phases(host: Host, tmp_path: Path) -> None:
+    function = prepared(tmp_path, "def handler(event, context):\n    return 'ok'", layers=(layer(tmp_path, EXTENSION),))
+    outcomes, events = asyncio.run(run(host, function, InvokeRequest("id-1", b"{}"), InvokeRequest("id-2", b"{}")))
+    assert [outcome.answer.payload for outcome in outcomes] == [b'"ok"', b'"ok"']
+    log = lines(events)
+    assert "EXTENSION\tName: watch\tState: Registered\tEvents: [INVOKE,SHUTDOWN]" in log
+    assert "registered extended False" in log
+    assert log.count("saw INVOKE ") == 2
+    assert log[-1] == "saw SHUTDOWN spindown"
+
+
+def test_a_timeout_tells_the_extension_and_starts_it_again(host: Host, tmp_path: Path) -> None:
+    function = prepared(
+        tmp_path,
+        "import time\ndef handler(event, context):\n    time.sleep(event['sleep'])\n    return 'ok'",
+        layers=(layer(tmp_path, EXTENSION),),
+        timeout=1.0,
+    )
+    outcomes, events = asyncio.run(
+        run(host, function, InvokeRequest("id-1", b'{"sleep": 30}'), InvokeRequest("id-2", b'{"sleep": 0}'))
+    )
+    assert [outcome.status for outcome in outcomes] == ["timeout", "success"]
+    log = lines(events)
+    assert "saw SHUTDOWN timeout" in log
+    assert log.count("registered extended False") == 2
+
+
+def test_an_extension_that_crashes_in_init(host: Host, tmp_path: Path) -> None:
+    source = "#!/var/lang/bin/python3.13\nimport sys\nsys.exit(7)\n"
+    function = prepared(tmp_path, "def handler(event, context):\n    return 'ok'", layers=(layer(tmp_path, source),))
+    outcomes, _ = asyncio.run(run(host, function, InvokeRequest("id-1", b"{}")))
+    assert json.loads(outcomes[0].answer.payload)["errorType"] == "Extension.Crash"
+
+
+def stream_request(event: object) -> tuple[InvokeRequest, list[object]]:
+    got: list[object] = []
+    sink = StreamSink(started=lambda kind: got.append(kind), chunk=lambda data: got.append(data))
+    return InvokeRequest("id-1", json.dumps(event).encode(), sink=sink), got
+
+
+def test_a_streamed_response_reaches_the_sink(host: Host, tmp_path: Path) -> None:
+    request, got = stream_request({"parts": ["a", "b", "c"]})
+    [outcome], _ = asyncio.run(run(host, prepared(tmp_path, STREAMING), request))
+    assert outcome.status == "success"
+    assert outcome.answer.streamed
+    assert got[0] == "text/plain"
+    assert b"".join(part for part in got[1:] if isinstance(part, bytes)) == b"abc"
+
+
+def test_without_a_sink_a_stream_is_returned_whole(host: Host, tmp_path: Path) -> None:
+    request = InvokeRequest("id-1", b'{"parts": ["hello ", "world"]}')
+    [outcome], _ = asyncio.run(run(host, prepared(tmp_path, STREAMING), request))
+    assert outcome.answer.payload == b"hello world"
+
+
+def test_an_error_in_the_middle_of_a_stream(host: Host, tmp_path: Path) -> None:
+    trailers = {"Lambda-Runtime-Function-Error-Type": "Function.Late", "Lambda-Runtime-Function-Error-Body": "e30="}
+    request, _ = stream_request({"parts": ["a"], "trailers": trailers})
+    [outcome], _ = asyncio.run(run(host, prepared(tmp_path, STREAMING), request))
+    assert (outcome.status, outcome.answer.error_type) == ("error", "Function.Late")
+
+
+def test_between_invokes_everything_stands_still(host: Host, tmp_path: Path) -> None:
+    if not host.capabilities.freezer:
+        pytest.skip("no cgroup freezer on this host")
+    function = prepared(
+        tmp_path,
+        """
+        import threading, time
+        ticks = 0
+        def tick():
+            global ticks
+            while True:
+                time.sleep(0.01)
+                ticks += 1
+        threading.Thread(target=tick, daemon=True).start()
+        def handler(event, context):
+            return ticks
+        """,
+    )
+    begin = time.monotonic()
+    requests = [InvokeRequest(f"id-{number}", b"{}") for number in (1, 2)]
+    outcomes, events = asyncio.run(run(host, function, *requests, pause=1.5))
+    first, second = (json.loads(outcome.answer.payload) for outcome in outcomes)
+    assert second - first < 50, "a thread that went on would have counted to 150"
+    states = [event.state for event in events if isinstance(event, EnvironmentChanged)]
+    assert states.count("frozen") == 2
+    assert time.monotonic() - begin > 3
