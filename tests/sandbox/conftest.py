@@ -92,6 +92,13 @@ def host(rooted: None) -> Iterator[Host]:
         yield host
 
 
+@pytest.fixture(scope="session")
+def ready_host(rooted: None) -> Iterator[Host]:
+    """A host that keeps walls standing ready."""
+    with Host(spares=2) as host:
+        yield host
+
+
 @pytest.fixture(params=[ColdStart.FORK, ColdStart.EXEC], ids=str)
 def cold_start(request: pytest.FixtureRequest) -> ColdStart:
     return ColdStart(request.param)

@@ -41,7 +41,7 @@ def spec(tmp_path: Path) -> SandboxSpec:
 
 
 def test_every_operation_is_known_inside_and_describes_itself(spec):
-    operations = [*layout.base(spec), *layout.own(spec, "host", 1)]
+    operations = [*layout.base(spec), *layout.own(spec, 1)]
     for operation in operations:
         name, *arguments = operation.encode()
         assert hasattr(root.Builder, f"do_{name}"), operation
@@ -51,13 +51,19 @@ def test_every_operation_is_known_inside_and_describes_itself(spec):
 
 
 def test_base_leaves_the_host_before_anything_of_the_function_is_attached(spec):
-    names = [type(one).__name__ for one in do.join(layout.base(spec), layout.own(spec, "host", 1))]
+    names = [type(one).__name__ for one in do.join(layout.base(spec), layout.own(spec, 1))]
     assert names[:2] == ["Unshare", "Stage"]
-    assert names.index("Enter") < names.index("Seal") < names.index("Attach") < names.index("Loopback")
+    assert names.index("Enter") < names.index("Seal") < names.index("Loopback") < names.index("Attach")
+
+
+def test_walls_know_nothing_of_the_function_and_a_larger_tmp_lies_over_theirs(spec, tmp_path):
+    larger = SandboxSpec(code=tmp_path, interpreter=spec.interpreter, client=spec.client, ephemeral_storage=1024)
+    assert layout.own(spec, 7) == (*layout.walls(7), do.Attach("code", "/var/task"))
+    assert layout.dress(larger, 7)[-1] == do.Tmpfs("/tmp", "mode=1777,size=1024m,uid=7,gid=7")
 
 
 def test_join_leaves_namespaces_once(spec):
-    joined = do.join(layout.base(spec), layout.own(spec, "host", 1))
+    joined = do.join(layout.base(spec), layout.own(spec, 1))
     assert [one for one in joined if isinstance(one, do.Unshare)] == [do.Unshare(("mount", "uts", "ipc", "net"))]
     assert joined.count(do.Proc()) == 1
     assert do.join([do.Hostname("x")]) == (do.Hostname("x"),)
@@ -68,8 +74,8 @@ def test_base_depends_on_the_runtime_only_and_own_on_the_function(spec, tmp_path
         code=tmp_path, interpreter=spec.interpreter, client=spec.client, ephemeral_storage=1024, memory=256
     )
     assert layout.base(spec) == layout.base(other)
-    assert layout.own(spec, "h", 1) != layout.own(other, "h", 1)
-    assert "size=1024m" in do.describe(layout.own(other, "h", 1))
+    assert layout.own(spec, 1) != layout.own(other, 1)
+    assert "size=1024m" in do.describe(layout.own(other, 1))
 
 
 def test_packages_of_the_hosts_interpreter_are_hidden(spec):

@@ -66,9 +66,9 @@ class Hierarchies:
             (path / "cgroup.subtree_control").write_text("+memory +cpu +pids")
 
     def remove_owner(self) -> None:
-        """Removes this process's own, by then empty, groups."""
+        """Removes this process's own groups, unless another host in this process still has environments in them."""
         for folder in set(self.folders.values()):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 (folder / owner_name(os.getpid())).rmdir()
 
 

@@ -9,7 +9,9 @@ import platform
 import socket
 import sys
 import threading
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +19,48 @@ from lading.errors import SandboxError
 from lading.sandbox import cgroups, layout, seccomp
 from lading.sandbox.environment import RESOURCE_LIMITS, UID, base_environment, startup_variables
 from lading.sandbox.forkers import Forker, ForkerGoneError, Launcher, Setup
-from lading.sandbox.live import Parts, Sandbox, await_ready, interpreter_inside, runtime_start
-from lading.sandbox.operations import join
+from lading.sandbox.live import Parts, Sandbox, await_ready, close_parts, interpreter_inside, runtime_start
+from lading.sandbox.operations import Operation, join
 from lading.sandbox.spec import RUNTIME_API, Capabilities, ColdStart, Isolation, Network, SandboxSpec
 
 _FIRST_UID = 1_500_000_000
 """Host users of environments: one each, so that no limit or signal of one reaches another. Far above real users."""
 _UIDS = 4_096
+_NUMBERS = itertools.count(1)
+"""Every host of this process takes its environments' numbers from here."""
 NO_HIERARCHIES = cgroups.Hierarchies("none", {}, "no controllers are used")
+
+
+@dataclass(frozen=True)
+class Built:
+    """Walls that stand, for a function or waiting for one."""
+
+    number: int
+    identity: str
+    user: int
+    forker: Forker
+    parts: Parts
 
 
 class Host:
     """Makes sandboxes; blocks for some milliseconds each, so call it from a worker thread. Safe between threads."""
 
-    def __init__(self, isolation: Isolation | None = None) -> None:
-        """isolation: the strongest that works, unless a weaker one is asked for."""
+    def __init__(self, isolation: Isolation | None = None, *, spares: int = 0) -> None:
+        """isolation: the strongest that works, unless a weaker one is asked for.
+
+        spares: how many walls per runtime stand ready, without a function in them, for the next fork.
+        """
         self._lock = threading.RLock()
         self.capabilities = find_capabilities(find_hierarchies(), isolation)
         self._hierarchies = find_hierarchies() if self.capabilities.cgroup != "none" else NO_HIERARCHIES
         self._launcher: Launcher | None = None
         self._zygotes: dict[tuple[Any, ...], Forker] = {}
         self._live: dict[str, Sandbox] = {}
-        self._numbers = itertools.count(1)
         self._free: list[int] = []
+        self._spares = spares
+        self._ready: dict[tuple[Any, ...], list[Built]] = {}
+        self._work = ThreadPoolExecutor(1, "lading-spares")
+        self._closed = False
         cgroups.sweep(self._hierarchies)
         self._hierarchies.prepare()
 
@@ -55,28 +76,28 @@ class Host:
         Raises SandboxError where this host can't give what the spec asks for, or a step fails.
         """
         self._check(spec)
-        wish, reason = choose_cold_start(spec)
-        number = self._take_number()
+        wish, _ = choose_cold_start(spec)
         try:
-            try:
-                box = self._make(spec, wish, self._forker(spec, wish), number, start=start)
-            except ForkerGoneError:  # killed since it was last used: once more, with a new one
-                box = self._make(spec, wish, self._forker(spec, wish), number, start=start)
-        except BaseException:
-            self._free.append(number)
-            raise
-        box.cold_start, box.cold_start_reason = wish, reason
-        self._live[box.id] = box
-        return box
+            return self._make(spec, wish, start=start)
+        except ForkerGoneError:  # killed since it was last used: once more, with a new one
+            return self._make(spec, wish, start=start)
 
     def warm(self, spec: SandboxSpec) -> None:
         """Starts what `create(spec)` will fork from, so that the first start is as fast as the others."""
         self._check(spec)
-        self._forker(spec, choose_cold_start(spec)[0])
+        wish, _ = choose_cold_start(spec)
+        self._forker(spec, wish)
+        if wish is ColdStart.FORK and self._spares:
+            self._fill(spec)
 
     def close(self) -> None:
         """Ends every sandbox, zygote and the launcher."""
+        self._closed = True
+        self._work.shutdown()
         with self._lock:
+            for made in [made for ready in self._ready.values() for made in ready]:
+                close_parts(made.parts, made.identity)
+            self._ready.clear()
             for box in list(self._live.values()):
                 box.close()
             for forker in [*self._zygotes.values(), *filter(None, (self._launcher,))]:
@@ -108,7 +129,7 @@ class Host:
         return self._zygote(spec) if wish is ColdStart.FORK else self._get_launcher()
 
     def _zygote(self, spec: SandboxSpec) -> Forker:
-        key = (spec.interpreter, spec.client, spec.runtime)
+        key = _key(spec)
         with self._lock:
             forker = self._zygotes.get(key)
             if forker is None or not forker.alive:
@@ -120,21 +141,53 @@ class Host:
 
     def _take_number(self) -> int:
         with self._lock:
-            number = self._free.pop() if self._free else next(self._numbers)
+            number = self._free.pop() if self._free else next(_NUMBERS)
+        if self.capabilities.isolation is Isolation.PROCESS:
+            raise SandboxError("isolation process is not built yet", hint="use --isolation=root or --isolation=user")
         if number >= _UIDS:
             raise SandboxError(f"{_UIDS} environments are alive", hint="close some first")
         return number
 
-    def _make(self, spec: SandboxSpec, wish: ColdStart, forker: Forker, number: int, *, start: bool) -> Sandbox:
-        identity = f"{os.getpid()}-{number}"
-        user = self._user(number)
-        parts = layout.own(spec, "169-254-100-1", user)
+    def _make(self, spec: SandboxSpec, wish: ColdStart, *, start: bool) -> Sandbox:
+        with contextlib.ExitStack() as stack:
+            trees = {"code": self._tree([spec.code], stack)}
+            if spec.layers:
+                trees["layers"] = self._tree(spec.layers, stack)
+            spare = self._take_spare(spec) if wish is ColdStart.FORK else None
+            if spare:
+                box = self._sandbox(spec, wish, spare)
+                try:
+                    box.dress(layout.dress(spec, spare.user), trees, start=start)
+                except SandboxError:
+                    box.close()
+                    raise ForkerGoneError("a prepared environment is gone", hint="start another one") from None
+                return box
+            number = self._take_number()
+            own = layout.own(spec, self._user(number))
+            operations = own if wish is ColdStart.FORK else join(layout.base(spec), own)
+            begin = [runtime_start(spec, wish)] if start else []
+            made = self._build(self._forker(spec, wish), number, operations, {"trees": trees, "start": begin})
+            made.parts.group.limit(spec.memory)
+            return self._sandbox(spec, wish, made)
+
+    def _sandbox(self, spec: SandboxSpec, wish: ColdStart, made: Built) -> Sandbox:
+        box = Sandbox(spec, made.identity, made.parts, lambda: self._release(made))
+        box.cold_start, box.cold_start_reason = wish, choose_cold_start(spec)[1]
+        self._live[box.id] = box
+        return box
+
+    def _tree(self, sources: Sequence[Path], stack: contextlib.ExitStack) -> int:
+        descriptor = self._get_launcher().tree([source.resolve() for source in sources])
+        stack.callback(os.close, descriptor)
+        return descriptor
+
+    def _build(self, forker: Forker, number: int, operations: Sequence[Operation], rest: Mapping[str, Any]) -> Built:
+        """Walls that stand, with their first process. rest: trees to send along, start: what to run, prepare: fork ahead."""
+        identity, user = f"{os.getpid()}-{number}", self._user(number)
         message = {
             "do": "create",
             "become": None,
-            "operations": [
-                step.encode() for step in (parts if wish is ColdStart.FORK else join(layout.base(spec), parts))
-            ],
+            "operations": [step.encode() for step in operations],
             "api": RUNTIME_API,
             "walls": {
                 "uid": UID,
@@ -144,12 +197,13 @@ class Host:
                 "filter": seccomp.program(platform.machine()).hex(),
                 "folder": "/var/task",
             },
-            "start": [runtime_start(spec, wish)] if start else [],
+            "start": rest.get("start", []),
+            "prepare": rest.get("prepare", False),
         }
-        group = self._hierarchies.make(identity)
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            ours.callback(self._free.append, number)
+            group = self._hierarchies.make(identity)
             ours.callback(group.remove)
-            group.limit(spec.memory)
             channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             ours.enter_context(channel)
             theirs.enter_context(other)
@@ -161,12 +215,7 @@ class Host:
                 read.append(end)
                 ours.callback(os.close, end)
                 theirs.callback(os.close, sent[name])
-            launcher = self._get_launcher()
-            sent["code"] = launcher.tree([spec.code.resolve()])
-            theirs.callback(os.close, sent["code"])
-            if spec.layers:
-                sent["layers"] = launcher.tree([layer.resolve() for layer in spec.layers])
-                theirs.callback(os.close, sent["layers"])
+            sent.update(rest.get("trees", {}))
             for index, door in enumerate(group.doors):
                 sent[f"group:{index}"] = _open(door, theirs)
             if group.thaw_file:
@@ -176,9 +225,37 @@ class Host:
             theirs.close()
             api = await_ready(channel)
             ours.pop_all()
-        return Sandbox(
-            spec, identity, Parts(channel, read[0], read[1], pidfd, api, group), lambda: self._release(identity, number)
-        )
+        return Built(number, identity, user, forker, Parts(channel, read[0], read[1], pidfd, api, group))
+
+    def _take_spare(self, spec: SandboxSpec) -> Built | None:
+        """Walls that stand ready for this runtime; the next ones are prepared in the background."""
+        if not self._spares:
+            return None
+        key = _key(spec)
+        with self._lock:
+            ready = self._ready.setdefault(key, [])
+            made = ready.pop(0) if ready else None
+        self._prepare(spec)
+        if made and made.forker.alive:
+            return made
+        if made:
+            close_parts(made.parts, made.identity)
+            self._release(made)
+        return None
+
+    def _prepare(self, spec: SandboxSpec) -> None:
+        self._work.submit(self._fill, spec)
+
+    def _fill(self, spec: SandboxSpec) -> None:
+        key = _key(spec)
+        while not self._closed:
+            with self._lock:
+                if len(self._ready.setdefault(key, [])) >= self._spares:
+                    return
+            forker, number = self._zygote(spec), self._take_number()
+            made = self._build(forker, number, layout.walls(self._user(number)), {"prepare": True})
+            with self._lock:
+                self._ready[key].append(made)
 
     def _user(self, number: int) -> int:
         """The environment's user as its first process knows it; in a user namespace there is one only."""
@@ -186,10 +263,15 @@ class Host:
             return 0
         return _FIRST_UID + os.getpid() % 131_072 * _UIDS + number
 
-    def _release(self, identity: str, number: int) -> None:
+    def _release(self, made: Built) -> None:
         with self._lock:
-            self._live.pop(identity, None)
-            self._free.append(number)
+            self._live.pop(made.identity, None)
+            self._free.append(made.number)
+
+
+def _key(spec: SandboxSpec) -> tuple[Any, ...]:
+    """What environments must share to be forks of one zygote."""
+    return spec.interpreter, spec.client, spec.runtime
 
 
 def choose_cold_start(spec: SandboxSpec) -> tuple[ColdStart, str]:

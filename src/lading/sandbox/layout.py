@@ -14,7 +14,7 @@ from lading.errors import SandboxError
 from lading.sandbox import operations as do
 from lading.sandbox.environment import UID, USER, bootstrap_source, search_path
 from lading.sandbox.operations import Operation
-from lading.sandbox.spec import RUNTIME_API, SandboxSpec
+from lading.sandbox.spec import EPHEMERAL_STORAGE, RUNTIME_API, SandboxSpec
 
 _SYSTEM = ("lib", "lib32", "lib64", "libx32", "bin", "sbin")
 _USER_SYSTEM = ("usr/lib", "usr/lib32", "usr/lib64", "usr/libx32", "usr/bin", "usr/sbin", "usr/share/zoneinfo")
@@ -41,19 +41,35 @@ def base(spec: SandboxSpec) -> tuple[Operation, ...]:
     )
 
 
-def own(spec: SandboxSpec, identity: str, user: int) -> tuple[Operation, ...]:
-    """What belongs to one environment: code, layers, /tmp, processes, names, network. Runs inside a finished base."""
+def own(spec: SandboxSpec, user: int) -> tuple[Operation, ...]:
+    """What belongs to one environment. Runs inside a finished base."""
+    return (*walls(user), *dress(spec, user))
+
+
+def walls(user: int) -> tuple[Operation, ...]:
+    """An environment's processes, names, network and /tmp: the same for all functions, so they can stand ready."""
     return (
         do.Unshare(("mount", "uts", "ipc", "net")),
         do.Proc(),
         *(do.Mask(f"/proc/{name}") for name in _MASKED),
         do.Readonly("/proc/sys"),
-        do.Attach("code", "/var/task"),
-        *((do.Attach("layers", "/opt"),) if spec.layers else ()),
-        do.Tmpfs("/tmp", f"mode=1777,size={spec.ephemeral_storage}m,uid={user},gid={user}"),
-        do.Hostname(identity),
+        _temporary(EPHEMERAL_STORAGE.start, user),
+        do.Hostname(RUNTIME_API[0].replace(".", "-")),
         do.Loopback(RUNTIME_API[0]),
     )
+
+
+def dress(spec: SandboxSpec, user: int) -> tuple[Operation, ...]:
+    """What a function brings: its code, its layers, a larger /tmp."""
+    return (
+        do.Attach("code", "/var/task"),
+        *((do.Attach("layers", "/opt"),) if spec.layers else ()),
+        *((_temporary(spec.ephemeral_storage, user),) if spec.ephemeral_storage > EPHEMERAL_STORAGE.start else ()),
+    )
+
+
+def _temporary(size: int, user: int) -> Operation:
+    return do.Tmpfs("/tmp", f"mode=1777,size={size}m,uid={user},gid={user}")
 
 
 def find_prefix(interpreter: Path) -> tuple[Path, str]:

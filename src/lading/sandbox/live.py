@@ -17,6 +17,7 @@ from lading.sandbox import measure
 from lading.sandbox.cgroups import Group
 from lading.sandbox.environment import process_environment, search_path
 from lading.sandbox.inside import wire
+from lading.sandbox.operations import Operation
 from lading.sandbox.spec import ColdStart, ProcessEnded, SandboxSpec
 
 _PATIENCE = 10.0
@@ -48,6 +49,7 @@ class Sandbox:
         self.stderr = parts.stderr
         self.pidfd = parts.pidfd
         self.pid = _pid_of(parts.pidfd)
+        self._parts = parts
         self._channel = parts.channel
         self._group = parts.group
         self._release = release
@@ -80,6 +82,20 @@ class Sandbox:
         if not self._events and (message := self._receive(seconds)):
             self._note(message, self._events)
         return self._events.pop(0) if self._events else None
+
+    def dress(self, operations: Sequence[Operation], trees: Mapping[str, int], *, start: bool) -> None:
+        """Gives walls that stood ready the function they are for."""
+        message = {
+            "do": "dress",
+            "operations": [operation.encode() for operation in operations],
+            "descriptors": list(trees),
+            "start": [runtime_start(self.spec, self.cold_start)] if start else [],
+        }
+        self._group.limit(self.spec.memory)
+        try:
+            wire.send(self._channel, message, list(trees.values()))
+        except OSError as error:
+            raise SandboxError(f"environment {self.id} is gone", hint="start another one") from error
 
     def start_runtime(self) -> None:
         """Starts the runtime process: AWS's client, or the spec's command."""
@@ -128,10 +144,7 @@ class Sandbox:
 
     def kill(self) -> None:
         """Ends everything inside, at once; `close()` still has to be called."""
-        with contextlib.suppress(ProcessLookupError, OSError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        if self._group.limits:
-            self._group.thaw()
+        kill_parts(self._parts)
 
     @property
     def memory_peak(self) -> int:
@@ -163,19 +176,10 @@ class Sandbox:
         """Ends everything inside and removes what the host keeps of it. The measures stay readable."""
         if self._closed:
             return
-        self.kill()
-        if not select.select([self.pidfd], [], [], _PATIENCE)[0]:
-            raise SandboxError(
-                f"environment {self.id} survived SIGKILL", hint=f"look at process {self.pid}: stuck in D state?"
-            )
         if self._group.limits:
-            _ = self.memory_peak, self.oom_killed, self.cpu_usage  # read once more, to be known after the group is gone
+            _ = self.memory_peak, self.oom_killed, self.cpu_usage  # to be known after the group is gone
+        close_parts(self._parts, self.id)
         self._closed = True
-        self._channel.close()
-        self.runtime_api_socket.close()
-        for descriptor in (self.stdout, self.stderr, self.pidfd):
-            os.close(descriptor)
-        self._group.remove()
         self._release()
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -192,8 +196,29 @@ class Sandbox:
 
     @staticmethod
     def _note(message: dict[str, Any], events: list[ProcessEnded]) -> None:
+        if "error" in message:
+            raise SandboxError(f"an environment could not be made: {message['error']}", hint="close it, start another")
         if "ended" in message:
             events.append(ProcessEnded(message["ended"], message["code"], message["signal"]))
+
+
+def kill_parts(parts: Parts) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(parts.pidfd, signal.SIGKILL)
+    if parts.group.limits:
+        parts.group.thaw()  # what is frozen can't die
+
+
+def close_parts(parts: Parts, identity: str) -> None:
+    """Ends what runs behind some walls and removes what the host keeps of them."""
+    kill_parts(parts)
+    if not select.select([parts.pidfd], [], [], _PATIENCE)[0]:
+        raise SandboxError(f"environment {identity} survived SIGKILL", hint="look for its processes: stuck in D state?")
+    parts.channel.close()
+    parts.api.close()
+    for descriptor in (parts.stdout, parts.stderr, parts.pidfd):
+        os.close(descriptor)
+    parts.group.remove()
 
 
 def runtime_start(spec: SandboxSpec, cold_start: ColdStart) -> dict[str, Any]:

@@ -6,6 +6,7 @@ It keeps the client imported (on the fork path) and no open files but its channe
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -29,6 +30,7 @@ class First:
         self.trees = descriptors
         self.request = request
         self.names: dict[int, str] = {}
+        self.ready: tuple[int, socket.socket] | None = None
         self.wake, self.signalled = socket.socketpair()
 
     def run(self) -> Client | None:
@@ -63,6 +65,10 @@ class First:
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
         poll.register(self.wake, select.POLLIN)
+        if self.request["prepare"]:
+            client = self._prepare()
+            if client:
+                return client
         for start in self.request["start"]:
             client = self._start(start)
             if client:
@@ -76,14 +82,22 @@ class First:
                 if received is None:
                     self._end()
                     return None
-                client = self._obey(received[0])
+                client = self._obey(*received)
                 if client:
                     return client
 
-    def _obey(self, message: dict[str, Any]) -> Client | None:
+    def _obey(self, message: dict[str, Any], descriptors: list[int]) -> Client | None:
         action = message["do"]
         if action == "start":
             return self._start(message)
+        if action == "dress":
+            self.trees = dict(zip(message["descriptors"], descriptors))  # noqa: B905 -- its argument is newer than 3.9
+            try:
+                root.Builder(self.trees).run(message["operations"])
+            except OSError as error:
+                wire.send(self.channel, {"error": str(error)})
+                return None
+            return self._start(message["start"][0]) if message["start"] else None
         if action == "signal":
             for pid, name in self.names.items():
                 if name == message["name"]:
@@ -94,23 +108,55 @@ class First:
         elif action == "reset":
             self.names.clear()
             self._kill_others()
+            if self.ready:
+                self.ready[1].close()
+                self.ready = None
             wire.send(self.channel, {"reset": True})
         return None
 
+    def _prepare(self) -> Client | None:
+        """Forks the runtime process ahead: it gives up its privileges, then waits to hear what it is to run."""
+        return self._start({"name": "", "command": [], "wait": True})
+
+    def _hand_over(self, start: dict[str, Any]) -> bool:
+        """Lets the process that was forked ahead be the one to start."""
+        if self.ready is None or start["command"]:
+            return False
+        (pid, partner), self.ready = self.ready, None
+        with partner:
+            try:
+                partner.sendall(json.dumps(start).encode())
+            except OSError:
+                return False
+        self.names[pid] = start["name"]
+        return True
+
     def _start(self, start: dict[str, Any]) -> Client | None:
+        if self._hand_over(start):
+            return None
+        waits = "wait" in start
         partner, own = socket.socketpair()
         pid = os.fork()
         if pid:
             own.close()
-            self.names[pid] = start["name"]
-            with partner:
-                process.adopt(pid, self.request["walls"], partner)
+            process.adopt(pid, self.request["walls"], partner)
+            if waits:
+                self.ready = pid, partner
+            else:
+                partner.close()
+                self.names[pid] = start["name"]
             return None
         try:
             partner.close()
             for end in (self.channel, self.wake, self.signalled):
                 end.detach()  # closed below by number: the objects must not close another's later
+            if self.ready:
+                self.ready[1].detach()
             process.enter(self.request["walls"], self.groups, self.output, own)
+            if waits:
+                start = process.await_start(process.KEPT)
+            os.close(process.KEPT)
+            os.chdir(self.request["walls"]["folder"])
             if start["command"]:
                 process.execute(start["command"], start["environment"])
             return process.client(start["handler"], start["environment"], start["path"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -15,6 +16,8 @@ from lading.sandbox.inside import kernel
 
 _NOT_FOUND = 127
 _NOT_RUNNABLE = 126
+KEPT = 3
+"""The descriptor of the first process's partner after `enter`."""
 _MOST_DESCRIPTORS = 1024
 """The limit that was just set: none is above it."""
 
@@ -22,7 +25,7 @@ _MOST_DESCRIPTORS = 1024
 def enter(walls: dict[str, Any], groups: list[int], output: list[int], partner: socket.socket) -> None:
     """Joins the cgroups, takes its standard streams, loses what else it had. Runs in a fresh fork of the first process.
 
-    walls: uid, limits {name: value}, filter (hexadecimal seccomp program), folder, and switch (False where the user is
+    walls: uid, limits {name: value}, filter (hexadecimal seccomp program), and switch (False where the user is
     right already). The first process, at the other end of partner, names the users of the new user namespace: `adopt`.
     """
     os.setsid()
@@ -33,16 +36,15 @@ def enter(walls: dict[str, Any], groups: list[int], output: list[int], partner: 
     partner.send(b"u")
     if partner.recv(1) != b"n":
         os._exit(125)
-    partner.detach()
     for group in groups:  # not earlier: the group may be frozen, and the first process must not wait for a frozen one
         os.write(group, b"0")
     kernel.unshare(kernel.CLONE_NEWCGROUP)
     null = os.open("/dev/null", os.O_RDWR)
     for number, descriptor in enumerate([null, *output]):
         os.dup2(descriptor, number)
-    os.closerange(3, _MOST_DESCRIPTORS)
+    os.dup2(partner.detach(), KEPT)
+    os.closerange(KEPT + 1, _MOST_DESCRIPTORS)
     _reset_signals()
-    os.chdir(walls["folder"])
     kernel.drop_bounding_set()  # it is full again in a new user namespace; emptying it takes a privilege
     if walls["switch"]:
         os.setgroups([])
@@ -64,6 +66,20 @@ def adopt(pid: int, walls: dict[str, Any], partner: socket.socket) -> None:
         os.write(descriptor, walls["users"].encode())
         os.close(descriptor)
     partner.send(b"n")
+
+
+def await_start(channel: int) -> dict[str, Any]:
+    """What to run, once the first process says so. The walls stand already; it may take long."""
+    content = b""
+    while True:
+        more = os.read(channel, 65_536)
+        if not more:
+            break
+        content += more
+    if not content:
+        os._exit(0)
+    start: dict[str, Any] = json.loads(content)
+    return start
 
 
 def execute(command: list[str], environment: dict[str, str]) -> None:

@@ -1,0 +1,100 @@
+"""Walls that stand ready before a function is known: what comes out of them is the same as without."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import Served, require_client, require_interpreter
+from test_walls_leftovers import descendants, eventually
+
+from lading.sandbox.host import Host
+from lading.sandbox.live import Sandbox
+from lading.sandbox.spec import ColdStart, SandboxSpec
+
+SOURCE = """
+import os
+def lambda_handler(event, context):
+    statistics = os.statvfs("/tmp")
+    return {"mode": event, "tmp": os.listdir("/tmp"), "size": statistics.f_blocks * statistics.f_frsize >> 20,
+            "layers": sorted(os.listdir("/opt")), "folder": os.getcwd(), "user": os.getuid(), "colour": os.environ["COLOUR"],
+            "pid": os.getpid(), "write": os.access("/var/task", os.W_OK)}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> SandboxSpec:
+    code, layer = tmp_path / "code", tmp_path / "layer"
+    code.mkdir()
+    (layer / "lib").mkdir(parents=True)
+    (code / "lambda_function.py").write_text(SOURCE)
+    return SandboxSpec(
+        code=code,
+        layers=(layer,),
+        interpreter=require_interpreter("3.13"),
+        client=require_client("3.13"),
+        environment={"COLOUR": "red"},
+        ephemeral_storage=600,
+    )
+
+
+def test_dressed_walls_are_like_any(ready_host: Host, spec: SandboxSpec):
+    ready_host.warm(spec)
+    standing = descendants(os.getpid())
+    with ready_host.create(spec) as box:
+        assert box.pid in standing
+        assert box.cold_start is ColdStart.FORK
+        assert Served(box).invoke("ready").body == {
+            "mode": "ready",
+            "tmp": [],
+            "size": 600,
+            "layers": ["lib"],
+            "folder": "/var/task",
+            "user": 993,
+            "colour": "red",
+            "pid": 2,
+            "write": False,
+        }
+
+
+def test_dressed_walls_reset_and_start_later(ready_host: Host, spec: SandboxSpec):
+    ready_host.warm(spec)
+    with ready_host.create(spec, start=False) as box:
+        box.start_runtime()
+        served = Served(box)
+        assert served.invoke("first").body["mode"] == "first"
+        served.reset()
+        assert served.invoke("second").body["mode"] == "second"
+
+
+def test_many_at_once_use_what_stands_and_make_the_rest(ready_host: Host, spec: SandboxSpec):
+    ready_host.warm(spec)
+    boxes: list[Sandbox] = [ready_host.create(spec) for _ in range(5)]
+    try:
+        assert len({box.pid for box in boxes}) == 5
+        assert [Served(box).invoke(number).body["mode"] for number, box in enumerate(boxes)] == [0, 1, 2, 3, 4]
+    finally:
+        for box in boxes:
+            box.close()
+
+
+def test_killed_spare_is_not_used(ready_host: Host, spec: SandboxSpec):
+    ready_host.warm(spec)
+    before = descendants(os.getpid())
+    with ready_host.create(spec) as box:
+        zygote = int(Path(f"/proc/{box.pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+        assert zygote in before
+        os.kill(zygote, signal.SIGKILL)
+        assert eventually(lambda: not Path(f"/proc/{box.pid}").exists())
+    with ready_host.create(spec) as again:
+        assert Served(again).invoke("again").body["mode"] == "again"
+
+
+def test_close_ends_what_stands_ready(rooted: None, spec: SandboxSpec):
+    before = descendants(os.getpid())
+    with Host(spares=2) as host:
+        host.warm(spec)
+        assert len(descendants(os.getpid()) - before) >= 2 + 2 * 2
+    assert eventually(lambda: descendants(os.getpid()) <= before)
