@@ -48,6 +48,7 @@ class Pool:
         self._events = events
         self._scheduler = Scheduler(settings or Settings())
         self._flights: dict[str, _Flight] = {}
+        self._keys: dict[FunctionVersion, str] = {}
         self._versions: dict[str, FunctionVersion] = {}
         self._environments: dict[int, Environment] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,9 +107,11 @@ class Pool:
     # Carrying out
 
     def _learn(self, function: FunctionVersion) -> str:
-        """The scheduler's name of a version: concurrency is counted by function, environments by exact value."""
-        key = f"{function.qualified_arn}#{hash(function):x}"
-        self._versions[key] = function
+        """The scheduler's name of a version. Values that differ in anything, variables too, never share environments."""
+        key = self._keys.get(function)
+        if key is None:
+            key = self._keys[function] = f"{function.qualified_arn}#{len(self._keys)}"
+            self._versions[key] = function
         return key
 
     def _carry_out(self, decisions: list[Decision]) -> None:
@@ -161,6 +164,12 @@ class Pool:
             flight.outcome.set_exception(error)
         self._spawn(self._stop(number))
         if request_id is not None:
+            self._gone(number)
+        elif not self._closed:  # a provisioned one: the scheduler will replace it, but not in a tight loop
+            asyncio.get_running_loop().call_later(TICK, self._gone, number)
+
+    def _gone(self, number: int) -> None:
+        if not self._closed:
             self._carry_out(self._scheduler.finished(number, time.monotonic(), alive=False))
 
     async def _stop(self, number: int) -> None:
