@@ -199,3 +199,53 @@ def test_between_invokes_everything_stands_still(host: Host, tmp_path: Path) -> 
     states = [event.state for event in events if isinstance(event, EnvironmentChanged)]
     assert states.count("frozen") == 2
     assert time.monotonic() - begin > 3
+
+
+TELEMETRY = """
+    #!/var/lang/bin/python3.13
+    import http.client, http.server, json, os, sys, threading
+    class Take(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            for record in json.loads(self.rfile.read(int(self.headers["Content-Length"]))):
+                if record["type"].startswith("platform."):
+                    open("/tmp/records", "a").write(record["type"] + "\\n")
+                else:
+                    open("/tmp/records", "a").write(record["type"] + " " + str(record["record"]))
+            self.send_response(200)
+            self.end_headers()
+        def log_message(self, *_):
+            pass
+    server = http.server.HTTPServer(("0.0.0.0", 8099), Take)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    api.request("POST", "/2020-01-01/extension/register", '{"events": ["INVOKE"]}', {"Lambda-Extension-Name": "watch"})
+    answer = api.getresponse()
+    answer.read()
+    me = {"Lambda-Extension-Identifier": answer.headers["Lambda-Extension-Identifier"]}
+    api.request("PUT", "/2022-07-01/telemetry", json.dumps({
+        "schemaVersion": "2022-12-13", "types": ["platform", "function"],
+        "buffering": {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25},
+        "destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:8099/"},
+    }), me)
+    assert api.getresponse().read() == b'"OK"'
+    while True:
+        api.request("GET", "/2020-01-01/extension/event/next", headers=me)
+        api.getresponse().read()
+"""
+
+
+def test_telemetry_is_delivered_inside(host: Host, tmp_path: Path) -> None:
+    code = """
+        def handler(event, context):
+            print("said", event["n"])
+            return open("/tmp/records").read() if event["n"] == 2 else None
+    """
+    function = prepared(tmp_path, code, layers=(layer(tmp_path, TELEMETRY),))
+    requests = [InvokeRequest(f"id-{number}", json.dumps({"n": number}).encode()) for number in (1, 2)]
+    outcomes, events = asyncio.run(run(host, function, *requests, pause=0.5))
+    records = json.loads(outcomes[1].answer.payload).splitlines()
+    assert records[:2] == ["platform.initStart", "platform.extension"]
+    for kind in ("telemetrySubscription", "initRuntimeDone", "initReport", "start", "runtimeDone", "report"):
+        assert f"platform.{kind}" in records, records
+    assert "function said 1" in records
+    assert "TELEMETRY\tName: watch\tState: Subscribed\tTypes: [platform, function]" in lines(events)

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lading.runtimeapi import calls, effects
 from lading.runtimeapi.calls import Request
@@ -28,6 +28,7 @@ from lading.service.pool.faults import Fault
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.journal import Journal
 from lading.service.pool.server import Connection, serve
+from lading.service.pool.telemetry import Subscriber
 from lading.service.pool.variables import extension_variables, function_variables
 
 MEGABYTE = 1024 * 1024
@@ -71,6 +72,11 @@ class Environment:
         self._freeze_timer: asyncio.TimerHandle | None = None
         self._freezing: asyncio.Future[None] | None = None
         self._extensions = _external_extensions(function)
+        self._subscribers: list[Subscriber] = []
+        self._records: list[dict[str, Any]] = []
+        self._dispatched = 0.0
+        if self._extensions:
+            self._journal.follow = self._on_record
 
     def __repr__(self) -> str:
         return f"<Environment {self.id[:8]} of {self.function.name}:{self.function.version}, {self.state}>"
@@ -166,7 +172,9 @@ class Environment:
         init = self._judge_init(result, duration)
         status = "success" if init.fault is None else "timeout" if init.fault.status == "timeout" else "error"
         error_type = init.fault.error_type if init.fault and status == "error" else ""
+        self._journal.init_runtime_done(phase, status)
         self._journal.init_ended(duration, phase, status, error_type)
+        self._records.clear()
         self._needs_init = init.fault is not None
         if init.fault is None:
             await self._blocking(self._limit_cpu)
@@ -218,6 +226,7 @@ class Environment:
         )
         if self._talk.state.name == "EXITED":
             return self._exit_fault
+        self._dispatched = time.monotonic()
         self._apply(self._talk.dispatch(invocation))
         result = await self._wait(left)
         return result if isinstance(result, Fault) else None
@@ -293,8 +302,13 @@ class Environment:
     def _freeze(self) -> None:
         self._freeze_timer = None
         if self.state == "ready" and self._box is not None and self._host.capabilities.freezer:
-            self._freezing = asyncio.ensure_future(self._blocking(self._box.freeze))
+            self._freezing = asyncio.ensure_future(self._stand_still(self._box))
             self._change("frozen")
+
+    async def _stand_still(self, box: Sandbox) -> None:
+        for subscriber in self._subscribers:
+            await subscriber.drain()
+        await self._blocking(box.freeze)
 
     async def _thaw(self) -> None:
         if self._freeze_timer is not None:
@@ -322,6 +336,10 @@ class Environment:
         registered = self._talk.extensions.by_name.values()
         if not registered:
             return
+        for subscriber in self._subscribers:
+            await subscriber.drain()
+            subscriber.close()
+        self._subscribers = []
         budgets = self.function.budgets
         external = [entry.name for entry in registered if entry.external]
         budget = budgets.shutdown_external if external else budgets.shutdown_internal
@@ -402,8 +420,28 @@ class Environment:
                 self._box.start_runtime()
         elif isinstance(step, effects.ExtensionFailed):
             self._settle(Fault(step.error_type, f"Extension {step.name} reported an error"))
+        elif isinstance(step, effects.RuntimeDone):
+            status = "error" if self._answer and self._answer.error_type else "success"
+            self._journal.runtime_done(step.request_id, status, (time.monotonic() - self._dispatched) * 1000)
+        elif isinstance(step, effects.Subscribed):
+            self._subscribe(step)
         elif isinstance(step, effects.StreamStarted) and self._request and self._request.sink:
             self._request.sink.started(step.content_type)
+
+    def _subscribe(self, step: effects.Subscribed) -> None:
+        """From now on, and what was recorded of this init before."""
+        self._journal.follow = self._on_record
+        self._journal.subscribed(step.name, step.subscription.types)
+        subscriber = Subscriber(step.subscription, self._live_box().pid)
+        for record in self._records:
+            subscriber.add(record)
+        self._subscribers.append(subscriber)
+
+    def _on_record(self, record: dict[str, Any]) -> None:
+        if self._needs_init:
+            self._records.append(record)
+        for subscriber in self._subscribers:
+            subscriber.add(record)
 
     def _on_response(self, step: effects.Responded) -> None:
         body = step.body

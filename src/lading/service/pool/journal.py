@@ -18,12 +18,17 @@ _MOST_READS = 64
 """Of one pipe in one go: output without end must not stop the loop."""
 
 
+_DEBUG = ("platform.initRuntimeDone", "platform.runtimeDone")
+"""Records that are in a JSON log at system log level DEBUG only; the default is INFO."""
+
+
 class Journal:
-    """One log stream, while its environment lives. `follow` gets every platform record, as the Telemetry API shapes it."""
+    """One log stream, while its environment lives."""
 
     def __init__(self, function: FunctionVersion, identity: str, events: EventStream) -> None:
         self.stream = logs.stream_name(function.version, identity, time.time())
         self.follow: Callable[[dict[str, Any]], None] | None = None
+        """Gets every record, shaped as the Telemetry API does."""
         self._function = function
         self._events = events
         self._json = function.log_format == "JSON"
@@ -78,6 +83,15 @@ class Journal:
         }
         self._platform("platform.initStart", record, logs.init_start_line(version, arn))
 
+    def init_runtime_done(self, phase: str, status: str) -> None:
+        record = {"initializationType": self._function.initialization_type, "phase": phase, "status": status}
+        self._platform("platform.initRuntimeDone", record, "")
+
+    def subscribed(self, name: str, types: tuple[str, ...]) -> None:
+        record = {"name": name, "state": "Subscribed", "types": list(types)}
+        text = f"TELEMETRY\tName: {name}\tState: Subscribed\tTypes: [{', '.join(types)}]"
+        self._platform("platform.telemetrySubscription", record, text)
+
     def init_ended(self, duration: float, phase: str, status: str, error_type: str) -> None:
         record: dict[str, Any] = {
             "initializationType": self._function.initialization_type,
@@ -129,7 +143,7 @@ class Journal:
             whole = logs.platform_record(kind, record, time.time())
             if self.follow:
                 self.follow(whole)
-            if self._json and kind != "platform.runtimeDone":
+            if self._json and kind not in _DEBUG:
                 self._write(logs.json_line(whole), "platform")
         if text and not self._json:
             self._write(text, "platform")
