@@ -26,16 +26,41 @@ MODULES = ("botocore", "cryptography", "httptools", "starlette", "uvicorn", "uvl
     type=click.Path(dir_okay=False, path_type=Path),
     help="File of ACCESS_KEY_ID:SECRET lines: verify signatures. Required beyond loopback.",
 )
+@click.option(
+    "--isolation",
+    type=click.Choice(["root", "user", "process"]),
+    default="root",
+    show_default=True,
+    help="Walls of the environments; `process` has none.",
+)
+@click.option(
+    "--cold-start",
+    type=click.Choice(["fork", "exec"]),
+    default="fork",
+    show_default=True,
+    help="Fork a started client, or boot a fresh interpreter.",
+)
 @click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A further name that requests may be for.")
-def command(host: str, port: int, state: str | None, keys: Path | None, hosts: tuple[str, ...]) -> None:
+def command(
+    host: str,
+    port: int,
+    state: str | None,
+    keys: Path | None,
+    isolation: str,
+    cold_start: str,
+    hosts: tuple[str, ...],
+) -> None:
     """A local AWS endpoint: Lambda on this machine, for unmodified clients (AWS_ENDPOINT_URL=http://127.0.0.1:4566)."""
     require_extra()
+    from lading.sandbox.spec import ColdStart, Isolation
     from lading.service.control.control import MEMORY, open_control
     from lading.service.embed import Settings, make_front
+    from lading.service.engine import Walls
     from lading.service.front.server import bind, make_server
 
     folder = MEMORY if state == MEMORY else str(Path(state).expanduser().absolute() if state else default_state())
-    settings = Settings(host, port, folder, read_keys(keys) if keys else None, frozenset(hosts))
+    walls = Walls(Isolation(isolation), ColdStart(cold_start))
+    settings = Settings(host, port, folder, read_keys(keys) if keys else None, frozenset(hosts), walls)
     listener = bind(host, port)
     try:
         control = open_control(folder)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lading.errors import UsageError
 from lading.service.control.control import MEMORY, Control, open_control
+from lading.service.engine import PoolInvoker, Walls
+from lading.service.events import EventStream
 from lading.service.front.app import Front
 from lading.service.front.gate import Gate, is_loopback
 from lading.service.front.lambda_api import LambdaApi
@@ -27,6 +29,8 @@ class Settings:
     keys: Mapping[str, str] | None = None
     hosts: frozenset[str] = frozenset()
     """Further names that requests may have in Host and Origin."""
+    walls: Walls | None = field(default_factory=Walls)
+    """How environments are made; None: functions are kept and not run."""
 
 
 def make_front(control: Control, settings: Settings) -> Front:
@@ -38,7 +42,9 @@ def make_front(control: Control, settings: Settings) -> Front:
             hint="name the keys that may sign: --keys FILE (one ACCESS_KEY_ID:SECRET a line)",
         )
     gate = Gate(settings.hosts, any_host=not local)
-    return Front({"lambda": LambdaApi(control)}, OwnRoutes(control), gate, settings.keys)
+    invoker = PoolInvoker(control, EventStream(), settings.walls) if settings.walls is not None else None
+    closing = (invoker.close,) if invoker is not None else ()
+    return Front({"lambda": LambdaApi(control, invoker)}, OwnRoutes(control), gate, settings.keys, closing)
 
 
 @contextlib.contextmanager

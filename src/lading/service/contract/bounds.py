@@ -1,4 +1,4 @@
-"""The bounds in force where a service's model allows more, from bounds.toml."""
+"""Where a service answers otherwise than its model says: bounds.toml, and the quotas it names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from lading.model.quotas import quotas
 from lading.service.contract.validate import Bounds
 
 
@@ -19,8 +20,8 @@ def _data() -> dict[str, Any]:
 @functools.cache
 def bounds_in_force(service: str) -> Mapping[str, Bounds]:
     """Shape name → bounds of a service; empty for one without any."""
-    shapes = _data().get(service, {}).get("shapes", {})
-    return {name: Bounds(entry.get("min"), entry.get("max")) for name, entry in shapes.items()}
+    shapes = _data().get(service, {}).get("quotas", {})
+    return {shape: Bounds(*getattr(quotas(), name)) for shape, name in shapes.items()}
 
 
 @functools.cache

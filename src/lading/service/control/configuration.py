@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lading.errors import ConfigError
+from lading.model.quotas import quotas
 from lading.model.target import find_target
 from lading.service.control.call import Call, Parameters, Result, given
 from lading.service.control.facts import facts
@@ -93,7 +94,7 @@ def _environment(call: Call, new: Result, value: Any) -> None:
     if variables is None:
         new.pop("Environment", None)
         return
-    reserved = [name for name in variables if name in facts()["reserved_variables"]]
+    reserved = [name for name in variables if name in quotas().reserved_variables]
     refusal = (
         "Lambda was unable to configure your environment variables because the environment variables you have provided"
     )
@@ -103,7 +104,7 @@ def _environment(call: Call, new: Result, value: Any) -> None:
             f"Reserved keys used in this request: {', '.join(reserved)}"
         )
     measured = json.dumps(variables, ensure_ascii=False, separators=(",", ":"))
-    if len(measured.encode()) > facts()["environment_bytes"]:
+    if len(measured.encode()) > quotas().environment_bytes:
         raise invalid(f"{refusal} exceeded the 4KB limit. String measured: {measured}")
     new["Environment"] = {"Variables": variables}
 
@@ -168,8 +169,8 @@ def _logging(call: Call, new: Result, value: Any) -> None:
 
 
 def _layers(call: Call, new: Result, arns: list[str]) -> None:
-    if len(arns) > facts()["layers"]:
-        raise invalid(f"Cannot reference more than {facts()['layers']} layers.")
+    if len(arns) > quotas().layers:
+        raise invalid(f"Cannot reference more than {quotas().layers} layers.")
     seen: dict[str, str] = {}
     layers: list[Result] = []
     own = []

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lading.service.control.call import Call, Parameters, Result
-from lading.service.control.names import Scope
+from lading.service.control.invocation import Choice, find_choice
+from lading.service.control.names import FunctionReference, Scope
 from lading.service.control.operations import OPERATIONS
 from lading.service.control.packages import Packages
 from lading.service.control.preparation import prepare, unfinished
@@ -29,6 +30,7 @@ class Origin:
 
     scope: Scope
     endpoint: str
+    request_id: str = ""
 
 
 class Control:
@@ -41,6 +43,9 @@ class Control:
         self._operations = ThreadPoolExecutor(1, "control")
         self._preparations = ThreadPoolExecutor(1, "preparation")
         self._on_close = contextlib.ExitStack()
+        self._choices: dict[tuple[Scope, FunctionReference], Choice] = {}
+        self._generation = 0
+        self._watchers: list[Callable[[Scope, str], None]] = []
         for key in unfinished(state):
             self._prepare(key)
 
@@ -58,12 +63,44 @@ class Control:
         call = Call(origin.scope, self.state, self.packages, origin.endpoint, later.append, self.now)
         with self.state.transaction():
             result = run(call, parameters)
+        if not operation.startswith(("Get", "List")):
+            self._changed(origin.scope, str(parameters.get("FunctionName") or parameters.get("Resource") or ""))
         for key in later:
             self._prepare(key)
         return result
 
+    async def choose(self, origin: Origin, reference: FunctionReference) -> Choice:
+        """What an invocation of a function means today; remembered until something changes. Raises ApiError."""
+        known = self._choices.get((origin.scope, reference))
+        if known is not None:
+            return known
+        generation = self._generation
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._operations, find_choice, self.state, origin.scope, reference)
+        if generation == self._generation:
+            self._choices[origin.scope, reference] = found
+        return found
+
+    def exists(self, scope: Scope, name: str) -> bool:
+        """Whether there is a function of that name."""
+        return self.state.get(Key(scope.account, scope.region, "function", name=name)) is not None
+
+    def watch(self, watcher: Callable[[Scope, str], None]) -> None:
+        """Call `watcher`, from any thread, with the scope and name (or ARN) of what changed."""
+        self._watchers.append(watcher)
+
+    def _changed(self, scope: Scope, name: str) -> None:
+        self._generation += 1
+        self._choices.clear()
+        for watcher in self._watchers:
+            watcher(scope, name)
+
     def _prepare(self, key: Key) -> Future[None]:
-        return self._preparations.submit(prepare, self.state, self.packages, key)
+        return self._preparations.submit(self._prepare_now, key)
+
+    def _prepare_now(self, key: Key) -> None:
+        prepare(self.state, self.packages, key)
+        self._changed(Scope(key.account, key.region), key.parent)
 
     def close(self) -> None:
         """What is under way finishes; preparations not begun are left for the next start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lading.model.quotas import quotas
 from lading.service.contract.errors import ConstraintError
 from lading.service.control.call import (
     Call,
@@ -21,7 +22,6 @@ from lading.service.control.configuration import (
     listed,
     shown,
 )
-from lading.service.control.facts import facts
 from lading.service.control.layers import uploaded
 from lading.service.control.names import LATEST, is_version, read_reference
 from lading.service.control.packages import Package
@@ -66,7 +66,7 @@ def create_function(call: Call, parameters: Parameters) -> Result:
 
 
 def _check_name(name: str) -> None:
-    longest = facts()["function_name"]
+    longest = quotas().function_name
     if len(name) > longest:
         constraint = f"Member must have length less than or equal to {longest}"
         violation = f"Value '{name}' at 'functionName' failed to satisfy constraint: {constraint}"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from lading.service.contract.errors import ApiError
-from lading.service.contract.http import HttpRequest, HttpResponse
+from lading.service.contract.http import HttpRequest, HttpResponse, Response, StreamedResponse
 from lading.service.control.control import Origin
 from lading.service.control.names import Scope
 from lading.service.front.body import DisconnectedError, Receive, read_body
 from lading.service.front.gate import Gate
-from lading.service.front.plain import json_answer, plain_error
+from lading.service.front.plain import plain_error
 from lading.service.front.sigv4 import Credential, read_credential, verify
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -32,7 +32,7 @@ class Api(Protocol):
         """Bytes a request of this method and path may have (its body isn't read yet), and what a larger one gets."""
         ...
 
-    async def answer(self, request: HttpRequest, origin: Origin) -> HttpResponse:
+    async def answer(self, request: HttpRequest, origin: Origin) -> Response:
         """Never raises ApiError: errors are answers too."""
         ...
 
@@ -48,19 +48,30 @@ class Routes(Protocol):
 class Front:
     """One port for every API, by the service that a request is signed for, named for, or shaped for."""
 
-    def __init__(self, apis: Mapping[str, Api], own: Routes, gate: Gate, keys: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        apis: Mapping[str, Api],
+        own: Routes,
+        gate: Gate,
+        keys: Mapping[str, str] | None = None,
+        closing: Sequence[Callable[[], Awaitable[None]]] = (),
+    ) -> None:
         self._apis = apis
         self._own = own
         self._gate = gate
         self._keys = keys
         """Access key id → secret; None where signatures needn't be verified."""
+        self._closing = closing
+        """What ends with the server, on its loop."""
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise NotImplementedError(scope["type"])
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
         identity = str(uuid.uuid4())
+        response: Response
         try:
-            response = await self._answer(read_head(scope), receive, scope["scheme"])
+            response = await self._answer(read_head(scope), receive, f"{scope['scheme']}://", identity)
         except DisconnectedError:
             return
         except Exception:
@@ -68,7 +79,15 @@ class Front:
             response = plain_error(ApiError("InternalFailure", f"an internal error; request {identity}", status=500))
         await _send(send, response, identity)
 
-    async def _answer(self, head: HttpRequest, receive: Receive, scheme: str) -> HttpResponse:
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for close in self._closing:
+            await close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _answer(self, head: HttpRequest, receive: Receive, scheme: str, identity: str) -> Response:
         try:
             self._gate.check(head)
             if head.path.startswith(OWN):
@@ -85,7 +104,7 @@ class Front:
                 verify(request, self._keys, time.time())
         except ApiError as error:
             return api.refuse(error)
-        return await api.answer(request, Origin(owner(credential), f"{scheme}://{head.header('host')}"))
+        return await api.answer(request, Origin(owner(credential), f"{scheme}{head.header('host')}", identity))
 
     def _api(self, head: HttpRequest, credential: Credential | None) -> Api:
         name = credential.service if credential else service_of(head)
@@ -123,13 +142,15 @@ def read_head(scope: MutableMapping[str, Any]) -> HttpRequest:
     )
 
 
-async def _send(send: Send, response: HttpResponse, identity: str) -> None:
-    headers = {"x-amzn-RequestId": identity, "Content-Length": str(len(response.body)), **response.headers}
-    if response.status == 204:
-        headers.pop("Content-Length")
+async def _send(send: Send, response: Response, identity: str) -> None:
+    headers = {"x-amzn-RequestId": identity, **response.headers}
+    if isinstance(response, HttpResponse) and response.status != 204:
+        headers["Content-Length"] = str(len(response.body))
     pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": response.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": response.body})
-
-
-__all__ = ["Api", "Front", "Routes", "json_answer"]
+    if isinstance(response, StreamedResponse):
+        async for piece in response.pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await send({"type": "http.response.body", "body": response.body})

@@ -6,13 +6,16 @@ import asyncio
 
 from lading.service.contract.bounds import bounds_in_force, left_to_control
 from lading.service.contract.errors import ApiError
-from lading.service.contract.http import HttpRequest, HttpResponse
+from lading.service.contract.http import HttpRequest, HttpResponse, Response
 from lading.service.contract.parse import parse
 from lading.service.contract.serialize import serialize, serialize_error
 from lading.service.contract.service import load_service
 from lading.service.contract.validate import validate
 from lading.service.control.call import Parameters
 from lading.service.control.control import Control, Origin
+from lading.service.control.invocation import Invoker
+from lading.service.front.invoke import OPERATIONS as INVOKES
+from lading.service.front.invoke import Invocations
 
 SERVICE = "lambda"
 CODE_LIMIT = 70_167_211
@@ -20,7 +23,6 @@ CODE_LIMIT = 70_167_211
 INVOKE_LIMIT = 6_291_456
 OTHER_LIMIT = 1_048_576
 _WITH_CODE = frozenset({"CreateFunction", "UpdateFunctionCode", "PublishLayerVersion"})
-_INVOKES = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
 BIG = 262_144
 """Bytes from which a body is parsed beside the event loop."""
 
@@ -28,15 +30,16 @@ BIG = 262_144
 class LambdaApi:
     """Requests → operations of the control plane → responses."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, invoker: Invoker | None = None) -> None:
         self._control = control
         self._service = load_service(SERVICE)
+        self._invocations = Invocations(self._service, control, invoker)
         self._bounds = bounds_in_force(SERVICE)
         self._left = left_to_control(SERVICE)
 
     def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
         operation, _ = self._service.route(request)
-        if operation in _INVOKES:
+        if operation in INVOKES:
             message = f"Request must be smaller than {INVOKE_LIMIT} bytes for the InvokeFunction operation"
             return INVOKE_LIMIT, ApiError("RequestTooLargeException", message)
         limit = CODE_LIMIT if operation in _WITH_CODE else OTHER_LIMIT
@@ -46,12 +49,14 @@ class LambdaApi:
     def refuse(self, error: ApiError) -> HttpResponse:
         return serialize_error(self._service, error)
 
-    async def answer(self, request: HttpRequest, origin: Origin) -> HttpResponse:
+    async def answer(self, request: HttpRequest, origin: Origin) -> Response:
         try:
             if len(request.body) < BIG:
                 operation, parameters = self._read(request)
             else:
                 operation, parameters = await asyncio.to_thread(self._read, request)
+            if operation in INVOKES:
+                return await self._invocations.answer(operation, parameters, request, origin)
             result = await self._control.call(operation, parameters, origin)
             return serialize(self._service, operation, result)
         except ApiError as error:

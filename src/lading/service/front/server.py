@@ -74,7 +74,7 @@ def make_server(app: Any) -> uvicorn.Server:
         http=BoundedProtocol,
         loop="uvloop",
         ws="none",
-        lifespan="off",
+        lifespan="on",
         interface="asgi3",
         access_log=False,
         log_config=None,

@@ -1,0 +1,227 @@
+"""Runs the control plane's functions in the pool's environments: makes each version's value once, asks the pool, and
+translates what comes back. The pool and the host are made at the first invoke, on the loop that invokes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lading.errors import ConfigError, SandboxError
+from lading.model.progress import Silent
+from lading.model.target import find_target
+from lading.sandbox.host import Host
+from lading.sandbox.spec import ColdStart, Isolation, Network, SandboxSpec
+from lading.service.contract.errors import ApiError
+from lading.service.control.control import Control
+from lading.service.control.invocation import InvokeRequest, InvokeResult, StreamedResult, Target, throttled
+from lading.service.control.names import Scope
+from lading.service.events import EventStream
+from lading.service.pool.assign import Concurrency
+from lading.service.pool.function import Answer, FunctionVersion, Outcome, StreamSink
+from lading.service.pool.function import InvokeRequest as PoolRequest
+from lading.service.pool.pool import Pool, ThrottledError
+from lading.service.pool.runtime_folder import client_folder, find_prefix
+from lading.store import open_store
+
+
+@dataclass(frozen=True)
+class Walls:
+    """How environments are made."""
+
+    isolation: Isolation = Isolation.ROOT
+    cold_start: ColdStart = ColdStart.FORK
+    network: Network = Network.OUTGOING
+
+
+class PoolInvoker:
+    """The `Invoker` over a pool. Use it from one event loop; close it there."""
+
+    def __init__(self, control: Control, events: EventStream, walls: Walls) -> None:
+        self._control = control
+        self._events = events
+        self._walls = walls
+        self._store = open_store()
+        self._host: Host | None = None
+        self._pool: Pool | None = None
+        self._versions: dict[tuple[str, str], tuple[str, FunctionVersion]] = {}
+        """(ARN, version) → (what it was made of, the pool's value)."""
+        self._lock = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: set[asyncio.Task[Outcome]] = set()
+        control.watch(self._changed)
+
+    async def invoke(self, request: InvokeRequest) -> InvokeResult:
+        """Raises ApiError: throttled, or no environment could be made."""
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        task = await self._start(request, answered)
+        if request.log_tail:
+            outcome = await self._outcome(task)
+            return InvokeResult(outcome.answer.payload, outcome.answer.function_error, outcome.log)
+        await _first(task, answered)
+        answer = answered.result() if answered.done() else (await self._outcome(task)).answer
+        return InvokeResult(answer.payload, answer.function_error, content_type=answer.content_type)
+
+    async def stream(self, request: InvokeRequest) -> StreamedResult:
+        """The pieces as the function sends them; the whole in one piece where it doesn't stream."""
+        loop = asyncio.get_running_loop()
+        started: asyncio.Future[str] = loop.create_future()
+        pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        sink = StreamSink(lambda kind: None if started.done() else started.set_result(kind), pieces.put_nowait)
+        task = await self._start(request, loop.create_future(), sink)
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        await _first(task, started)
+        content_type = started.result() if started.done() else (await self._outcome(task)).answer.content_type
+
+        async def flow() -> AsyncIterator[bytes]:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            answer = (await self._outcome(task)).answer
+            if not answer.streamed and not answer.error_type and answer.payload:
+                yield answer.payload
+
+        async def end() -> InvokeResult:
+            outcome = await self._outcome(task)
+            log = outcome.log if request.log_tail else ""
+            payload = outcome.answer.payload if outcome.answer.error_type else b""
+            return InvokeResult(payload, outcome.answer.function_error, log)
+
+        return StreamedResult(content_type, flow(), end)
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+        if self._host is not None:
+            await asyncio.to_thread(self._host.close)
+
+    async def _start(
+        self, request: InvokeRequest, answered: asyncio.Future[Answer], sink: StreamSink | None = None
+    ) -> asyncio.Task[Outcome]:
+        """The invoke under way; it goes on when the caller leaves, as on AWS."""
+        function = await self._version(request.target)
+        assert self._pool is not None
+        call = PoolRequest(
+            request.request_id,
+            request.event,
+            invoked_arn=request.invoked_arn,
+            trace_id=request.trace_id,
+            client_context=request.client_context,
+            sink=sink,
+        )
+
+        def answer(value: Answer) -> None:
+            if not answered.done():
+                answered.set_result(value)
+
+        task = asyncio.create_task(self._pool.invoke(function, call, answer))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Outcome]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def _outcome(self, task: asyncio.Task[Outcome]) -> Outcome:
+        """What an invoke came to. Raises ApiError for what kept it from running."""
+        try:
+            return await asyncio.shield(task)
+        except ThrottledError as error:
+            raise throttled(error.reason.value) from error
+        except SandboxError as error:
+            raise ApiError("ServiceException", f"no execution environment could be made: {error.message}") from error
+
+    # Versions
+
+    async def _version(self, target: Target) -> FunctionVersion:
+        """The pool's value of a version; made anew, and the old one's environments retired, when it changed."""
+        key, identity = (target.arn, target.version), _identity(target)
+        known = self._versions.get(key)
+        if known is not None and known[0] == identity:
+            return known[1]
+        async with self._lock:
+            known = self._versions.get(key)
+            if known is not None and known[0] == identity:
+                return known[1]
+            try:
+                pool = await self._opened()
+                function = await asyncio.to_thread(self._make, target)
+            except (SandboxError, ConfigError) as error:
+                message = f"no execution environment could be made: {error.message}"
+                raise ApiError("ServiceException", f"{message}; {error.hint}" if error.hint else message) from error
+            if known is not None:
+                pool.retire(known[1])
+            pool.configure(function, Concurrency(reserved=target.reserved))
+            self._versions[key] = identity, function
+            return function
+
+    async def _opened(self) -> Pool:
+        if self._pool is None:
+            self._loop = asyncio.get_running_loop()
+            self._host = await asyncio.to_thread(Host)
+            self._pool = Pool(self._host, self._events)
+        return self._pool
+
+    def _make(self, target: Target) -> FunctionVersion:
+        configuration = target.configuration
+        runtime = find_target(configuration["Runtime"], configuration["Architectures"][0])
+        prefix = find_prefix(runtime.runtime, self._store)
+        assert self._host is not None
+        outgoing = self._walls.network is Network.OUTGOING and self._host.capabilities.outgoing
+        spec = SandboxSpec(
+            code=self._tree(target.package),
+            interpreter=prefix,
+            client=client_folder(runtime, prefix, self._store, Silent()),
+            layers=tuple(self._tree(digest) for digest in target.layers),
+            runtime=configuration["Runtime"],
+            handler=configuration["Handler"],
+            environment=configuration.get("Environment", {}).get("Variables", {}),
+            memory=configuration["MemorySize"],
+            ephemeral_storage=configuration["EphemeralStorage"]["Size"],
+            network=Network.OUTGOING if outgoing else Network.NONE,
+            isolation=self._walls.isolation,
+            cold_start=self._walls.cold_start,
+        )
+        logging = configuration["LoggingConfig"]
+        return FunctionVersion(
+            arn=target.arn,
+            name=target.name,
+            spec=spec,
+            version=target.version,
+            timeout=float(configuration["Timeout"]),
+            log_format=logging["LogFormat"],
+            log_group=logging["LogGroup"],
+            region=target.scope.region,
+            account_id=target.scope.account,
+        )
+
+    def _tree(self, digest: str) -> Path:
+        return self._control.packages.tree(digest)
+
+    def _changed(self, scope: Scope, name: str) -> None:
+        """Environments of functions that are gone end now; those of changed ones when they are next invoked."""
+        if self._loop is not None and name and not self._control.exists(scope, name):
+            self._loop.call_soon_threadsafe(self._forget, scope.function_arn(name))
+
+    def _forget(self, arn: str) -> None:
+        for key in [key for key in self._versions if key[0] == arn]:
+            _, function = self._versions.pop(key)
+            if self._pool is not None:
+                self._pool.retire(function)
+
+
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _identity(target: Target) -> str:
+    """Equal for targets whose environments are interchangeable."""
+    shown: dict[str, Any] = {
+        name: value
+        for name, value in target.configuration.items()
+        if name in ("Runtime", "Handler", "MemorySize", "Timeout", "EphemeralStorage", "Environment", "LoggingConfig")
+    }
+    return repr((shown, target.package, target.layers, target.reserved))

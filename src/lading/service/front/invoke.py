@@ -1,0 +1,142 @@
+"""The invoke operations: from a request to whoever runs functions, and back as AWS answers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+from lading.service.contract.errors import ApiError
+from lading.service.contract.eventstream import MEDIA_TYPE, encode_event
+from lading.service.contract.http import HttpRequest, HttpResponse, Response, StreamedResponse
+from lading.service.contract.serialize import serialize
+from lading.service.contract.service import Service
+from lading.service.control.call import Parameters
+from lading.service.control.control import Control, Origin
+from lading.service.control.invocation import (
+    Invoker,
+    InvokeRequest,
+    InvokeResult,
+    StreamedResult,
+    Target,
+    check_invocable,
+)
+from lading.service.control.names import read_reference
+from lading.service.control.refusal import not_here
+
+OPERATIONS = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
+BIG = 262_144
+"""Bytes from which an event is checked beside the event loop."""
+
+
+class Invocations:
+    """Answers `Invoke` and its kin."""
+
+    def __init__(self, service: Service, control: Control, invoker: Invoker | None) -> None:
+        self._service = service
+        self._control = control
+        self._invoker = invoker
+
+    async def answer(self, operation: str, parameters: Parameters, request: HttpRequest, origin: Origin) -> Response:
+        """Raises ApiError."""
+        kind = parameters.get("InvocationType", "RequestResponse")
+        asynchronous = operation == "InvokeAsync" or kind == "Event"
+        event = parameters.get("InvokeArgs" if operation == "InvokeAsync" else "Payload", b"")
+        target, invoked_arn = await self._target(parameters, origin)
+        await check_event(event)
+        if kind == "DryRun":
+            return HttpResponse(204)
+        if asynchronous:
+            raise not_here("asynchronous invocation", "call with InvocationType RequestResponse")
+        if "TenantId" in parameters or "DurableExecutionName" in parameters:
+            raise not_here("invoking with a tenant or a durable execution")
+        check_invocable(target)
+        if self._invoker is None:
+            raise not_here(operation, "this service was started without environments")
+        invocation = InvokeRequest(
+            target=target,
+            request_id=origin.request_id,
+            event=event or b"{}",
+            invoked_arn=invoked_arn,
+            log_tail=parameters.get("LogType") == "Tail",
+            trace_id=request.header("x-amzn-trace-id") or new_trace(),
+            client_context=read_client_context(parameters.get("ClientContext")),
+        )
+        if operation == "InvokeWithResponseStream":
+            return self._streamed(target, await self._invoker.stream(invocation))
+        return self._whole(invocation, await self._invoker.invoke(invocation))
+
+    async def _target(self, parameters: Parameters, origin: Origin) -> tuple[Target, str]:
+        reference = read_reference(
+            origin.scope, parameters["FunctionName"], parameters.get("Qualifier"), action="InvokeFunction"
+        )
+        choice = await self._control.choose(origin, reference)
+        return choice.pick(), origin.scope.function_arn(reference.name, reference.qualifier)
+
+    def _whole(self, invocation: InvokeRequest, result: InvokeResult) -> HttpResponse:
+        answer = {
+            "StatusCode": 200,
+            "ExecutedVersion": invocation.target.version,
+            "FunctionError": result.function_error or None,
+            "LogResult": _base64(result.log) if invocation.log_tail else None,
+            "Payload": result.payload,
+        }
+        response = serialize(self._service, "Invoke", answer)
+        return HttpResponse(
+            response.status, {**response.headers, "X-Amzn-Trace-Id": invocation.trace_id}, response.body
+        )
+
+    def _streamed(self, target: Target, result: StreamedResult) -> StreamedResponse:
+        headers = {"Content-Type": MEDIA_TYPE, "X-Amz-Executed-Version": target.version}
+        return StreamedResponse(200, headers, self._events(result))
+
+    async def _events(self, result: StreamedResult) -> AsyncIterator[bytes]:
+        stream = self._service.operation("InvokeWithResponseStream").output_shape.members["EventStream"]
+        async for piece in result.pieces:
+            yield encode_event(stream, "PayloadChunk", {"Payload": piece})
+        end = await result.end()
+        details = {"LogResult": _base64(end.log)} if end.log else {}
+        if end.function_error:
+            details |= {"ErrorCode": end.function_error, "ErrorDetails": end.payload.decode("utf-8", "replace")}
+        yield encode_event(stream, "InvokeComplete", details)
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+async def check_event(event: bytes) -> None:
+    """Raises InvalidRequestContentException for an event that isn't JSON; an empty one is `{}`."""
+    try:
+        if len(event) < BIG:
+            json.loads(event or b"{}")
+        else:
+            await asyncio.to_thread(json.loads, event)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(
+            "InvalidRequestContentException",
+            f"Could not parse request body into json: Could not parse payload into json: {error}",
+        ) from None
+
+
+def read_client_context(header: str | None) -> str:
+    """The JSON of a client context header. Raises InvalidRequestContentException for anything else."""
+    if not header:
+        return ""
+    try:
+        text = base64.b64decode(header, validate=True).decode()
+        if not isinstance(json.loads(text), dict):
+            raise ValueError("not an object")
+    except (binascii.Error, ValueError, RecursionError):
+        message = "Client context must be a valid Base64-encoded JSON object."
+        raise ApiError("InvalidRequestContentException", message) from None
+    return text
+
+
+def new_trace() -> str:
+    """A trace header of X-Ray's form, not sampled."""
+    return f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"

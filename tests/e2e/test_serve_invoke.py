@@ -1,0 +1,192 @@
+"""Invoking through a served endpoint with real boto3: real environments behind real HTTP."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from serve_support import ACCOUNT, REGION, client, create, refusal, service, settle, zipped
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="environments need root on Linux")
+
+ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function"
+CODE = """
+import os, sys, time
+
+STARTED = os.urandom(8).hex()
+
+def handler(event, context):
+    print("event", event)
+    if event.get("fail"):
+        raise ValueError("as asked")
+    time.sleep(event.get("sleep", 0))
+    client = context.client_context
+    return {
+        "event": event, "version": context.function_version, "arn": context.invoked_function_arn,
+        "request": context.aws_request_id, "variable": os.environ.get("NAME"), "started": STARTED,
+        "custom": client.custom if client else None,
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with service() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def api(url: str) -> Any:
+    made = client(url)
+    try:
+        create(
+            made,
+            "echo",
+            Code={"ZipFile": zipped({"app.py": CODE})},
+            Environment={"Variables": {"NAME": "one"}},
+            Timeout=10,
+        )
+        made.invoke(FunctionName="echo", Payload=b"{}")["Payload"].read()
+    except Exception as error:
+        if "no execution environment could be made" in str(error):
+            pytest.skip(f"no environments here: {error}")
+        raise
+    return made
+
+
+def call(api: Any, name: str = "echo", event: Any = None, **parameters: Any) -> tuple[dict[str, Any], Any]:
+    """The response and the decoded payload."""
+    response = api.invoke(FunctionName=name, Payload=json.dumps(event or {}).encode(), **parameters)
+    return response, json.loads(response["Payload"].read() or b"null")
+
+
+def test_request_and_response(api: Any) -> None:
+    context = base64.b64encode(b'{"custom": {"k": "v"}}').decode()
+    response, payload = call(api, event={"a": 1}, ClientContext=context)
+    assert (response["StatusCode"], response["ExecutedVersion"]) == (200, "$LATEST")
+    assert not {"FunctionError", "LogResult"} & set(response)
+    assert payload["event"] == {"a": 1} and payload["arn"] == f"{ARN}:echo" and payload["custom"] == {"k": "v"}
+    assert payload["request"] == response["ResponseMetadata"]["RequestId"]
+
+
+def test_the_tail_of_the_log(api: Any) -> None:
+    response, payload = call(api, event={"b": 2}, LogType="Tail")
+    lines = base64.b64decode(response["LogResult"]).decode().splitlines()
+    assert f"START RequestId: {payload['request']} Version: $LATEST" in lines
+    assert "event {'b': 2}" in lines
+    assert lines[-1].startswith("REPORT RequestId: ")
+
+
+def test_a_function_s_own_error(api: Any) -> None:
+    response, payload = call(api, event={"fail": True})
+    assert (response["StatusCode"], response["FunctionError"]) == (200, "Unhandled")
+    assert (payload["errorType"], payload["errorMessage"]) == ("ValueError", "as asked")
+
+
+def test_a_timeout(api: Any) -> None:
+    create(api, "slow", Code={"ZipFile": zipped({"app.py": CODE})}, Timeout=1)
+    response, payload = call(api, "slow", {"sleep": 5})
+    assert response["FunctionError"] == "Unhandled"
+    assert payload["errorType"] == "Sandbox.Timedout"
+    assert payload["errorMessage"].endswith("Error: Task timed out after 1.00 seconds")
+
+
+def test_what_can_t_be_invoked(api: Any) -> None:
+    assert refusal(api.invoke, FunctionName="none")[::2] == (404, f"Function not found: {ARN}:none:$LATEST")
+    assert refusal(api.invoke, FunctionName="echo", Qualifier="no")[::2] == (404, f"Function not found: {ARN}:echo:no")
+    status, code, message = refusal(api.invoke, FunctionName="echo", Payload=b"{no json")
+    assert (status, code) == (400, "InvalidRequestContentException")
+    assert message.startswith("Could not parse request body into json: ")
+    assert refusal(api.invoke, FunctionName="echo", ClientContext="not base64!")[1] == "InvalidRequestContentException"
+    assert refusal(api.invoke, FunctionName="echo", InvocationType="Event")[0] == 501
+    status, code, message = refusal(api.invoke, FunctionName="echo", Payload=b'"' + b"x" * 6_291_456 + b'"')
+    assert (status, code) == (413, "RequestTooLargeException")
+    assert message == "Request must be smaller than 6291456 bytes for the InvokeFunction operation"
+
+
+def test_a_dry_run_runs_nothing(api: Any) -> None:
+    assert api.invoke(FunctionName="echo", InvocationType="DryRun")["StatusCode"] == 204
+    assert refusal(api.invoke, FunctionName="none", InvocationType="DryRun")[0] == 404
+
+
+def test_an_update_is_what_the_next_invoke_runs(api: Any) -> None:
+    create(
+        api,
+        "updated",
+        Code={"ZipFile": zipped({"app.py": CODE})},
+        Environment={"Variables": {"NAME": "one"}},
+        Timeout=10,
+    )
+    assert call(api, "updated")[1]["variable"] == "one"
+    api.update_function_configuration(FunctionName="updated", Environment={"Variables": {"NAME": "two"}})
+    settle(api, "updated")
+    assert call(api, "updated")[1]["variable"] == "two"
+    api.update_function_code(FunctionName="updated", ZipFile=zipped({"app.py": "handler = lambda e, c: 'new code'"}))
+    settle(api, "updated")
+    assert call(api, "updated")[1] == "new code"
+    api.delete_function(FunctionName="updated")
+    assert refusal(api.invoke, FunctionName="updated")[0] == 404
+
+
+def test_versions_and_weighted_aliases(api: Any) -> None:
+    create(api, "weighted", Code={"ZipFile": zipped({"app.py": CODE})}, Timeout=10, Publish=True)
+    settle(api, "weighted:1")
+    api.update_function_configuration(FunctionName="weighted", Description="2")
+    settle(api, "weighted")
+    api.publish_version(FunctionName="weighted")
+    routing = {"AdditionalVersionWeights": {"2": 0.5}}
+    api.create_alias(FunctionName="weighted", Name="live", FunctionVersion="1", RoutingConfig=routing)
+    seen = Counter(call(api, "weighted", Qualifier="live")[0]["ExecutedVersion"] for _ in range(60))
+    assert set(seen) == {"1", "2"} and min(seen.values()) >= 10
+    assert call(api, "weighted", Qualifier="live")[1]["arn"] == f"{ARN}:weighted:live"
+    assert call(api, "weighted:2")[1]["version"] == "2"
+
+
+def test_simultaneous_requests_make_environments_and_the_next_reuses_one(url: str, api: Any) -> None:
+    create(api, "many", Code={"ZipFile": zipped({"app.py": CODE})}, Timeout=20)
+
+    def one(_: int) -> str:
+        return str(call(client(url), "many", {"sleep": 2})[1]["started"])
+
+    with ThreadPoolExecutor(10) as threads:
+        started = list(threads.map(one, range(10)))
+    assert len(set(started)) == 10
+    assert call(api, "many")[1]["started"] in started
+
+
+def test_reserved_concurrency_throttles(url: str, api: Any) -> None:
+    create(api, "narrow", Code={"ZipFile": zipped({"app.py": CODE})}, Timeout=20)
+    api.put_function_concurrency(FunctionName="narrow", ReservedConcurrentExecutions=0)
+    with pytest.raises(api.exceptions.TooManyRequestsException) as caught:
+        api.invoke(FunctionName="narrow")
+    response = caught.value.response
+    assert response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    assert response["Error"]["Message"] == "Rate Exceeded."
+    assert response["ResponseMetadata"]["HTTPHeaders"]["retry-after"]
+    api.delete_function_concurrency(FunctionName="narrow")
+    assert call(api, "narrow")[0]["StatusCode"] == 200
+
+
+def test_layers_are_on_the_path(api: Any) -> None:
+    layer = api.publish_layer_version(LayerName="lib", Content={"ZipFile": zipped({"python/shared.py": "VALUE = 42"})})
+    code = zipped({"app.py": "import shared\nhandler = lambda e, c: shared.VALUE"})
+    create(api, "with-layer", Code={"ZipFile": code}, Layers=[layer["LayerVersionArn"]], Timeout=10)
+    assert call(api, "with-layer")[1] == 42
+
+
+def test_response_stream(api: Any) -> None:
+    response = api.invoke_with_response_stream(FunctionName="echo", Payload=b'{"s": 1}', LogType="Tail")
+    assert (response["StatusCode"], response["ExecutedVersion"]) == (200, "$LATEST")
+    events = list(response["EventStream"])
+    whole = b"".join(event["PayloadChunk"]["Payload"] for event in events[:-1])
+    assert json.loads(whole)["event"] == {"s": 1}
+    assert "REPORT RequestId: " in base64.b64decode(events[-1]["InvokeComplete"]["LogResult"]).decode()
+    failed = list(api.invoke_with_response_stream(FunctionName="echo", Payload=b'{"fail": true}')["EventStream"])
+    assert failed[-1]["InvokeComplete"]["ErrorCode"] == "Unhandled"
+    assert json.loads(failed[-1]["InvokeComplete"]["ErrorDetails"])["errorType"] == "ValueError"
