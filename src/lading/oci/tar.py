@@ -1,0 +1,243 @@
+"""Tar as layers use it: headers written in one fixed way, archives of strangers walked without unpacking. No I/O of its own.
+
+After POSIX.1-2017 pax (ustar with extended headers) and GNU's long names. Every length comes from the archive: each is bounded.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lading.oci.descriptor import ImageFormatError
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+TIME = 315532800
+"""mtime of everything written here: 1980-01-01 00:00 UTC, the same as in zips."""
+MOST_ENTRIES = 2_000_000
+LARGEST_EXTENSION = 1 << 20
+"""Bytes of one extended header."""
+_LARGEST_OCTAL = 0o77777777777
+_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12s")
+FILE, HARD_LINK, LINK, CHARACTER, BLOCK_DEVICE, FOLDER, FIFO = (bytes([c]) for c in b"0123456")
+_FILES = (b"0", b"\0", b"7")
+_KINDS = {
+    HARD_LINK: "hard link",
+    LINK: "link",
+    CHARACTER: "character device",
+    BLOCK_DEVICE: "block device",
+    FOLDER: "folder",
+    FIFO: "fifo",
+}
+
+
+class TarError(ImageFormatError):
+    """A layer's tar is damaged or uses what no image builder writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A member of a layer. `name` and `link` as written; `kind`: file, folder, link, hard link, a device, fifo."""
+
+    name: str
+    kind: str
+    mode: int
+    size: int
+    link: str = ""
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    pax: dict[str, str] = field(default_factory=dict)
+
+
+def header(name: str, kind: bytes, mode: int, size: int = 0, link: str = "") -> bytes:
+    """The header blocks of a member owned by root with the fixed time; pax records where ustar has no room."""
+    records = b""
+    raw, target = name.encode(), link.encode()
+    if len(raw) > 100 or not raw.isascii():
+        records += _record("path", raw)
+    if len(target) > 100 or not target.isascii():
+        records += _record("linkpath", target)
+    if size > _LARGEST_OCTAL:
+        records += _record("size", str(size).encode())
+    if not records:
+        return _block(raw, kind, mode, size, target)
+    extended = _block(b"././@PaxHeader", b"x", 0o644, len(records), b"")
+    shown = min(size, _LARGEST_OCTAL)
+    return extended + records + padding(len(records)) + _block(raw[:100], kind, mode, shown, target[:100])
+
+
+def padding(size: int) -> bytes:
+    """What fills a member's last block."""
+    return bytes(-size % BLOCK)
+
+
+def _record(key: str, value: bytes) -> bytes:
+    """A pax record: its own length in decimal, which counts itself."""
+    rest = b" " + key.encode() + b"=" + value + b"\n"
+    length = len(rest) + 1
+    while len(str(length)) + len(rest) != length:
+        length = len(str(length)) + len(rest)
+    return str(length).encode() + rest
+
+
+def _block(name: bytes, kind: bytes, mode: int, size: int, link: bytes) -> bytes:
+    fields = [
+        name, b"%07o\0" % (mode & 0o7777), b"0000000\0", b"0000000\0", b"%011o\0" % size, b"%011o\0" % TIME,
+        b"        ", kind, link, b"ustar\0", b"00", b"", b"", b"0000000\0", b"0000000\0", b"", b"",
+    ]  # fmt: skip
+    block = _HEADER.pack(*fields)
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+class Walker:
+    """Reads a tar from pieces, entry by entry; contents are skipped unless asked for. Memory: a few pieces."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._buffer = b""
+        self._left = 0
+        """Bytes of the current member not yet taken, padding included."""
+        self.entries = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        pax: dict[str, str] = {}
+        shared: dict[str, str] = {}
+        while (block := self._next_header()) is not None:
+            kind, size = block[156:157], _number(block[124:136])
+            if kind in (b"x", b"g"):
+                records = _records(self._extension(size))
+                (pax if kind == b"x" else shared).update(records)
+                continue
+            if kind in (b"L", b"K"):
+                text = self._extension(size).rstrip(b"\0").decode("utf-8", "surrogateescape")
+                pax["path" if kind == b"L" else "linkpath"] = text
+                continue
+            entry = _entry(block, kind, size, {**shared, **pax})
+            pax = {}
+            self._left = entry.size + len(padding(entry.size)) if entry.kind == "file" else 0
+            yield entry
+            self._skip()
+
+    def content(self, entry: Entry) -> Iterator[bytes]:
+        """The current file's content; to be taken before the next entry."""
+        left = entry.size
+        while left:
+            piece = self._some(left)
+            left -= len(piece)
+            self._left -= len(piece)
+            yield piece
+
+    def rest(self) -> int:
+        """Drain what follows the end mark; its length in bytes."""
+        length = len(self._buffer)
+        for piece in self._pieces:
+            length += len(piece)
+        self._buffer = b""
+        return length
+
+    def _next_header(self) -> bytes | None:
+        block = self._exactly(BLOCK, "a header")
+        if not block.strip(b"\0"):
+            return None
+        stated = _number(block[148:156])
+        if stated != sum(block[:148]) + 8 * 32 + sum(block[156:]):
+            raise TarError("a tar header has a wrong checksum", hint="the layer is damaged")
+        self.entries += 1
+        if self.entries > MOST_ENTRIES:
+            raise TarError(f"the tar has more than {MOST_ENTRIES:,} entries", hint="no Lambda image has as many")
+        return block
+
+    def _extension(self, size: int) -> bytes:
+        if size > LARGEST_EXTENSION:
+            raise TarError(f"an extended tar header of {size:,} bytes", hint="the layer is broken")
+        data = self._exactly(size, "an extended header")
+        self._exactly(len(padding(size)), "an extended header")
+        return data
+
+    def _exactly(self, size: int, what: str) -> bytes:
+        parts: list[bytes] = []
+        left = size
+        while left:
+            piece = self._some(left)
+            parts.append(piece)
+            left -= len(piece)
+        data = b"".join(parts)
+        assert len(data) == size, what
+        return data
+
+    def _some(self, most: int) -> bytes:
+        """At least one byte and at most `most`. Raises TarError at the end."""
+        while not self._buffer:
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise TarError("the tar ends in the middle", hint="the layer is cut short; pull it anew")
+            self._buffer = piece
+        taken, self._buffer = self._buffer[:most], self._buffer[most:]
+        return taken
+
+    def _skip(self) -> None:
+        while self._left:
+            self._left -= len(self._some(self._left))
+
+
+def _entry(block: bytes, kind: bytes, size: int, pax: dict[str, str]) -> Entry:
+    name, link = _text(block[:100]), _text(block[157:257])
+    if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
+        name = f"{prefix}/{name}"
+    if any(key.startswith("GNU.sparse.") for key in pax) or kind == b"S":
+        raise TarError(f"{name!r} is a sparse file", hint="pack the layer without --sparse")
+    if kind not in _FILES and kind not in _KINDS:
+        raise TarError(f"{name!r} is a tar member of the unknown type {kind!r}", hint="no image builder writes it")
+    name = pax.get("path", name)
+    shown = "file" if kind in _FILES else _KINDS[kind]
+    if shown == "file" and name.endswith("/"):
+        shown = "folder"  # as old tars write them
+    return Entry(
+        name=name,
+        kind=shown,
+        mode=_number(block[100:108]),
+        size=_decimal(pax["size"]) if "size" in pax else size,
+        link=pax.get("linkpath", link),
+        uid=_decimal(pax["uid"]) if "uid" in pax else _number(block[108:116]),
+        gid=_decimal(pax["gid"]) if "gid" in pax else _number(block[116:124]),
+        mtime=_decimal(pax["mtime"].partition(".")[0]) if "mtime" in pax else _number(block[136:148]),
+        pax=pax,
+    )
+
+
+def _records(data: bytes) -> dict[str, str]:
+    """Pax records. Raises TarError."""
+    found: dict[str, str] = {}
+    while data:
+        length, space, _ = data.partition(b" ")
+        if not space or not length.isdigit() or not len(length) < int(length[:8]) <= len(data):
+            raise TarError("an extended tar header is not readable", hint="the layer is damaged")
+        record, data = data[: int(length)], data[int(length) :]
+        key, equals, value = record[len(length) + 1 :].removesuffix(b"\n").partition(b"=")
+        if not equals:
+            raise TarError("an extended tar header has a record without value", hint="the layer is damaged")
+        found[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
+    return found
+
+
+def _number(text: bytes) -> int:
+    """A number field: octal, or base 256 where the first bit is set (GNU). Negative ones count as 0."""
+    if text[0] & 0x80:
+        return int.from_bytes(text[1:], "big") if text[0] == 0x80 else 0
+    digits = text.strip(b" \0")
+    try:
+        return int(digits, 8) if digits else 0
+    except ValueError:
+        raise TarError(f"a tar header holds {text!r} for a number", hint="the layer is damaged") from None
+
+
+def _decimal(text: str) -> int:
+    if not text.lstrip("-").isdigit() or len(text) > 20:
+        raise TarError(f"an extended tar header holds {text[:40]!r} for a number", hint="the layer is damaged")
+    return max(int(text), 0)
+
+
+def _text(data: bytes) -> str:
+    return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
