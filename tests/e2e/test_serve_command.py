@@ -1,0 +1,179 @@
+"""`lading serve` as a command: the real aws command against it, kills at random moments, and its refusals."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+from serve_support import ROLE, client, zipped
+
+from lading.cli import serve
+from lading.cli.main import main
+
+KILLS = int(os.environ.get("LADING_KILLS", "10"))
+
+
+@contextlib.contextmanager
+def command(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`lading serve` on a free port; its URL and process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lading.cli.main", "serve", "--port", "0", *arguments], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert "http://" in line, f"{line!r}, exit {process.poll()}"
+        yield line.split()[2], process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(30)
+        process.stdout.close()
+
+
+def test_it_is_ready_soon_and_ends_when_asked(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with command("--state", str(tmp_path)) as (url, process):
+        with urllib.request.urlopen(f"{url}/_lading/health") as response:
+            assert json.load(response)["status"] == "ok"
+        ready = time.monotonic() - started
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in (0, 130)
+    assert ready < 10, "1 s is the promise; this bound only allows for a busy machine"
+
+
+def test_the_aws_command(tmp_path: Path) -> None:
+    aws = shutil.which("aws")
+    if aws is None:
+        pytest.skip("the aws command is not installed")
+    (tmp_path / "code.zip").write_bytes(zipped())
+    with command("--state", ":memory:") as (url, _):
+        environment = {
+            "PATH": os.environ["PATH"], "HOME": str(tmp_path), "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1", "AWS_PAGER": "",
+            **{name: value for name, value in os.environ.items() if name.startswith("PYENV")},
+        }  # fmt: skip
+
+        def run(*words: str) -> Any:
+            done = subprocess.run(
+                [aws, "lambda", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+            )
+            if "not found" in done.stderr and done.returncode == 127:
+                pytest.skip(f"the aws command does not run: {done.stderr}")
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout) if done.stdout.strip() else None
+
+        run("create-function", "--function-name", "my-function", "--runtime", "python3.13", "--role", ROLE,
+            "--handler", "app.handler", "--zip-file", "fileb://code.zip")  # fmt: skip
+        run("wait", "function-active-v2", "--function-name", "my-function")
+        assert run("list-functions", "--query", "Functions[].FunctionName") == ["my-function"]
+        version = run("publish-version", "--function-name", "my-function")["Version"]
+        run("create-alias", "--function-name", "my-function", "--name", "live", "--function-version", version)
+        layer = run("publish-layer-version", "--layer-name", "l", "--zip-file", "fileb://code.zip")["LayerVersionArn"]
+        run("update-function-configuration", "--function-name", "my-function", "--layers", layer)
+        run("wait", "function-updated-v2", "--function-name", "my-function")
+        if os.geteuid() == 0:
+            (tmp_path / "event.json").write_text('{"key": "value"}')
+            answer = run("invoke", "--function-name", "my-function", "--payload", "fileb://event.json", "response.json")
+            assert answer == {"StatusCode": 200, "ExecutedVersion": "$LATEST"}
+            assert json.loads((tmp_path / "response.json").read_text()) == {"key": "value"}
+        run("delete-function", "--function-name", "my-function")
+
+
+def load(url: str, thread: int, kept: dict[str, tuple[str, bytes]], stop: threading.Event) -> None:
+    """Create and update functions until the service is gone, noting what it accepted: name → (revision of the code, zip)."""
+    api = client(url)
+    number = 0
+    with contextlib.suppress(ClientError, BotoCoreError, OSError):
+        while not stop.is_set():
+            number += 1
+            name = f"f-{thread}-{os.urandom(4).hex()}"
+            package = zipped({"app.py": f"n = {number}  # {name}"})
+            made = api.create_function(
+                FunctionName=name, Runtime="python3.13", Role=ROLE, Handler="app.handler", Code={"ZipFile": package}
+            )
+            kept[name] = (made["CodeSha256"], package)
+
+
+def test_nothing_accepted_is_lost_in_a_kill_and_nothing_is_half_made(tmp_path: Path) -> None:
+    random.seed(4)
+    kept: dict[str, tuple[str, bytes]] = {}
+    for _ in range(KILLS):
+        with command("--state", str(tmp_path)) as (url, process):
+            stop = threading.Event()
+            threads = [threading.Thread(target=load, args=(url, n, kept, stop)) for n in range(2)]
+            for thread in threads:
+                thread.start()
+            time.sleep(random.uniform(0.02, 0.4))
+            process.kill()
+            process.wait(20)
+            stop.set()
+            for thread in threads:
+                thread.join(60)
+    assert kept, "no request was ever accepted"
+    with command("--state", str(tmp_path)) as (url, _):
+        api = client(url)
+        pages = api.get_paginator("list_functions").paginate()
+        there = {function["FunctionName"]: function for page in pages for function in page["Functions"]}
+        assert set(kept) <= set(there)
+        for name, function in there.items():
+            api.get_waiter("function_active_v2").wait(
+                FunctionName=name, WaiterConfig={"Delay": 0.02, "MaxAttempts": 500}
+            )
+            with urllib.request.urlopen(api.get_function(FunctionName=name)["Code"]["Location"]) as response:
+                package = response.read()
+            assert b64encode(hashlib.sha256(package).digest()).decode() == function["CodeSha256"]
+            if name in kept:
+                assert (function["CodeSha256"], package) == kept[name]
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["serve", *arguments]) != 0
+    return capsys.readouterr().err
+
+
+def test_a_state_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with command("--state", str(tmp_path)):
+        message = fails(capsys, "--port", "0", "--state", str(tmp_path))
+    assert f"another service uses the state in {tmp_path}" in message and "--state DIR" in message
+
+
+def test_an_open_address_without_keys_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = fails(capsys, "--host", "0.0.0.0", "--port", "0", "--state", str(tmp_path))
+    assert "every request must be signed" in message and "--keys FILE" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("no colon\n", "line 1 of"), ("# nothing\n\n", "names no keys"), ("a:b\n:c\n", "line 2 of")]
+)
+def test_keys_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, expected: str) -> None:
+    (tmp_path / "keys").write_text(text)
+    assert expected in fails(capsys, "--keys", str(tmp_path / "keys"), "--state", ":memory:")
+    assert "can't read the keys" in fails(capsys, "--keys", str(tmp_path / "none"), "--state", ":memory:")
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(serve, "MODULES", ("uvicorn", "no_such_module"))
+    message = fails(capsys)
+    assert "no_such_module" in message and "pip install 'lading[serve]'" in message and "uvicorn" not in message
+
+
+def test_the_default_state_is_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert serve.default_state() == tmp_path / "lading" / "serve"
