@@ -101,17 +101,19 @@ def test_walls_of_an_environment_are_its_own(start: Start):
 
 
 def test_host_close_ends_zygotes_and_groups(rooted: None, tmp_path: Path):
-    before = descendants(os.getpid())
-    groups = set(groups_of(os.getpid()))
     host = Host()
     spec = SandboxSpec(code=code_in(tmp_path), interpreter=require_interpreter("3.13"), client=require_client("3.13"))
     box = host.create(spec)
-    assert descendants(os.getpid()) > before
+    launcher = host.launcher_pid
+    inside = descendants(launcher)
+    groups = [entry for path in groups_of(os.getpid()) for entry in path.glob(box.id)]
+    assert box.pid in inside
+    assert len(groups) == len(set(find_hierarchies().folders.values()))
     assert eventually(lambda: box.cpu_usage > 0)
     host.close()
     assert box.cpu_usage > 0, "measures stay readable"
-    assert eventually(lambda: descendants(os.getpid()) <= before)
-    assert set(groups_of(os.getpid())) <= groups
+    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in {launcher} | inside))
+    assert not any(path.exists() for path in groups)
 
 
 OWNER = """

@@ -93,8 +93,10 @@ def test_killed_spare_is_not_used(ready_host: Host, spec: SandboxSpec):
 
 
 def test_close_ends_what_stands_ready(rooted: None, spec: SandboxSpec):
-    before = descendants(os.getpid())
     with Host(spares=2) as host:
         host.warm(spec)
-        assert len(descendants(os.getpid()) - before) >= 2 + 2 * 2
-    assert eventually(lambda: descendants(os.getpid()) <= before)
+        launcher = host.launcher_pid
+        wanted = 1 + 2 * 2  # a zygote, and two environments of two processes each
+        assert eventually(lambda: len(descendants(launcher)) == wanted)
+        inside = descendants(launcher)
+    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in {launcher} | inside))

@@ -132,6 +132,7 @@ class Launcher(Forker):
                 command, pass_fds=[theirs.fileno(), sources], stdin=subprocess.DEVNULL, start_new_session=True, cwd="/"
             )
         os.close(sources)
+        self.pid = self._process.pid
         super().__init__("the launcher", ours, os.pidfd_open(self._process.pid))
 
     def close(self) -> None:

@@ -106,6 +106,11 @@ class Host:
             self._launcher = None
             self._hierarchies.remove_owner()
 
+    @property
+    def launcher_pid(self) -> int:
+        """The process under which every zygote and environment of this host runs."""
+        return self._get_launcher().pid
+
     def _check(self, spec: SandboxSpec) -> None:
         if spec.isolation is not self.capabilities.isolation:
             raise SandboxError(
