@@ -13,6 +13,7 @@ from lading.service.control.control import MEMORY, Control, open_control
 from lading.service.engine import PoolInvoker, Walls
 from lading.service.events import EventStream
 from lading.service.front.app import Front
+from lading.service.front.function_urls import FunctionUrls
 from lading.service.front.gate import Gate, is_loopback
 from lading.service.front.lambda_api import LambdaApi
 from lading.service.front.own import OwnRoutes
@@ -44,7 +45,8 @@ def make_front(control: Control, settings: Settings) -> Front:
     gate = Gate(settings.hosts, any_host=not local)
     invoker = PoolInvoker(control, EventStream(), settings.walls) if settings.walls is not None else None
     closing = (invoker.close,) if invoker is not None else ()
-    return Front({"lambda": LambdaApi(control, invoker)}, OwnRoutes(control), gate, settings.keys, closing)
+    urls = FunctionUrls(control, invoker, settings.keys)
+    return Front({"lambda": LambdaApi(control, invoker)}, OwnRoutes(control), urls, gate, settings.keys, closing)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,10 @@ class HttpRequest:
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    raw_query: str = ""
+    """The query as it was sent."""
+    client: str = ""
+    """Address of the peer."""
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name.lower())
@@ -28,6 +32,8 @@ class HttpResponse:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    cookies: tuple[str, ...] = ()
+    """Values of Set-Cookie headers, of which there may be many."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from lading.service.control.names import FunctionReference, Scope
 from lading.service.control.operations import OPERATIONS
 from lading.service.control.packages import Packages
 from lading.service.control.preparation import prepare, unfinished
+from lading.service.control.reach import UrlTarget, find_url
 from lading.service.control.refusal import not_here
 from lading.service.state import Key, State, open_state
 
@@ -44,6 +45,7 @@ class Control:
         self._preparations = ThreadPoolExecutor(1, "preparation")
         self._on_close = contextlib.ExitStack()
         self._choices: dict[tuple[Scope, FunctionReference], Choice] = {}
+        self._urls: dict[str, UrlTarget] = {}
         self._generation = 0
         self._watchers: list[Callable[[Scope, str], None]] = []
         for key in unfinished(state):
@@ -81,6 +83,17 @@ class Control:
             self._choices[origin.scope, reference] = found
         return found
 
+    async def find_url(self, identity: str) -> UrlTarget | None:
+        """The function behind a URL; remembered until something changes."""
+        known = self._urls.get(identity)
+        if known is not None:
+            return known
+        generation = self._generation
+        found = await asyncio.get_running_loop().run_in_executor(self._operations, find_url, self.state, identity)
+        if found is not None and generation == self._generation:
+            self._urls[identity] = found
+        return found
+
     def exists(self, scope: Scope, name: str) -> bool:
         """Whether there is a function of that name."""
         return self.state.get(Key(scope.account, scope.region, "function", name=name)) is not None
@@ -92,6 +105,7 @@ class Control:
     def _changed(self, scope: Scope, name: str) -> None:
         self._generation += 1
         self._choices.clear()
+        self._urls.clear()
         for watcher in self._watchers:
             watcher(scope, name)
 

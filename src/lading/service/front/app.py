@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,7 @@ from lading.service.contract.http import HttpRequest, HttpResponse, Response, St
 from lading.service.control.control import Origin
 from lading.service.control.names import Scope
 from lading.service.front.body import DisconnectedError, Receive, read_body
+from lading.service.front.function_urls import BODY_LIMIT, FunctionUrls, url_identity
 from lading.service.front.gate import Gate
 from lading.service.front.plain import plain_error
 from lading.service.front.sigv4 import Credential, read_credential, verify
@@ -52,12 +54,14 @@ class Front:
         self,
         apis: Mapping[str, Api],
         own: Routes,
+        urls: FunctionUrls,
         gate: Gate,
         keys: Mapping[str, str] | None = None,
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._apis = apis
         self._own = own
+        self._urls = urls
         self._gate = gate
         self._keys = keys
         """Access key id → secret; None where signatures needn't be verified."""
@@ -89,6 +93,9 @@ class Front:
 
     async def _answer(self, head: HttpRequest, receive: Receive, scheme: str, identity: str) -> Response:
         try:
+            function = url_identity(head)
+            if function is not None:
+                return await self._at_url(head, receive, function, identity)
             self._gate.check(head)
             if head.path.startswith(OWN):
                 return await self._own.answer(head)
@@ -99,12 +106,18 @@ class Front:
         try:
             limit, too_large = api.body_limit(head)
             body = await read_body(receive, head.header("content-length"), limit, too_large)
-            request = HttpRequest(head.method, head.path, head.query, head.headers, body)
+            request = replace(head, body=body)
             if self._keys is not None:
                 verify(request, self._keys, time.time())
         except ApiError as error:
             return api.refuse(error)
         return await api.answer(request, Origin(owner(credential), f"{scheme}{head.header('host')}", identity))
+
+    async def _at_url(self, head: HttpRequest, receive: Receive, function: str, identity: str) -> Response:
+        self._gate.check_host(head)
+        too_large = ApiError("RequestTooLargeException", f"Request must be smaller than {BODY_LIMIT} bytes", status=413)
+        body = await read_body(receive, head.header("content-length"), BODY_LIMIT, too_large)
+        return await self._urls.answer(replace(head, body=body), function, identity)
 
     def _api(self, head: HttpRequest, credential: Credential | None) -> Api:
         name = credential.service if credential else service_of(head)
@@ -139,6 +152,8 @@ def read_head(scope: MutableMapping[str, Any]) -> HttpRequest:
         path=(scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace"),
         query=tuple(query),
         headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+        raw_query=scope["query_string"].decode("ascii", "replace"),
+        client=(scope.get("client") or ("",))[0],
     )
 
 
@@ -146,7 +161,8 @@ async def _send(send: Send, response: Response, identity: str) -> None:
     headers = {"x-amzn-RequestId": identity, **response.headers}
     if isinstance(response, HttpResponse) and response.status != 204:
         headers["Content-Length"] = str(len(response.body))
-    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    named = [*headers.items(), *(("set-cookie", cookie) for cookie in getattr(response, "cookies", ()))]
+    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in named]
     await send({"type": "http.response.start", "status": response.status, "headers": pairs})
     if isinstance(response, StreamedResponse):
         async for piece in response.pieces:
