@@ -184,8 +184,11 @@ class Served:
         listening = self.box.runtime_api_socket
         watched = [listening, self.box]
         while True:
-            ready = select.select(watched, [], [], max(0, deadline - time.monotonic()))[0]
-            if listening in ready:
+            poll = select.poll()
+            for one in watched:
+                poll.register(one, select.POLLIN)
+            ready = [number for number, _ in poll.poll(max(0, deadline - time.monotonic()) * 1000)]
+            if listening.fileno() in ready:
                 connection, _ = listening.accept()
                 connection.settimeout(20)
                 self._stream = connection.makefile("rwb")

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -87,14 +86,14 @@ class Forker:
 
     @property
     def alive(self) -> bool:
-        return not self._broken and not select.select([self._pidfd], [], [], 0)[0]
+        return not self._broken and not wire.readable(self._pidfd, 0)
 
     def close(self) -> None:
         """Ends it; what a zygote forked ends with it."""
         self._channel.close()
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        select.select([self._pidfd], [], [], _PATIENCE)
+        wire.readable(self._pidfd, _PATIENCE)
         os.close(self._pidfd)
 
     def _gone(self) -> ForkerGoneError:

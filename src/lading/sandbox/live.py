@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import time
@@ -189,7 +188,7 @@ class Sandbox:
             raise SandboxError(f"environment {self.id} is gone", hint="start another one") from error
 
     def _receive(self, seconds: float) -> dict[str, Any] | None:
-        if not select.select([self._channel], [], [], max(0.0, seconds))[0]:
+        if not wire.readable(self._channel.fileno(), seconds):
             return None
         received = wire.receive(self._channel)
         return received[0] if received else None
@@ -212,7 +211,7 @@ def kill_parts(parts: Parts) -> None:
 def close_parts(parts: Parts, identity: str) -> None:
     """Ends what runs behind some walls and removes what the host keeps of them."""
     kill_parts(parts)
-    if not select.select([parts.pidfd], [], [], _PATIENCE)[0]:
+    if not wire.readable(parts.pidfd, _PATIENCE):
         raise SandboxError(f"environment {identity} survived SIGKILL", hint="look for its processes: stuck in D state?")
     parts.channel.close()
     parts.api.close()
@@ -238,7 +237,7 @@ def interpreter_inside(spec: SandboxSpec) -> str:
 
 def await_ready(channel: socket.socket) -> socket.socket:
     """The Runtime API's listening socket, once the walls stand. Raises SandboxError with the operation that failed."""
-    if not select.select([channel], [], [], _PATIENCE)[0]:
+    if not wire.readable(channel.fileno(), _PATIENCE):
         raise SandboxError(f"an environment was not ready within {_PATIENCE:.0f} s", hint="is the machine overloaded?")
     received = wire.receive(channel)
     message, descriptors = received or ({"error": "its first process died"}, [])

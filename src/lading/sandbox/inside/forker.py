@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from lading.sandbox.inside import kernel, root, wire
 from lading.sandbox.inside.first import First
@@ -41,7 +41,7 @@ def main(channel_number: int, setup: dict[str, Any]) -> Callable[[], None] | Non
     while True:
         received = wire.receive(channel)
         if received is None:
-            os._exit(0)
+            _end()
         message, descriptors = received
         try:
             if message["do"] == "tree":
@@ -55,6 +55,17 @@ def main(channel_number: int, setup: dict[str, Any]) -> Callable[[], None] | Non
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+def _end() -> NoReturn:
+    """Waits for the environments, which see their owner gone as well: as process 1 this would take frozen ones down first,
+    and what is frozen can't die.
+    """
+    while True:
+        try:
+            os.waitpid(-1, 0)  # children are reaped unseen: this fails once there are none
+        except ChildProcessError:
+            os._exit(0)
 
 
 def _send_tree(channel: socket.socket, message: dict[str, Any]) -> None:

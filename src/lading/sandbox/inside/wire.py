@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import json
 import os
+import select
 import socket
 from typing import Any
 
@@ -38,3 +39,10 @@ def receive(channel: socket.socket, flags: int = 0) -> tuple[dict[str, Any], lis
         return None
     message = json.loads(payload)
     return message, list(descriptors)
+
+
+def readable(descriptor: int, seconds: float) -> bool:
+    """Whether something can be read, or the other side is gone, within that time. Any descriptor number will do."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
