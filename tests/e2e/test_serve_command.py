@@ -16,13 +16,14 @@ import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
-from serve_support import ROLE, client, zipped
+from serve_support import ROLE, client, create, zipped
 
 from lading.cli import serve
 from lading.cli.main import main
@@ -57,6 +58,20 @@ def test_it_is_ready_soon_and_ends_when_asked(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) in (0, 130)
     assert ready < 10, "1 s is the promise; this bound only allows for a busy machine"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="environments need root on Linux")
+def test_what_is_under_way_finishes_when_it_is_asked_to_end(tmp_path: Path) -> None:
+    code = "import time\ndef handler(event, context):\n    time.sleep(2)\n    return 'finished'\n"
+    with command("--state", str(tmp_path)) as (url, process):
+        api = client(url)
+        create(api, "slow", Code={"ZipFile": zipped({"app.py": code})}, Timeout=20)
+        with ThreadPoolExecutor(1) as threads:
+            answer = threads.submit(lambda: json.load(api.invoke(FunctionName="slow")["Payload"]))
+            time.sleep(1)
+            process.send_signal(signal.SIGTERM)
+            assert answer.result(30) == "finished"
+        process.wait(30)
 
 
 def test_the_aws_command(tmp_path: Path) -> None:
