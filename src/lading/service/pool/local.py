@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lading.store import Store
 
 ACCOUNT = "000000000000"
+SPARES = 4
+"""Walls that stand ready for the next cold starts."""
 
 
 class ArtifactUnusableError(LadingError):
@@ -110,7 +112,7 @@ async def _invoke_all(
     stream = EventStream()
     if follow is not None:
         stream.follow(follow)
-    host = await asyncio.to_thread(Host)
+    host = await asyncio.to_thread(lambda: Host(options.isolation, spares=min(options.concurrency, SPARES)))
     pool = Pool(host, stream, Settings(account=max(1000, options.concurrency), burst=max(1000, options.concurrency)))
     try:
         await asyncio.to_thread(host.warm, version.spec)
