@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
 from typing import Any
 
 from lading.config.problems import BrokenFileError, Problems
@@ -35,7 +36,7 @@ _GROUPED = {
 
 
 def find_requirements(folder: Path, document: Mapping[str, Any] | None = None) -> Requirements:
-    """What a folder states: 1. a lock 2. pyproject.toml with dependencies 3. requirements.txt 4. nothing."""
+    """What a folder states: 1. a lock, its own or its uv workspace's 2. pyproject.toml 3. requirements.txt 4. nothing."""
     for name, kind in LOCKS.items():
         if (folder / name).is_file():
             return Requirements(kind, folder / name)
@@ -43,9 +44,40 @@ def find_requirements(folder: Path, document: Mapping[str, Any] | None = None) -
     if project.is_file():
         document = read_toml(project) if document is None else document
         if _states_dependencies(document):
+            workspace = _workspace_lock(folder)
+            if workspace:
+                return Requirements(RequirementKind.UV_LOCK, workspace, member=folder)
             return Requirements(RequirementKind.PYPROJECT, project)
     loose = folder / "requirements.txt"
     return Requirements(RequirementKind.FILE, loose) if loose.is_file() else NONE
+
+
+def _workspace_lock(folder: Path) -> Path | None:
+    """The uv.lock of the uv workspace that the folder is a member of. The nearest workspace above decides, as for uv."""
+    for place in folder.parents:
+        project = place / "pyproject.toml"
+        workspace = _table(read_toml(project), "tool", "uv").get("workspace") if project.is_file() else None
+        if isinstance(workspace, Mapping):
+            lock = place / "uv.lock"
+            return lock if lock.is_file() and _is_member(folder.relative_to(place), workspace) else None
+    return None
+
+
+def _is_member(folder: PurePath, workspace: Mapping[str, Any]) -> bool:
+    """By the patterns of `members` and `exclude`, in which `*` stays within one folder's name."""
+
+    def among(key: str) -> bool:
+        return any(_matches(folder.parts, PurePath(pattern).parts) for pattern in map(str, workspace.get(key, ())))
+
+    return among("members") and not among("exclude")
+
+
+def _matches(parts: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        return _matches(parts, patterns[1:]) or bool(parts and _matches(parts[1:], patterns))
+    return bool(parts and fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], patterns[1:]))
 
 
 def _states_dependencies(document: Mapping[str, Any]) -> bool:
@@ -123,7 +155,7 @@ def with_selection(
             where, f"extras and groups need a pyproject.toml or a lock, not {name}", "name the packages instead"
         )
         return requirements
-    project = requirements.path.with_name("pyproject.toml")
+    project = (requirements.home or requirements.path.parent) / "pyproject.toml"
     if project.is_file():
         known_extras, known_groups = _selectable(read_toml(project))
         _check_names(extras, known_extras, f"{where}.extras", problems)

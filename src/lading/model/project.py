@@ -51,6 +51,13 @@ class Requirements:
     """PEP 508 strings: all of an INLINE set; for other kinds, what lading's own tables add to the file."""
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    member: Path | None = None
+    """Folder (absolute) of the uv workspace member that is meant, where `path` is the lock of the whole workspace."""
+
+    @property
+    def home(self) -> Path | None:
+        """The folder whose pyproject.toml says what the extras and groups are; None without a file."""
+        return self.member or (self.path.parent if self.path else None)
 
     @property
     def is_empty(self) -> bool:

@@ -70,6 +70,8 @@ def gather(requirements: Requirements, target: Target, root: Path) -> Inputs:
         take_requirement(specifier, inputs.text, inputs.directory)
     if requirements.path:
         _READERS[requirements.kind](requirements.path, inputs)
+    if requirements.member:
+        _from_pyproject(requirements.member / "pyproject.toml", inputs)
     _add_projects(inputs.text.folders, inputs)
     settings = read_settings(inputs.directory)
     inputs.add("settings", [settings.variables, settings.tables])

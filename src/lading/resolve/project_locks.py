@@ -90,6 +90,8 @@ def _from_uv(
     arguments += ["--no-python-downloads", "--no-header", "--quiet"]
     for flag, names in (("--extra", requirements.extras), ("--group", requirements.groups)):
         arguments += [part for name in names for part in (flag, name)]
+    if requirements.member:
+        arguments += ["--package", _member_name(requirements.member)]
     with tempfile.TemporaryDirectory(prefix="lading-") as folder:
         output = Path(folder).resolve() / "pylock.toml"
         result = run_uv([*arguments, "--output-file", str(output)], directory=path.parent, offline=policy.offline)
@@ -98,6 +100,15 @@ def _from_uv(
         document = read_toml(output)
         _check_environment(document, path, target)
         return _applying(parse(document, output), path, target, (), ())
+
+
+def _member_name(folder: Path) -> str:
+    """The project's name, by which uv knows a workspace's member."""
+    path = folder / "pyproject.toml"
+    name = read_toml(path).get("project", {}).get("name")
+    if not isinstance(name, str) or not name:
+        raise BadLockError(f"{path} has no project.name, so uv.lock does not know it", hint="add [project] name")
+    return name
 
 
 def _note_if_stale(path: Path, policy: Policy, progress: Progress) -> None:
