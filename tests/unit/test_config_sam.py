@@ -199,3 +199,23 @@ def test_a_layer_without_requirements(tmp_path: Path) -> None:
     )
     with pytest.raises(InvalidConfigError, match=r"Resources\.L: no requirements in 'tools'"):
         load(make(tmp_path, one(f"{{{GOOD}}}", more)))
+
+
+def test_a_plain_cloudformation_layer(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "code" / "app.py").write_text("def handler(event, context): ...\n")
+    (tmp_path / "template.yaml").write_text(
+        "Resources:\n"
+        "  Shared:\n    Type: AWS::Lambda::LayerVersion\n"
+        "    Properties: {Content: shared, CompatibleRuntimes: [python3.13]}\n"
+        "  Elsewhere:\n    Type: AWS::Lambda::LayerVersion\n"
+        "    Properties: {Content: {S3Bucket: b, S3Key: k}}\n"
+        "  F:\n    Type: AWS::Serverless::Function\n    Condition: Wanted\n"
+        "    Properties: {CodeUri: code, Handler: app.handler, Runtime: python3.13, Layers: [!Ref Shared]}\n"
+    )
+    project = load(tmp_path)
+    (layer,) = project.layers
+    assert layer.name == "Shared" and layer.content and layer.content.root == tmp_path / "shared"
+    assert [reference.name for reference in project.functions[0].layers] == ["Shared"]
+    assert any("Elsewhere" in line for line in project.skipped)

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lading.audit.codes import found
-from lading.audit.package import PackageFacts, normalize
+from lading.audit.package import PackageFacts
 from lading.audit.subject import Subject
 from lading.model.finding import Finding
+from lading.model.names import normalize
 from lading.model.target import Target
 
 if TYPE_CHECKING:

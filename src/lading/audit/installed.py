@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from lading.audit.inventory import Entry, gather
-from lading.audit.package import PackageFacts, normalize
+from lading.audit.package import PackageFacts
 from lading.errors import LadingError
+from lading.model.names import normalize
 from lading.model.target import Target
 
 _LARGEST_RECORD = 32 << 20

@@ -16,11 +16,11 @@ from lading.audit.package import (
     Module,
     PackageFacts,
     module_name,
-    normalize,
     source_of_bytecode,
 )
 from lading.errors import LadingError
 from lading.model.facts import ElfFacts
+from lading.model.names import normalize
 
 __all__ = ["FORMAT", "Bytecode", "Entry", "Import", "Module", "PackageFacts", "gather", "module_of", "read_metadata"]
 

@@ -192,11 +192,6 @@ def source_of_bytecode(path: str) -> str:
     return f"{parent}{base.split('.')[0]}.py"
 
 
-def normalize(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _pack(module: Module) -> str:
     """Lines: "p" or "m" and the error; defined names or "*"; then one import each: kind letter and line, module, members."""
     error = " ".join(module.error.split())

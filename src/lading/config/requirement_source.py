@@ -11,6 +11,7 @@ from typing import Any
 
 from lading.config.problems import BrokenFileError, Problems
 from lading.config.reading import read_toml
+from lading.model.names import normalize
 from lading.model.project import RequirementKind, Requirements
 from lading.model.suggest import did_you_mean
 
@@ -182,13 +183,8 @@ def _table(document: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
 
 
 def _check_names(names: Iterable[str], known: set[str], where: str, problems: Problems) -> None:
-    normal = {_normalize(name) for name in known}
+    normal = {normalize(name) for name in known}
     for name in names:
-        if _normalize(name) not in normal:
+        if normalize(name) not in normal:
             hint = did_you_mean(name, sorted(known)) if known else "pyproject.toml has none"
             problems.add(where, f"there is no {name!r} in pyproject.toml", hint)
-
-
-def _normalize(name: str) -> str:
-    """A name as PEP 503, 685 and 735 compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -14,7 +14,9 @@ from lading.config.problems import MissingConfigError, Problems
 from lading.config.requirement_source import find_requirements
 from lading.config.template_file import read_template_file
 
-SERVERLESS, PLAIN, LAYER = "AWS::Serverless::Function", "AWS::Lambda::Function", "AWS::Serverless::LayerVersion"
+SERVERLESS, PLAIN = "AWS::Serverless::Function", "AWS::Lambda::Function"
+LAYERS = {"AWS::Serverless::LayerVersion": "ContentUri", "AWS::Lambda::LayerVersion": "Content"}
+"""Types of layers, and the property that names their folder."""
 _KEYS = {
     "Handler": "handler",
     "Runtime": "runtime",
@@ -53,14 +55,14 @@ class _Template:
         layers: dict[str, Any] = {}
         for name, resource in self.document["Resources"].items():
             kind = resource.get("Type") if isinstance(resource, Mapping) else None
-            if kind not in (SERVERLESS, PLAIN, LAYER):
+            if kind not in (SERVERLESS, PLAIN, *LAYERS):
                 continue
             properties = resource.get("Properties") or {}
             if not isinstance(properties, Mapping):
                 self.problems.add(f"Resources.{name}.Properties", "must be a map")
                 continue
             try:
-                if kind == LAYER:
+                if kind in LAYERS:
                     layers[name] = self._layer(name, resource, properties)
                 else:
                     functions[name] = self._function(name, kind, properties)
@@ -144,7 +146,7 @@ class _Template:
 
     def _is_layer(self, name: str) -> bool:
         resource = self.document["Resources"].get(name)
-        return isinstance(resource, Mapping) and resource.get("Type") == LAYER
+        return isinstance(resource, Mapping) and resource.get("Type") in LAYERS
 
     def _layer(self, name: str, resource: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
         """With Metadata.BuildMethod pythonX.Y the folder states requirements; without, it is packed as it is."""
@@ -152,7 +154,7 @@ class _Template:
         metadata = resource.get("Metadata")
         method = metadata.get("BuildMethod") if isinstance(metadata, Mapping) else None
         runtimes = get("CompatibleRuntimes") or []
-        source = _source(get, "ContentUri")
+        source = _source(get, LAYERS[resource["Type"]])
         table: dict[str, Any] = {}
         architectures = get("CompatibleArchitectures")
         if isinstance(architectures, list) and len(architectures) == 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 
 from lading.errors import ResolveError, StoreError
 from lading.model.lock import Lock, LockedPackage
+from lading.model.names import normalize
 from lading.model.progress import Progress
 from lading.model.project import Requirements
 from lading.model.target import Target
@@ -116,11 +116,6 @@ def _direct(inputs: Inputs, packages: tuple[LockedPackage, ...]) -> tuple[str, .
         for package in packages
         if package.name in names or (package.source and package.source.directory in folders)
     )
-
-
-def normalize(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _keep_derived(path: Path, text: str, progress: Progress) -> None:

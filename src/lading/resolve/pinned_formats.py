@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lading.model.lock import LockedSource
+from lading.model.names import normalize
 from lading.model.project import RequirementKind, Requirements
 from lading.model.target import Target
 from lading.resolve.pins import DEFAULT, Pin, PinnedLock
@@ -23,10 +23,6 @@ def read_pins(requirements: Requirements, path: Path, target: Target) -> PinnedL
         return reader(path, requirements, target)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadLockError(f"{path} is not as {requirements.kind} should be: {error!r}", hint="lock again") from error
-
-
-def _name(text: str) -> str:
-    return re.sub(r"[-_.]+", "-", text).lower()
 
 
 def _files(entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -59,7 +55,7 @@ def _poetry_pins(package: Mapping[str, Any], path: Path) -> Iterator[Pin]:
     )
     for names, marker in split:
         yield Pin(
-            name=_name(package["name"]),
+            name=normalize(package["name"]),
             version=str(package["version"]),
             files=_files(package.get("files", ())),
             marker=marker,
@@ -101,7 +97,7 @@ def _pdm_pin(package: Mapping[str, Any], path: Path) -> Pin:
     elif package.get("url"):
         raise _unsupported(path, f"{package['name']} from a URL")
     return Pin(
-        name=_name(package["name"]),
+        name=normalize(package["name"]),
         version=str(package.get("version", "")),
         files=_files(package.get("files", ())),
         marker=str(package.get("marker", "")),
@@ -137,7 +133,7 @@ def _pipfile_pin(name: str, entry: Mapping[str, Any], group: str, path: Path) ->
         raise _unsupported(path, f"{name} from a file or URL")
     digests = [digest.partition(":")[2] for digest in entry.get("hashes", ()) if digest.startswith("sha256:")]
     return Pin(
-        name=_name(name),
+        name=normalize(name),
         version=str(entry.get("version", "")).removeprefix("=="),
         files=dict.fromkeys(digests, ""),
         marker=str(entry.get("markers", "")),

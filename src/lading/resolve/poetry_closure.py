@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lading.model.names import normalize
 from lading.model.project import Requirements
 from lading.model.target import Target
 from lading.resolve.pins import applies, python_matches
@@ -22,7 +23,7 @@ def closure(
     """The locked packages that the main dependencies, the chosen extras and groups lead to where markers hold."""
     known: dict[str, list[Mapping[str, Any]]] = {}
     for package in packages:
-        known.setdefault(_name(package["name"]), []).append(package)
+        known.setdefault(normalize(package["name"]), []).append(package)
     document = read_toml(path.with_name("pyproject.toml"))
     waiting, seen = list(_roots(document, requirements, target)), set[Step]()
     while waiting:
@@ -36,13 +37,9 @@ def closure(
     return [dict(package) for name in sorted(names) for package in known.get(name, ())]
 
 
-def _name(text: str) -> str:
-    return re.sub(r"[-_.]+", "-", text).lower()
-
-
 def _roots(document: Mapping[str, Any], requirements: Requirements, target: Target) -> Iterator[Step]:
     poetry = document.get("tool", {}).get("poetry", {})
-    chosen = {_name(name) for extra in requirements.extras for name in poetry.get("extras", {}).get(extra, ())}
+    chosen = {normalize(name) for extra in requirements.extras for name in poetry.get("extras", {}).get(extra, ())}
     yield from _table(poetry.get("dependencies", {}), chosen, target)
     for group in requirements.groups:
         yield from _table(poetry.get("group", {}).get(group, {}).get("dependencies", {}), chosen, target)
@@ -61,9 +58,9 @@ def _table(table: Mapping[str, Any], chosen: set[str], target: Target) -> Iterat
     for name, value in table.items():
         for entry in value if isinstance(value, list) else [value]:
             options = entry if isinstance(entry, Mapping) else {}
-            wanted = not options.get("optional") or _name(name) in chosen
+            wanted = not options.get("optional") or normalize(name) in chosen
             if name != "python" and wanted and _holds(options, target):
-                yield _name(name), frozenset(options.get("extras", ()))
+                yield normalize(name), frozenset(options.get("extras", ()))
 
 
 def _holds(options: Mapping[str, Any], target: Target) -> bool:
@@ -94,4 +91,4 @@ def _pep508(text: str) -> Step:
     match = re.match(r"\s*([A-Za-z0-9._-]+)\s*(?:\[([^\]]*)\])?", text)
     if not match:
         return "", frozenset()
-    return _name(match[1]), frozenset(part.strip() for part in (match[2] or "").split(",") if part.strip())
+    return normalize(match[1]), frozenset(part.strip() for part in (match[2] or "").split(",") if part.strip())
