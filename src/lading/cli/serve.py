@@ -13,7 +13,7 @@ from lading.errors import UsageError
 MODULES = ("botocore", "cryptography", "httptools", "starlette", "uvicorn", "uvloop")
 
 
-@click.command()
+@click.command(name="serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=4566, show_default=True, help="Port; 0 takes a free one."
