@@ -213,7 +213,7 @@ def test_a_loop_ends_in_the_dead_letter_queue() -> None:
     clock = Clock()
     functions = Scripted(Plan({}, dead_letters="arn:dlq"))
     arn = SCOPE.function_arn("orders")
-    run(functions, [replace(fresh(clock), lineage={arn: rules.MOST_IN_CHAIN})], clock)
+    run(functions, [replace(fresh(clock), lineage={rules.short_name(arn): rules.MOST_IN_CHAIN})], clock)
     assert functions.tried == []
     assert functions.sent[0].attributes["ErrorMessage"] == "RecursiveInvocationException"
 

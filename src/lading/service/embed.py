@@ -9,15 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lading.errors import UsageError
+from lading.service.clock import Clock
 from lading.service.control.control import MEMORY, Control, open_control
 from lading.service.engine import PoolInvoker, Walls
 from lading.service.events import EventStream
-from lading.service.front.app import Front
+from lading.service.front.app import Api, Front, Life
 from lading.service.front.function_urls import FunctionUrls
 from lading.service.front.gate import Gate, is_loopback
 from lading.service.front.lambda_api import LambdaApi
 from lading.service.front.own import OwnRoutes
 from lading.service.front.server import bind, make_server
+from lading.service.neighbours.neighbours import Neighbours
+from lading.service.neighbours.outside import AwsOutside, Sender
+from lading.service.queue.dispatch import Queue
+from lading.service.queue.functions import ServiceFunctions, accepting
+from lading.service.queue.store import DurableQueue
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Settings:
     """Further names that requests may have in Host and Origin."""
     walls: Walls | None = field(default_factory=Walls)
     """How environments are made; None: functions are kept and not run."""
+    neighbours: Mapping[str, str] | None = None
+    """None: Lambda alone, which takes any role. Else S3, IAM, SQS, … from this process, or from the URLs given by service."""
 
 
 def make_front(control: Control, settings: Settings) -> Front:
@@ -43,10 +51,38 @@ def make_front(control: Control, settings: Settings) -> Front:
             hint="name the keys that may sign: --keys FILE (one ACCESS_KEY_ID:SECRET a line)",
         )
     gate = Gate(settings.hosts, any_host=not local)
-    invoker = PoolInvoker(control, EventStream(), settings.walls) if settings.walls is not None else None
-    closing = (invoker.close,) if invoker is not None else ()
-    urls = FunctionUrls(control, invoker, settings.keys)
-    return Front({"lambda": LambdaApi(control, invoker)}, OwnRoutes(control), urls, gate, settings.keys, closing)
+    parts = Parts(control, settings)
+    urls = FunctionUrls(control, parts.invoker, settings.keys)
+    return Front(parts.apis(), OwnRoutes(control), urls, gate, settings.keys, parts.life())
+
+
+class Parts:
+    """What a service is made of, beside its control plane."""
+
+    def __init__(self, control: Control, settings: Settings) -> None:
+        self.clock = Clock()
+        self.events = EventStream()
+        self.neighbours = Neighbours(settings.neighbours) if settings.neighbours is not None else None
+        if self.neighbours is not None:
+            control.outside = AwsOutside(self.neighbours)
+        self.invoker = PoolInvoker(control, self.events, settings.walls) if settings.walls is not None else None
+        self._control = control
+        self.queue: Queue | None = None
+        if self.invoker is not None:
+            sender = Sender(self.neighbours, self.clock.now)
+            store = DurableQueue(control.packages.folder / "queue.sqlite")
+            self.queue = Queue(store, ServiceFunctions(control, self.invoker), sender.send, self.clock)
+            sender.accept = self.queue.accept
+
+    def apis(self) -> dict[str, Api]:
+        accept = accepting(self.queue, self.clock.now) if self.queue is not None else None
+        apis: dict[str, Api] = {"lambda": LambdaApi(self._control, self.invoker, accept)}
+        return apis | (self.neighbours.apis() if self.neighbours is not None else {})
+
+    def life(self) -> Life:
+        starting = [self.queue.start] if self.queue is not None else []
+        closing = [part.close for part in (self.queue, self.invoker, self.neighbours) if part is not None]
+        return Life(starting, closing)
 
 
 @contextlib.contextmanager

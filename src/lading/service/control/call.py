@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from lading.service.control.names import LATEST, FunctionReference, Scope, is_version, read_reference
@@ -23,6 +23,16 @@ Parameters = dict[str, Any]
 Result = dict[str, Any]
 LOCATION_LIFETIME = 600
 """Seconds a code location can be used (GetFunction, "The link is valid for 10 minutes")."""
+
+
+class Outside(Protocol):
+    """What operations ask of other AWS services. Methods block and raise ApiError in AWS's words."""
+
+    def fetch_object(self, scope: Scope, bucket: str, key: str, version: str | None) -> bytes: ...
+
+    def check_role(self, scope: Scope, arn: str) -> None:
+        """Raises unless Lambda can assume the role."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,8 @@ class Call:
     later: Callable[[Key], None]
     """Asks for a version's preparation once the transaction is over."""
     now: Callable[[], float] = field(default=time.time)
+    outside: Outside | None = None
+    """None: there are no other services; every role is taken, and no code comes from S3."""
 
     def key(self, kind: str, parent: str = "", name: str = "") -> Key:
         return Key(self.scope.account, self.scope.region, kind, parent, name)

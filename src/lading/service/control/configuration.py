@@ -54,6 +54,8 @@ def changed_configuration(call: Call, old: Result, parameters: Parameters) -> Re
         if parameters.get(member):
             raise not_here(member)
     new = old | given(parameters, *PLAIN)
+    if "Role" in parameters and call.outside is not None:
+        call.outside.check_role(call.scope, parameters["Role"])
     if "Runtime" in parameters:
         check_runtime(parameters["Runtime"], new["Architectures"][0])
         new["RuntimeVersionConfig"] = {"RuntimeVersionArn": runtime_version(call, parameters["Runtime"])}

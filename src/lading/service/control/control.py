@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lading.service.control.call import Call, Parameters, Result
+from lading.service.control.call import Call, Outside, Parameters, Result
 from lading.service.control.invocation import Choice, find_choice
 from lading.service.control.names import FunctionReference, Scope
 from lading.service.control.operations import OPERATIONS
@@ -41,6 +41,7 @@ class Control:
         self.state = state
         self.packages = packages
         self.now = now
+        self.outside: Outside | None = None
         self._operations = ThreadPoolExecutor(1, "control")
         self._preparations = ThreadPoolExecutor(1, "preparation")
         self._on_close = contextlib.ExitStack()
@@ -62,7 +63,7 @@ class Control:
         if run is None:
             raise not_here(operation)
         later: list[Key] = []
-        call = Call(origin.scope, self.state, self.packages, origin.endpoint, later.append, self.now)
+        call = Call(origin.scope, self.state, self.packages, origin.endpoint, later.append, self.now, self.outside)
         with self.state.transaction():
             result = run(call, parameters)
         if not operation.startswith(("Get", "List")):

@@ -47,10 +47,21 @@ def uploaded(call: Call, content: Parameters) -> Package:
             raise invalid("Please do not provide other FunctionCode parameters when providing a ZipFile.")
         return call.packages.add(content["ZipFile"])
     if "S3Bucket" in content or "S3Key" in content:
-        raise not_here("code from S3", "send the zip itself (ZipFile)")
+        return _from_bucket(call, content)
     if "ImageUri" in content:
         raise not_here("a container image (ImageUri)", "send a zip (ZipFile)")
     raise invalid("Please provide a source for function code.")
+
+
+def _from_bucket(call: Call, content: Parameters) -> Package:
+    if "S3Bucket" not in content or "S3Key" not in content:
+        raise invalid("Please provide both S3Bucket and S3Key.")
+    if call.outside is None:
+        raise not_here("code from S3", "this service was started without neighbours; send the zip itself (ZipFile)")
+    zipped = call.outside.fetch_object(
+        call.scope, content["S3Bucket"], content["S3Key"], content.get("S3ObjectVersion")
+    )
+    return call.packages.add(zipped, uploaded=False)
 
 
 def publish_layer_version(call: Call, parameters: Parameters) -> Result:

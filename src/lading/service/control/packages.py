@@ -53,6 +53,8 @@ class Packages:
     """The zips and trees of a service's state folder."""
 
     def __init__(self, root: Path) -> None:
+        self.folder = root
+        """The state's folder; other parts of the service keep their files there too."""
         self._store: Store = open_store(root / "store")
         self._trees = root / "trees"
         self._trees.mkdir(exist_ok=True)
@@ -60,9 +62,9 @@ class Packages:
         for leftover in self._trees.glob(".new-*"):
             remove_tree(leftover)
 
-    def add(self, zipped: bytes) -> Package:
-        """Check a zip and keep it. Raises ApiError in AWS's words."""
-        if len(zipped) > MAXIMUM_ZIPPED:
+    def add(self, zipped: bytes, *, uploaded: bool = True) -> Package:
+        """Check a zip and keep it. Raises ApiError in AWS's words. `uploaded`: it came in the request, which is bounded."""
+        if uploaded and len(zipped) > MAXIMUM_ZIPPED:
             raise ApiError(
                 "RequestEntityTooLargeException", f"Zipped size must be smaller than {MAXIMUM_ZIPPED} bytes", status=413
             )

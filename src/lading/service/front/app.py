@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -47,6 +47,14 @@ class Routes(Protocol):
     async def answer(self, request: HttpRequest) -> HttpResponse: ...
 
 
+@dataclass(frozen=True)
+class Life:
+    """What begins and ends with the server, on its loop, in order."""
+
+    starting: Sequence[Callable[[], Awaitable[None]]] = ()
+    closing: Sequence[Callable[[], Awaitable[None]]] = ()
+
+
 class Front:
     """One port for every API, by the service that a request is signed for, named for, or shaped for."""
 
@@ -57,7 +65,7 @@ class Front:
         urls: FunctionUrls,
         gate: Gate,
         keys: Mapping[str, str] | None = None,
-        closing: Sequence[Callable[[], Awaitable[None]]] = (),
+        life: Life | None = None,
     ) -> None:
         self._apis = apis
         self._own = own
@@ -65,8 +73,7 @@ class Front:
         self._gate = gate
         self._keys = keys
         """Access key id → secret; None where signatures needn't be verified."""
-        self._closing = closing
-        """What ends with the server, on its loop."""
+        self._life = life or Life()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -85,9 +92,11 @@ class Front:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
+        for start in self._life.starting:
+            await start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        for close in self._closing:
+        for close in self._life.closing:
             await close()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -160,7 +169,7 @@ def read_head(scope: MutableMapping[str, Any]) -> HttpRequest:
 async def _send(send: Send, response: Response, identity: str) -> None:
     headers = {"x-amzn-RequestId": identity, **response.headers}
     if isinstance(response, HttpResponse) and response.status != 204:
-        headers["Content-Length"] = str(len(response.body))
+        headers.setdefault("Content-Length", str(len(response.body)))  # what answers a HEAD has its own
     named = [*headers.items(), *(("set-cookie", cookie) for cookie in getattr(response, "cookies", ()))]
     pairs = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in named]
     await send({"type": "http.response.start", "status": response.status, "headers": pairs})

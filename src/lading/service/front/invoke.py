@@ -8,7 +8,8 @@ import binascii
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 from lading.service.contract.errors import ApiError
 from lading.service.contract.eventstream import MEDIA_TYPE, encode_event
@@ -29,17 +30,37 @@ from lading.service.control.names import read_reference
 from lading.service.control.refusal import not_here
 
 OPERATIONS = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
+ASYNC_LIMIT = 1_048_576
+"""Bytes of an asynchronous event."""
 BIG = 262_144
 """Bytes from which an event is checked beside the event loop."""
+
+
+@dataclass(frozen=True)
+class AsyncCall:
+    """A call whose event is to be queued."""
+
+    parameters: Parameters
+    target: Target
+    event: bytes
+    request: HttpRequest
+    origin: Origin
+
+
+Accept = Callable[[AsyncCall], Awaitable[None]]
+"""Keeps the event: returns when that is certain."""
 
 
 class Invocations:
     """Answers `Invoke` and its kin."""
 
-    def __init__(self, service: Service, control: Control, invoker: Invoker | None) -> None:
+    def __init__(
+        self, service: Service, control: Control, invoker: Invoker | None, accept: Accept | None = None
+    ) -> None:
         self._service = service
         self._control = control
         self._invoker = invoker
+        self._accept = accept
 
     async def answer(self, operation: str, parameters: Parameters, request: HttpRequest, origin: Origin) -> Response:
         """Raises ApiError."""
@@ -51,7 +72,7 @@ class Invocations:
         if kind == "DryRun":
             return HttpResponse(204)
         if asynchronous:
-            raise not_here("asynchronous invocation", "call with InvocationType RequestResponse")
+            return await self._queued(operation, AsyncCall(parameters, target, event or b"{}", request, origin))
         if "TenantId" in parameters or "DurableExecutionName" in parameters:
             raise not_here("invoking with a tenant or a durable execution")
         check_invocable(target)
@@ -69,6 +90,20 @@ class Invocations:
         if operation == "InvokeWithResponseStream":
             return self._streamed(target, await self._invoker.stream(invocation))
         return self._whole(invocation, await self._invoker.invoke(invocation))
+
+    async def _queued(self, operation: str, call: AsyncCall) -> HttpResponse:
+        """202, once the event is committed."""
+        if self._accept is None:
+            raise not_here("asynchronous invocation", "this service was started without environments")
+        if len(call.event) > ASYNC_LIMIT:
+            message = (
+                f"{len(call.event)} byte payload is too large for the Event invocation type (limit {ASYNC_LIMIT} bytes)"
+            )
+            raise ApiError("RequestTooLargeException", message, status=413)
+        if call.target.reserved != 0:
+            check_invocable(call.target)
+        await self._accept(call)
+        return serialize(self._service, operation, {"StatusCode": 202, "Status": 202})
 
     async def _target(self, parameters: Parameters, origin: Origin) -> tuple[Target, str]:
         reference = read_reference(

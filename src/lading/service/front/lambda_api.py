@@ -15,7 +15,7 @@ from lading.service.control.call import Parameters
 from lading.service.control.control import Control, Origin
 from lading.service.control.invocation import Invoker
 from lading.service.front.invoke import OPERATIONS as INVOKES
-from lading.service.front.invoke import Invocations
+from lading.service.front.invoke import Accept, Invocations
 
 SERVICE = "lambda"
 CODE_LIMIT = 70_167_211
@@ -30,10 +30,10 @@ BIG = 262_144
 class LambdaApi:
     """Requests → operations of the control plane → responses."""
 
-    def __init__(self, control: Control, invoker: Invoker | None = None) -> None:
+    def __init__(self, control: Control, invoker: Invoker | None = None, accept: Accept | None = None) -> None:
         self._control = control
         self._service = load_service(SERVICE)
-        self._invocations = Invocations(self._service, control, invoker)
+        self._invocations = Invocations(self._service, control, invoker, accept)
         self._bounds = bounds_in_force(SERVICE)
         self._left = left_to_control(SERVICE)
 

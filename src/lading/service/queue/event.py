@@ -41,7 +41,7 @@ class QueuedEvent:
     refusals: int = 0
     """Throttles and system errors, in a row."""
     lineage: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """Function ARN → how often it stands in the chain that led here."""
+    """Function (a hash of its ARN) → how often it stands in the chain that led here."""
     deliveries: tuple[Delivery, ...] = ()
     """Not empty: the function is through with it, these are to be sent."""
 

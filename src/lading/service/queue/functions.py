@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from lading.service.contract.errors import ApiError
 from lading.service.control.control import Control, Origin
 from lading.service.control.invocation import Invoker, InvokeRequest, check_invocable
-from lading.service.control.names import LATEST, FunctionReference
-from lading.service.queue.dispatch import Plan
+from lading.service.control.names import LATEST, FunctionReference, read_reference
+from lading.service.front.invoke import Accept, AsyncCall, new_trace, read_client_context
+from lading.service.queue.dispatch import Plan, Queue
 from lading.service.queue.event import QueuedEvent, Result
-from lading.service.queue.rules import extend_lineage, write_lineage
+from lading.service.queue.rules import extend_lineage, read_lineage, write_lineage
 from lading.service.state import Key
+
+
+def accepting(queue: Queue, now: Callable[[], float]) -> Accept:
+    """What the front hands asynchronous calls to."""
+
+    async def accept(call: AsyncCall) -> None:
+        parameters, scope = call.parameters, call.origin.scope
+        reference = read_reference(
+            scope, parameters["FunctionName"], parameters.get("Qualifier"), action="InvokeFunction"
+        )
+        trace = call.request.header("x-amzn-trace-id") or new_trace()
+        moment = now()
+        await queue.accept(
+            QueuedEvent(
+                id=call.origin.request_id,
+                scope=scope,
+                name=reference.name,
+                qualifier=reference.qualifier,
+                event=call.event,
+                accepted=moment,
+                due=moment,
+                trace_id=trace,
+                client_context=read_client_context(parameters.get("ClientContext")),
+                lineage=read_lineage(trace),
+            )
+        )
+
+    return accept
 
 
 class ServiceFunctions:
@@ -27,14 +58,17 @@ class ServiceFunctions:
         except ApiError:
             return None
         target, _ = choice.targets[0]
-        config = await asyncio.to_thread(self._config, event)
+        config, recursive = await asyncio.to_thread(self._settings, event)
         dead_letters = target.configuration.get("DeadLetterConfig", {}).get("TargetArn", "")
-        return Plan(config, dead_letters, target.reserved)
+        return Plan(config, dead_letters, target.reserved, recursion_allowed=recursive)
 
-    def _config(self, event: QueuedEvent) -> dict[str, object]:
-        scope = event.scope
-        key = Key(scope.account, scope.region, "event-invoke", event.name, event.qualifier or LATEST)
-        return self._control.state.get(key) or {}
+    def _settings(self, event: QueuedEvent) -> tuple[dict[str, Any], bool]:
+        """The event invoke config, and whether the function may call itself without end."""
+        scope, state = event.scope, self._control.state
+        qualifier = event.qualifier or LATEST
+        config = state.get(Key(scope.account, scope.region, "event-invoke", event.name, qualifier)) or {}
+        function = state.get(Key(scope.account, scope.region, "function", name=event.name)) or {}
+        return config, function.get("recursive") == "Allow"
 
     async def attempt(self, event: QueuedEvent) -> Result:
         arn = event.scope.function_arn(event.name)

@@ -6,6 +6,7 @@ loop detection".
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 from lading.service.queue.event import Config, QueuedEvent, Result
@@ -76,12 +77,18 @@ def backoff(refusals: int) -> float:
 
 
 def extend_lineage(lineage: dict[str, int], arn: str) -> dict[str, int]:
-    return {**lineage, arn: lineage.get(arn, 0) + 1}
+    name = short_name(arn)
+    return {**lineage, name: lineage.get(name, 0) + 1}
+
+
+def short_name(arn: str) -> str:
+    """A function as a lineage names it: short, and without colons."""
+    return hashlib.sha256(arn.encode()).hexdigest()[:8]
 
 
 def is_loop(lineage: dict[str, int], arn: str) -> bool:
     """Whether one more invoke of the function would be one too many in its chain."""
-    return lineage.get(arn, 0) >= MOST_IN_CHAIN
+    return lineage.get(short_name(arn), 0) >= MOST_IN_CHAIN
 
 
 def read_lineage(trace: str) -> dict[str, int]:

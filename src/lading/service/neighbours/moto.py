@@ -1,0 +1,75 @@
+"""moto behind plain HTTP values: a WSGI call per request, on threads of its own. Its state lives as long as the process."""
+
+from __future__ import annotations
+
+import functools
+import io
+import threading
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from lading.service.contract.http import HttpRequest, HttpResponse
+
+SERVICES = (
+    "s3", "iam", "sts", "sqs", "sns", "dynamodb", "events", "ssm", "secretsmanager", "kms", "kinesis", "ec2",
+)  # fmt: skip
+"""By the name that requests are signed for."""
+_STARTING = threading.Lock()
+
+
+@functools.cache
+def _application() -> Any:
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    return DomainDispatcherApplication(create_backend_app)
+
+
+def call_moto(request: HttpRequest, account: str, url: str) -> HttpResponse:
+    """Blocks. `url` is where the client reached this service; the first call of a service loads it (up to a second)."""
+    with _STARTING:
+        application = _application()
+    status: list[str] = []
+    headers: list[tuple[str, str]] = []
+
+    def start(line: str, pairs: list[tuple[str, str]], error: object = None) -> None:
+        status[:], headers[:] = [line], pairs
+
+    body = b"".join(application(_environment(request, account, url), start))
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if name.lower() not in ("content-length", "connection", "date", "server") or (
+            name.lower() == "content-length" and request.method == "HEAD"
+        ):
+            found["Content-Length" if name.lower() == "content-length" else name] = value
+    return HttpResponse(int(status[0].split()[0]), found, b"" if request.method == "HEAD" else body)
+
+
+def _environment(request: HttpRequest, account: str, url: str) -> dict[str, Any]:
+    """WSGI's (PEP 3333)."""
+    query = "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in request.query)
+    host = request.header("host") or url.partition("//")[2]
+    name, _, port = host.rpartition(":") if ":" in host else (host, "", "80")
+    environment: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
+        "RAW_URI": request.path + (f"?{query}" if query else ""),
+        "REQUEST_URI": request.path + (f"?{query}" if query else ""),
+        "QUERY_STRING": query,
+        "SERVER_NAME": name,
+        "SERVER_PORT": port,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "CONTENT_LENGTH": str(len(request.body)),
+        "CONTENT_TYPE": request.header("content-type") or "",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(request.body),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for header, value in request.headers.items():
+        if header not in ("content-length", "content-type", "transfer-encoding", "x-moto-account-id"):
+            environment["HTTP_" + header.upper().replace("-", "_")] = value
+    return environment | {"HTTP_HOST": host, "HTTP_X_MOTO_ACCOUNT_ID": account}

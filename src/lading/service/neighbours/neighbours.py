@@ -1,0 +1,146 @@
+"""The services beside Lambda, as the front serves them and as the rest of the service calls them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from lading.service.contract.errors import ApiError
+from lading.service.contract.http import HttpRequest, HttpResponse, Response
+from lading.service.control.control import Origin
+from lading.service.control.names import Scope
+from lading.service.front.plain import plain_error
+from lading.service.neighbours.moto import SERVICES, call_moto
+
+BODY_LIMIT = 256 * 1024 * 1024
+"""Bytes of one request: it is kept in memory."""
+THREADS = 8
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """All of them. `elsewhere`: service → URL of the endpoint to use in place of the one in this process."""
+
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    _clients: dict[tuple[str, Scope], Any] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "neighbours"), repr=False)
+
+    def apis(self) -> dict[str, NeighbourApi]:
+        return {name: NeighbourApi(name, self) for name in SERVICES}
+
+    def client(self, service: str, scope: Scope) -> Any:
+        """A botocore client for the service's own use, of an account and region. Blocks; safe between threads."""
+        with self._lock:
+            found = self._clients.get((service, scope))
+            if found is None:
+                found = self._clients[service, scope] = self._make_client(service, scope)
+            return found
+
+    async def answer(self, service: str, request: HttpRequest, origin: Origin) -> HttpResponse:
+        loop = asyncio.get_running_loop()
+        if service in self.elsewhere:
+            return await loop.run_in_executor(self._threads, forward, request, self.elsewhere[service])
+        return await loop.run_in_executor(self._threads, call_moto, request, origin.scope.account, origin.endpoint)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+
+    def _make_client(self, service: str, scope: Scope) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        session = boto3.session.Session(
+            aws_access_key_id=scope.account, aws_secret_access_key="lading", region_name=scope.region
+        )
+        url = self.elsewhere.get(service, "http://127.0.0.1")
+        config = Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"})
+        client = session.client(service, endpoint_url=url, config=config)
+        if service not in self.elsewhere:
+            client.meta.events.register("before-send", _Inside(scope.account))
+        return client
+
+
+class _Inside:
+    """Answers a client's requests from moto in this process, without a socket."""
+
+    def __init__(self, account: str) -> None:
+        self._account = account
+
+    def __call__(self, request: Any, **_: Any) -> Any:
+        from botocore.awsrequest import AWSResponse
+
+        parts = urlsplit(request.url)
+        headers = {name.lower(): _text(value) for name, value in request.headers.items()}
+        body = request.body if request.body is not None else b""
+        body = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else body.read()
+        query = tuple(parse_qsl(parts.query, keep_blank_values=True))
+        plain = HttpRequest(request.method, parts.path or "/", query, headers | {"host": parts.netloc}, body)
+        answer = call_moto(plain, self._account, f"http://{parts.netloc}")
+        from urllib3._collections import HTTPHeaderDict
+
+        return AWSResponse(request.url, answer.status, HTTPHeaderDict(answer.headers), _Raw(answer.body))
+
+
+class _Raw:
+    """A body as AWSResponse reads it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self, amount: int = 0, **_: Any) -> Any:
+        yield self._body
+        self._body = b""
+
+    def read(self, amount: int | None = None) -> bytes:
+        size = len(self._body) if amount is None else amount
+        piece, self._body = self._body[:size], self._body[size:]
+        return piece
+
+
+@dataclass(frozen=True)
+class NeighbourApi:
+    """One neighbour as the front's `Api`."""
+
+    name: str
+    neighbours: Neighbours
+
+    def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
+        message = f"lading keeps requests in memory and takes at most {BODY_LIMIT} bytes"
+        return BODY_LIMIT, ApiError("EntityTooLarge", message, status=413)
+
+    def refuse(self, error: ApiError) -> HttpResponse:
+        return plain_error(error)
+
+    async def answer(self, request: HttpRequest, origin: Origin) -> Response:
+        return await self.neighbours.answer(self.name, request, origin)
+
+
+def forward(request: HttpRequest, url: str) -> HttpResponse:
+    """The same request at another endpoint, headers (signature and Host too) as they are. Blocks."""
+    import httpx
+
+    headers = {
+        name: value for name, value in request.headers.items() if name not in ("connection", "transfer-encoding")
+    }
+    try:
+        answer = httpx.request(
+            request.method,
+            url.rstrip("/") + request.path,
+            params=list(request.query),
+            headers=headers,
+            content=request.body,
+        )
+    except httpx.HTTPError as error:
+        return plain_error(ApiError("ServiceUnavailable", f"{url} does not answer: {error}", status=503))
+    kept = {name: value for name, value in answer.headers.items() if name not in ("content-length", "content-encoding")}
+    return HttpResponse(answer.status_code, kept, answer.content)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value

@@ -1,0 +1,142 @@
+"""What the control plane and the queue ask of the neighbours: an object's bytes, whether a role can be assumed, and to
+take a record. Blocks, except for `Sender.send`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lading.service.contract.errors import ApiError
+from lading.service.control.names import Scope, read_reference
+from lading.service.control.refusal import invalid
+from lading.service.neighbours.neighbours import Neighbours
+from lading.service.queue.event import Delivery, QueuedEvent
+from lading.service.queue.records import object_key
+from lading.service.queue.rules import extend_lineage
+
+PRINCIPAL = "lambda.amazonaws.com"
+Accept = Callable[[QueuedEvent], Awaitable[None]]
+
+
+class AwsOutside:
+    """The control plane's `Outside` over the neighbours."""
+
+    def __init__(self, neighbours: Neighbours) -> None:
+        self._neighbours = neighbours
+
+    def fetch_object(self, scope: Scope, bucket: str, key: str, version: str | None) -> bytes:
+        """Raises ApiError in AWS's words for an object that can't be had."""
+        from botocore.exceptions import ClientError
+
+        wanted = {"Bucket": bucket, "Key": key} | ({"VersionId": version} if version else {})
+        try:
+            body: bytes = self._neighbours.client("s3", scope).get_object(**wanted)["Body"].read()
+        except ClientError as error:
+            found = error.response["Error"]
+            raise invalid(
+                f"Error occurred while GetObject. S3 Error Code: {found.get('Code')}. "
+                f"S3 Error Message: {found.get('Message')}"
+            ) from None
+        return body
+
+    def check_role(self, scope: Scope, arn: str) -> None:
+        """Raises ApiError unless the role is there and trusts Lambda. AWS's clients try again on this message."""
+        from botocore.exceptions import ClientError
+
+        try:
+            role = self._neighbours.client("iam", scope).get_role(RoleName=arn.rpartition("/")[2])["Role"]
+        except ClientError:
+            role = None
+        if role is None or role["Arn"] != arn or not trusts_lambda(role["AssumeRolePolicyDocument"]):
+            raise invalid("The role defined for the function cannot be assumed by Lambda.")
+
+
+def trusts_lambda(policy: Any) -> bool:
+    """Whether a trust policy lets Lambda assume the role."""
+    document = json.loads(policy) if isinstance(policy, str) else policy
+    statements = document.get("Statement", [])
+    for statement in statements if isinstance(statements, list) else [statements]:
+        principal = statement.get("Principal", {})
+        services = principal.get("Service", []) if isinstance(principal, dict) else [principal]
+        actions = _list(statement.get("Action", []))
+        if statement.get("Effect") == "Allow" and {PRINCIPAL, "*"} & set(_list(services)):
+            return bool({"sts:AssumeRole", "sts:*", "*"} & set(actions))
+    return False
+
+
+def _list(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+class Sender:
+    """Sends what ended events ask for to Lambda, SQS, SNS, EventBridge and S3."""
+
+    def __init__(self, neighbours: Neighbours | None, now: Callable[[], float] = time.time) -> None:
+        """Without neighbours only functions can be destinations."""
+        self._neighbours = neighbours
+        self._now = now
+        self.accept: Accept | None = None
+        """Takes events for functions: the queue's own."""
+
+    async def send(self, event: QueuedEvent, delivery: Delivery) -> None:
+        """Raises whatever keeps it from being taken."""
+        if delivery.arn.split(":")[2] == "lambda":
+            assert self.accept is not None
+            await self.accept(self._event(event, delivery))
+            return
+        await asyncio.to_thread(self._send, event, delivery)
+
+    def _event(self, event: QueuedEvent, delivery: Delivery) -> QueuedEvent:
+        reference = read_reference(event.scope, delivery.arn)
+        lineage = extend_lineage(dict(event.lineage), event.scope.function_arn(event.name))
+        return QueuedEvent(
+            id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"{event.id} {delivery.arn}")),  # twice sent is once queued
+            scope=event.scope,
+            name=reference.name,
+            qualifier=reference.qualifier,
+            event=delivery.message.encode(),
+            accepted=self._now(),
+            due=self._now(),
+            lineage=lineage,
+        )
+
+    def _send(self, event: QueuedEvent, delivery: Delivery) -> None:
+        _, _, service, region, account, resource = delivery.arn.split(":", 5)
+        scope = Scope(account or event.scope.account, region or event.scope.region)
+        if self._neighbours is None:
+            raise ApiError("ServiceUnavailable", f"this service was started without neighbours, so without {service}")
+        client = self._neighbours.client(service, scope)
+        attributes = {
+            name: {"DataType": "Number" if name == "ErrorCode" else "String", "StringValue": value}
+            for name, value in delivery.attributes.items()
+        }
+        if service == "sqs":
+            url = client.get_queue_url(QueueName=resource)["QueueUrl"]
+            client.send_message(QueueUrl=url, MessageBody=delivery.message, MessageAttributes=attributes)
+        elif service == "sns":
+            client.publish(TopicArn=delivery.arn, Message=delivery.message, MessageAttributes=attributes)
+        elif service == "events":
+            self._put_event(client, event, delivery, resource)
+        elif service == "s3":
+            key = object_key(event, str(uuid.uuid4()), self._now())
+            client.put_object(Bucket=resource, Key=key, Body=delivery.message.encode())
+        else:
+            raise ApiError("InvalidParameterValueException", f"no destination of the service {service}")
+
+    @staticmethod
+    def _put_event(client: Any, event: QueuedEvent, delivery: Delivery, resource: str) -> None:
+        outcome = "Success" if delivery.succeeded else "Failure"
+        entry = {
+            "Source": "lambda",
+            "DetailType": f"Lambda Function Invocation Result - {outcome}",
+            "Detail": delivery.message,
+            "Resources": [event.arn, delivery.arn],
+            "EventBusName": resource.partition("/")[2],
+        }
+        answer = client.put_events(Entries=[entry])
+        if answer["FailedEntryCount"]:
+            raise ApiError("InternalFailure", f"{delivery.arn} refused the record: {answer['Entries']}")

@@ -1,0 +1,165 @@
+"""Asynchronous invokes through boto3: accepted, retried, recorded at every kind of destination, and kept over a kill."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from serve_support import REGION, client, create, refusal, service, zipped
+
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+CODE = zipped(
+    {
+        "app.py": "def handler(event, context):\n    if event.get('fail'): raise ValueError('told to')\n    return event\n"
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with service(neighbours={}) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def role(url: str) -> str:
+    made = client(url, "iam").create_role(RoleName="worker", AssumeRolePolicyDocument=json.dumps(TRUST))
+    return str(made["Role"]["Arn"])
+
+
+def until(ask: Callable[[], Any], seconds: float = 20) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := ask():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come")
+
+
+def queue(url: str, name: str) -> tuple[str, str]:
+    sqs = client(url, "sqs")
+    address = sqs.create_queue(QueueName=name)["QueueUrl"]
+    return address, f"arn:aws:sqs:{REGION}:000000000000:{name}"
+
+
+def receive(url: str, address: str) -> dict[str, Any]:
+    sqs = client(url, "sqs")
+
+    def ask() -> Any:
+        return sqs.receive_message(QueueUrl=address, MessageAttributeNames=["All"]).get("Messages")
+
+    found: dict[str, Any] = until(ask)[0]
+    return found
+
+
+def test_an_event_is_accepted_and_its_success_recorded(url: str, role: str) -> None:
+    api = client(url)
+    create(api, "good", Role=role, Code={"ZipFile": CODE})
+    address, arn = queue(url, "good-records")
+    api.put_function_event_invoke_config(FunctionName="good", DestinationConfig={"OnSuccess": {"Destination": arn}})
+    answer = api.invoke(FunctionName="good", InvocationType="Event", Payload=b'{"a": 1}')
+    assert (answer["StatusCode"], answer["Payload"].read()) == (202, b"")
+    record = json.loads(receive(url, address)["Body"])
+    assert record["requestContext"]["condition"] == "Success"
+    assert record["requestContext"]["requestId"] == answer["ResponseMetadata"]["RequestId"]
+    assert (record["requestPayload"], record["responsePayload"]) == ({"a": 1}, {"a": 1})
+
+
+def test_a_failing_event_reaches_destination_and_dead_letter_queue(url: str, role: str) -> None:
+    api = client(url)
+    records, records_arn = queue(url, "bad-records")
+    letters, letters_arn = queue(url, "bad-letters")
+    create(api, "bad", Role=role, Code={"ZipFile": CODE}, DeadLetterConfig={"TargetArn": letters_arn})
+    api.put_function_event_invoke_config(
+        FunctionName="bad", MaximumRetryAttempts=0, DestinationConfig={"OnFailure": {"Destination": records_arn}}
+    )
+    api.invoke(FunctionName="bad", InvocationType="Event", Payload=b'{"fail": 1}')
+    record = json.loads(receive(url, records)["Body"])
+    assert record["requestContext"]["condition"] == "RetriesExhausted"
+    assert record["responseContext"]["functionError"] == "Unhandled"
+    letter = receive(url, letters)
+    assert json.loads(letter["Body"]) == {"fail": 1}
+    assert letter["MessageAttributes"]["ErrorMessage"]["StringValue"] == "told to"
+
+
+def test_a_record_in_a_bucket_and_one_for_a_function(url: str, role: str) -> None:
+    api, s3 = client(url), client(url, "s3")
+    s3.create_bucket(Bucket="records", CreateBucketConfiguration={"LocationConstraint": REGION})
+    create(api, "told", Role=role, Code={"ZipFile": CODE})
+    create(api, "both", Role=role, Code={"ZipFile": CODE})
+    address, arn = queue(url, "told-records")
+    api.put_function_event_invoke_config(FunctionName="told", DestinationConfig={"OnSuccess": {"Destination": arn}})
+    told = f"arn:aws:lambda:{REGION}:000000000000:function:told"
+    config = {"OnSuccess": {"Destination": told}, "OnFailure": {"Destination": "arn:aws:s3:::records"}}
+    api.put_function_event_invoke_config(FunctionName="both", MaximumRetryAttempts=0, DestinationConfig=config)
+    api.invoke(FunctionName="both", InvocationType="Event", Payload=b"{}")
+    record = json.loads(receive(url, address)["Body"])
+    assert record["requestPayload"]["requestContext"]["functionArn"].endswith(":function:both:$LATEST")
+    api.invoke(FunctionName="both", InvocationType="Event", Payload=b'{"fail": 1}')
+    found = until(lambda: s3.list_objects_v2(Bucket="records").get("Contents"))
+    assert found[0]["Key"].startswith("aws/lambda/async/both/")
+
+
+def test_reserved_concurrency_of_zero_goes_straight_to_the_failure_destination(url: str, role: str) -> None:
+    api = client(url)
+    create(api, "closed", Role=role, Code={"ZipFile": CODE})
+    address, arn = queue(url, "closed-records")
+    api.put_function_event_invoke_config(FunctionName="closed", DestinationConfig={"OnFailure": {"Destination": arn}})
+    api.put_function_concurrency(FunctionName="closed", ReservedConcurrentExecutions=0)
+    api.invoke(FunctionName="closed", InvocationType="Event", Payload=b"{}")
+    record = json.loads(receive(url, address)["Body"])
+    assert record["requestContext"] | {"requestId": ""} == {
+        "requestId": "",
+        "functionArn": f"arn:aws:lambda:{REGION}:000000000000:function:closed:$LATEST",
+        "condition": "ZeroReservedConcurrency",
+        "approximateInvokeCount": 0,
+    }
+
+
+def test_invoke_async(url: str, role: str) -> None:
+    api = client(url)
+    create(api, "old", Role=role, Code={"ZipFile": CODE})
+    assert api.invoke_async(FunctionName="old", InvokeArgs=b"{}")["Status"] == 202
+
+
+def test_an_event_over_the_limit_is_refused(url: str, role: str) -> None:
+    api = client(url)
+    create(api, "big", Role=role, Code={"ZipFile": CODE})
+    body = json.dumps("x" * 1_048_576).encode()
+    status, code, _ = refusal(api.invoke, FunctionName="big", InvocationType="Event", Payload=body)
+    assert (status, code) == (413, "RequestTooLargeException")
+
+
+def test_code_from_a_bucket_and_its_errors(url: str, role: str) -> None:
+    api, s3 = client(url), client(url, "s3")
+    s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_object(Bucket="code", Key="f.zip", Body=CODE)
+    create(api, "stored", Role=role, Code={"S3Bucket": "code", "S3Key": "f.zip"})
+    assert json.load(api.invoke(FunctionName="stored", Payload=b'{"b": 2}')["Payload"]) == {"b": 2}
+    status, code, message = refusal(api.update_function_code, FunctionName="stored", S3Bucket="code", S3Key="g.zip")
+    assert (status, code) == (400, "InvalidParameterValueException")
+    assert "S3 Error Code: NoSuchKey" in message
+
+
+def test_roles_that_lambda_cannot_assume_are_refused(url: str, role: str) -> None:
+    api, iam = client(url), client(url, "iam")
+    trust = {**TRUST, "Statement": [{**TRUST["Statement"][0], "Principal": {"Service": "ec2.amazonaws.com"}}]}  # type: ignore[index]
+    other = iam.create_role(RoleName="other", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    for arn in (other, "arn:aws:iam::000000000000:role/nobody"):
+        status, code, message = refusal(
+            api.create_function, FunctionName="x", Runtime="python3.13", Role=arn, Handler="app.handler",
+            Code={"ZipFile": CODE},
+        )  # fmt: skip
+        assert (status, code) == (400, "InvalidParameterValueException")
+        assert message == "The role defined for the function cannot be assumed by Lambda."
+
+
+def test_accounts_are_apart(url: str) -> None:
+    client(url, "sqs", aws_access_key_id="111122223333").create_queue(QueueName="theirs")
+    assert "QueueUrls" not in client(url, "sqs").list_queues(QueueNamePrefix="theirs")
