@@ -94,6 +94,8 @@ def test_every_request_is_answered(control: Control, name: str) -> None:
             check_error(name, response)
         else:
             assert name not in NAMES
+            if response.status == 204 and not getattr(response, "body", b""):
+                return  # a dry run has nothing to read, and no stream to open
             assert read(name, response)["ResponseMetadata"]["HTTPStatusCode"] == response.status
 
     check()
