@@ -33,7 +33,9 @@ class TerminalProgress:
     def start(self, label: str, total: int | None = None) -> int:
         with self._lock:
             if self._bars is None:
-                self._bars = _make_bars()
+                from lading.cli.bars import make_bars
+
+                self._bars = make_bars()
                 self._bars.start()
         return int(self._bars.add_task(label, total=total))
 
@@ -79,20 +81,6 @@ class NotesOnly:
 def choose_progress() -> TerminalProgress | NotesOnly:
     """Bars for a person, lines for a log."""
     return TerminalProgress() if sys.stderr.isatty() else NotesOnly()
-
-
-def _make_bars() -> Bars:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
-
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
 
 
 def _task_id(task: int) -> TaskID:
