@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.harness.process import output_of
 
-PYPI_PEERS = {"sam": "aws-sam-cli"}
+PYPI_PEERS = {"sam": "aws-sam-cli", "ministack": "ministack"}
 """Command → the distribution that brings it."""
 
 
