@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,7 +109,7 @@ class Packer:
         layers_unzipped = sum(layer.unzipped + _bytecode_size(layer) for layer in layers)
         subject = self._subject(load, layers, layers_unzipped)
         compiled = [packed.bytecode for packed in load.parts if packed.bytecode]
-        room = quotas().unzipped - layers_unzipped - load.unzipped
+        room = sys.maxsize if load.unit.package == "image" else quotas().unzipped - layers_unzipped - load.unzipped
         too_much = sum(bundle.unzipped for bundle in compiled) > room
         replaces_sources = load.unit.options.bytecode is Bytecode.ONLY
         wanted = self._imported_bytecode(subject, load) if too_much else frozenset[str]()
@@ -139,6 +140,7 @@ class Packer:
             unseen_layers=unit.foreign_layers,
             layers_unzipped_size=layers_unzipped,
             layer=unit.kind == "layer",
+            image=unit.package == "image",
         )
 
     def _imported_bytecode(self, subject: Subject, load: Load) -> frozenset[str]:
@@ -159,11 +161,11 @@ class Packer:
         """The artifact and its manifest; neither is touched when a finding is an error."""
         failed = any(finding.severity is Severity.ERROR for finding in plan.findings)
         if failed:
-            manifest = _manifest(plan, None)
+            manifest = manifest_of(plan, None)
             return Artifact(destination, manifest, plan.findings, built=False, reason=f"{reason}; not written")
         destination.parent.mkdir(parents=True, exist_ok=True)
         assembled = assemble(plan.selections, destination, self._blobs)
-        manifest = _manifest(plan, assembled)
+        manifest = manifest_of(plan, assembled)
         replace_text(manifest_path(destination), manifest.to_json())
         return Artifact(destination, manifest, plan.findings, reason=reason)
 
@@ -181,7 +183,8 @@ def replace_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _manifest(plan: PackPlan, assembled: Assembled | None) -> Manifest:
+def manifest_of(plan: PackPlan, assembled: Assembled | None) -> Manifest:
+    """What the artifact holds and why; without digest and sizes where nothing was assembled."""
     load, unit = plan.load, plan.load.unit
     bytecode = {selection.bundle.name: _unpacked_size(selection) for selection in plan.bytecode.selections}
     return Manifest(

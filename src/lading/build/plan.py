@@ -29,6 +29,11 @@ class Unit:
     """Names of the project's own layers it uses, in order."""
     foreign_layers: tuple[str, ...] = ()
     """ARNs of published layers it uses: their content isn't known here."""
+    package: str = "zip"
+    """ "zip" or "image"."""
+    base: str = ""
+    """For an image: what it stands on, as the user wrote it."""
+    compression: str = "gzip"
 
     @property
     def prefix(self) -> str:
@@ -61,6 +66,9 @@ def _function_unit(function: FunctionConfig) -> Unit:
         handler=function.handler,
         layers=tuple(reference.name for reference in function.layers if reference.name),
         foreign_layers=tuple(reference.arn for reference in function.layers if reference.arn),
+        package=function.package,
+        base=function.base,
+        compression=function.compression,
     )
 
 

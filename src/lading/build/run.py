@@ -31,7 +31,8 @@ from lading.resolve import LockPlace, Policy, fetch_each, lock
 from lading.store import Store
 
 if TYPE_CHECKING:
-    from lading.build.packing import Load, Packer
+    from lading.build.image_base import BaseImages
+    from lading.build.packing import Load, Packer, PackPlan
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class BuildOptions:
     allowed: frozenset[str] = frozenset()
     """Codes of findings that don't fail the build."""
     share_dependencies: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """For images: labels and annotations beside lading's own."""
     today: dt.date | None = None
     """For runtimes near their end; None skips that."""
 
@@ -120,6 +123,13 @@ class Build:
         options = self.options
         return Packer(blobs, preparation, self.interpreters, allowed=options.allowed, today=options.today)
 
+    @functools.cached_property
+    def bases(self) -> BaseImages:
+        """What images stand on."""
+        from lading.build.image_base import BaseImages
+
+        return BaseImages(self.project.root, self.store, self.options.policy, self.progress)
+
     def lock_all(self) -> None:
         """One lock per set of requirements and target; then the cargo of each unit."""
         known: dict[tuple[Requirements, Target], Lock] = {}
@@ -183,6 +193,7 @@ class Build:
             ),
             "bytecode interpreter": f"{interpreter.version} {interpreter.magic}" if interpreter else "",
             "allowed findings": ",".join(sorted(self.options.allowed)),
+            **(self.bases.parts(unit, self.options.labels) if unit.package == "image" else {}),
         }
 
     def _identity(self, package: LockedPackage, unit: Unit) -> str:
@@ -205,7 +216,8 @@ class Build:
         )
 
     def artifact_path(self, unit: Unit) -> Path:
-        return (self.options.output or self.project.output) / f"{unit.name}.zip"
+        suffix = "oci" if unit.package == "image" else "zip"
+        return (self.options.output or self.project.output) / f"{unit.name}.{suffix}"
 
     def prepare(self, steps: tuple[Step, ...]) -> None:
         """Fetch what the units to build need, each wheel once, and prepare it while others are still coming."""
@@ -241,11 +253,21 @@ class Build:
         with self.watch("audit"):
             plan = self.packer.plan(load, self._layer_loads(step.unit))
         with self.watch("assemble"):
-            artifact = self.packer.write(plan, step.artifact, step.reason)
+            write = self._write_image if step.unit.package == "image" else self.packer.write
+            artifact = write(plan, step.artifact, step.reason)
         if not artifact.failed:
             stamp = fingerprint(step.unit, self._parts(step.unit), step.artifact)
             remember(step.artifact, stamp, artifact.findings, self.store.actions)
         return artifact
+
+    def _write_image(self, plan: PackPlan, destination: Path, reason: str) -> Artifact:
+        """An image holds the layers of its project, which a zip only refers to."""
+        from lading.build.image import ImagePacker
+
+        unit = plan.load.unit
+        layers = [self.packer.plan(layer, ()) for layer in self._layer_loads(unit)]
+        packer = ImagePacker(self.store.blobs, self.store.actions, self.bases.of(unit), self.options.labels)
+        return packer.write(plan, layers, destination, reason)
 
     def _layer_loads(self, unit: Unit) -> tuple[Load, ...]:
         return tuple(self.loads[name] for name in unit.layers)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lading.errors import AuditError
+from lading.errors import AuditError, UsageError
 
 if TYPE_CHECKING:
     from lading.build.run import Report
     from lading.model.artifact import Artifact
+    from lading.model.project import Project
 
 FAILED_AUDIT = AuditError.exit_code
 
@@ -26,6 +28,11 @@ FAILED_AUDIT = AuditError.exit_code
 )
 @click.option("--architecture", metavar="ARCH", help="x86_64 or arm64, whatever the project says.")
 @click.option("--handler", metavar="MODULE.FUNCTION", help="The handler, whatever the project says.")
+@click.option("--package", type=click.Choice(["zip", "image"]), help="Kind of artifact, whatever the project says.")
+@click.option("--base", metavar="IMAGE", help="For images: reference, layout folder or docker-archive to stand on.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="NAME=VALUE", help="For images: a label and annotation (repeatable)."
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -79,6 +86,7 @@ def run_build(given: dict[str, Any]) -> Report:
     project = load(
         given["path"], runtime=given["runtime"], architecture=given["architecture"], handler=given["handler"]
     )
+    project = with_package(project, given["package"], given["base"])
     options = BuildOptions(
         names=given["names"],
         policy=Policy(
@@ -90,12 +98,36 @@ def run_build(given: dict[str, Any]) -> Report:
         output=given["output"].absolute() if given["output"] else None,
         allowed=frozenset(given["allowed"]),
         share_dependencies=given["share_dependencies"],
+        labels=parse_labels(given["labels"]),
         today=dt.datetime.now(dt.UTC).date(),
     )
     with choose_progress() as progress:
         for skipped in project.skipped:
             progress.note(f"left out: {skipped}")
         return build_project(project, open_store(), options, progress)
+
+
+def with_package(project: Project, package: str | None, base: str | None) -> Project:
+    """The functions as the command line wants them; a path is meant from here, not from the project."""
+    from dataclasses import replace
+
+    changes: dict[str, Any] = {"package": package} if package else {}
+    if base:
+        changes["base"] = str(Path(base).absolute()) if Path(base).exists() else base
+    if not changes:
+        return project
+    return replace(project, functions=tuple(replace(function, **changes) for function in project.functions))
+
+
+def parse_labels(texts: Iterable[str]) -> dict[str, str]:
+    """Raises UsageError for one without a name or an equals sign."""
+    labels = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError(f"not a label: {text!r}", hint="write --label org.opencontainers.image.revision=abc123")
+        labels[name] = value
+    return labels
 
 
 def report_as_dict(report: Report) -> dict[str, Any]:

@@ -128,6 +128,8 @@ class _Assembly:
                 ephemeral_storage=values.get("ephemeral-storage", 512),
                 description=values.get("description", ""),
                 package=values.get("package", "zip"),
+                base=values.get("base", ""),
+                compression=values.get("compression", "gzip"),
             )
         except ConfigError as error:
             if isinstance(error, MissingConfigError) and not self.declaration.functions and not known:

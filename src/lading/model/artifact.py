@@ -62,6 +62,10 @@ class Manifest:
     bytecode: str = "off"
     bytecode_left_out: tuple[str, ...] = ()
     """Names of packages whose bytecode would have broken the size limit."""
+    package: str = "zip"
+    """ "zip" or "image". For an image `sha256` is its manifest's digest, `size` what a registry stores, base included."""
+    base: str = ""
+    """For an image: the digest of the image below, "sha256:…"."""
 
     def to_json(self) -> str:
         data = {"schema_version": MANIFEST_VERSION, **asdict(self)}
@@ -110,5 +114,7 @@ class Artifact:
 
 
 def manifest_path(artifact: Path) -> Path:
-    """Where the manifest of an artifact stands: `orders.zip` → `orders.manifest.json`."""
-    return artifact.with_suffix(".manifest.json")
+    """Where an artifact's manifest stands: `orders.zip` → `orders.manifest.json`, `orders.oci` → `orders.oci.manifest.json`."""
+    if artifact.suffix == ".zip":
+        return artifact.with_suffix(".manifest.json")
+    return artifact.with_name(f"{artifact.name}.manifest.json")

@@ -140,6 +140,11 @@ class FunctionConfig:
     ephemeral_storage: int = 512
     description: str = ""
     package: str = "zip"
+    """ "zip" or "image"."""
+    base: str = ""
+    """For images: a registry reference, or a path to a layout or docker-archive relative to the root; empty is AWS's."""
+    compression: str = "gzip"
+    """Of an image's layers: "gzip" or "zstd"."""
 
 
 @dataclass(frozen=True)

@@ -54,16 +54,36 @@ class Layer:
             yield from _DECODERS[kind](stream, self.digest)
 
 
+class Readable(Protocol):
+    """What decoders read from: at most so many bytes, none at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Pieces:
+    """Pieces as something to read from, one at a time."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._buffer = b""
+
+    def read(self, size: int, /) -> bytes:
+        if not self._buffer:
+            self._buffer = next(self._pieces, b"")
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
+        return taken
+
+
 class _Inflater(Protocol):
     def __call__(self, stream: BinaryIO, what: str) -> Iterator[bytes]: ...
 
 
-def plain(stream: BinaryIO, what: str) -> Iterator[bytes]:
+def plain(stream: Readable, what: str) -> Iterator[bytes]:
     while data := stream.read(CHUNK):
         yield data
 
 
-def gunzip(stream: BinaryIO, what: str) -> Iterator[bytes]:
+def gunzip(stream: Readable, what: str) -> Iterator[bytes]:
     """All members of a gzip stream, each piece at most CHUNK × 4 bytes: a bomb costs time, not memory."""
     inflater = zlib.decompressobj(_GZIP)
     fresh = True

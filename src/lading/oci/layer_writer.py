@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from lading.model.blobs import Blobs, BlobWriter
 from lading.oci import tar
-from lading.oci.descriptor import Descriptor
+from lading.oci.descriptor import Descriptor, ImageFormatError
 from lading.oci.layer import Layer
 from lading.oci.media import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
@@ -174,6 +175,23 @@ class LayerWriter:
     def _note(self, content: bytes) -> None:
         self.unpacked += len(content)
         self._plain.update(content)
+
+
+def compress(pieces: Iterable[bytes], blobs: Blobs, limit: int, created_by: str) -> tuple[Layer, int]:
+    """A gzip layer of a finished tar, and the bytes of that tar. Raises ImageFormatError beyond `limit` bytes."""
+    total, size = hashlib.sha256(), 0
+    with blobs.writer() as output:
+        counter = _Counter(output)
+        encoder = GzipEncoder(counter)
+        for piece in pieces:
+            size += len(piece)
+            if size > limit:
+                raise ImageFormatError(f"a layer unpacks to more than {limit:,} bytes", hint="Lambda would refuse it")
+            total.update(piece)
+            encoder.plain(piece)
+        encoder.finish()
+        descriptor = Descriptor(OCI_LAYER_GZIP, f"sha256:{counter.commit()}", counter.size)
+    return Layer(descriptor, f"sha256:{total.hexdigest()}", blobs, created_by), size
 
 
 class _Counter:

@@ -32,6 +32,9 @@ from lading.oci.image import Image, read_image
 
 VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 NAME = "org.opencontainers.image.ref.name"
+ATTACHED = "attached.json"
+"""An index of our own beside index.json: manifests that refer to the images. In index.json itself they would keep
+`skopeo copy oci:FOLDER`, which wants one image there, from working."""
 
 
 class LayoutWriteError(StoreError):
@@ -71,6 +74,14 @@ class Layout:
         with _open_plain(self.root / "index.json", f"index.json of {self.root}") as file:
             data = file.read(media.LARGEST_MANIFEST + 1)
         return read_index(data, f"index.json of {self.root}")
+
+    def attached(self) -> tuple[Descriptor, ...]:
+        """Manifests that refer to the images here (SBOMs); none in a layout of somebody else's."""
+        if not (self.root / ATTACHED).is_file():
+            return ()
+        with _open_plain(self.root / ATTACHED, f"{ATTACHED} of {self.root}") as file:
+            data = file.read(media.LARGEST_MANIFEST + 1)
+        return read_index(data, f"{ATTACHED} of {self.root}")
 
     def document(self, descriptor: Descriptor) -> bytes:
         """A manifest or index listed here."""
@@ -166,12 +177,10 @@ def write_layout(root: Path, images: Sequence[Image], attached: Sequence[Documen
             index = index_of(images)
             _write(blobs, index.descriptor.digest, index.data)
             entries = [{**index.descriptor.as_dict(), **({"annotations": {NAME: name}} if name else {})}]
-        entries += [
-            document.descriptor.as_dict() for document in attached if document.descriptor.media_type in media.MANIFESTS
-        ]
-        (fresh / "index.json").write_bytes(
-            encode({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries})
-        )
+        (fresh / "index.json").write_bytes(_index(entries))
+        referrers = [entry.descriptor for entry in attached if entry.descriptor.media_type in media.MANIFESTS]
+        if referrers:
+            (fresh / ATTACHED).write_bytes(_index([descriptor.as_dict() for descriptor in referrers]))
         (fresh / "oci-layout").write_bytes(VERSION)
 
 
@@ -183,6 +192,10 @@ def index_of(images: Sequence[Image]) -> Document:
         "manifests": [image.descriptor.as_dict() for image in images],
     }
     return Document.of(media.OCI_INDEX, encode(document))
+
+
+def _index(entries: list[dict[str, Any]]) -> bytes:
+    return encode({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries})
 
 
 def _entry(image: Image, name: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ CODES = {
 }
 
 
-def found(code: str, message: str, *, file: str = "") -> Finding:
+def mismatch(code: str, message: str, *, file: str = "") -> Finding:
     """A finding of this module's table."""
     return Finding(code, CODES[code].severity, message, file=file, fix=CODES[code].fix)
 
@@ -87,7 +87,7 @@ def validate(image: Image, platform: Platform | None = None) -> tuple[Finding, .
     try:
         return tuple(_validate(image, platform))
     except ImageFormatError as error:
-        return (found("image-document", error.message),)
+        return (mismatch("image-document", error.message),)
 
 
 def validate_manifest(data: bytes, media_type: str = "") -> tuple[Finding, ...]:
@@ -95,11 +95,11 @@ def validate_manifest(data: bytes, media_type: str = "") -> tuple[Finding, ...]:
     try:
         kind = kind_of(decode(data, "the manifest", limit=media.LARGEST_MANIFEST), media_type)
     except ImageFormatError as error:
-        return (found("image-document", error.message),)
+        return (mismatch("image-document", error.message),)
     if kind in media.INDEXES:
-        return (found("image-index", f"{digest_of(data)} is an index, not an image"),)
+        return (mismatch("image-index", f"{digest_of(data)} is an index, not an image"),)
     if kind not in media.MANIFESTS:
-        return (found("image-media-type", f"the manifest's media type is {kind or 'not stated'!r}"),)
+        return (mismatch("image-media-type", f"the manifest's media type is {kind or 'not stated'!r}"),)
     return ()
 
 
@@ -116,35 +116,35 @@ def _validate(image: Image, platform: Platform | None) -> Iterator[Finding]:
 def _check_config(image: Image, platform: Platform | None) -> Iterator[Finding]:
     stated = image.config_descriptor
     if stated.digest != digest_of(image.config):
-        yield found("image-digest", f"the config is {digest_of(image.config)}, the manifest says {stated.digest}")
+        yield mismatch("image-digest", f"the config is {digest_of(image.config)}, the manifest says {stated.digest}")
     if stated.size != len(image.config):
-        yield found("image-size", f"the config has {len(image.config):,} bytes, the manifest says {stated.size:,}")
+        yield mismatch("image-size", f"the config has {len(image.config):,} bytes, the manifest says {stated.size:,}")
     if stated.media_type not in media.CONFIGS:
-        yield found("image-media-type", f"the config's media type is {stated.media_type!r}")
+        yield mismatch("image-media-type", f"the config's media type is {stated.media_type!r}")
     if len(image.layers) > MOST_LAYERS:
-        yield found("image-layers", f"{len(image.layers)} layers")
+        yield mismatch("image-layers", f"{len(image.layers)} layers")
     yield from _check_platform(image.platform, platform)
     yield from _check_lists(image.settings, len(image.layers))
     if not image.process.get("Entrypoint") and not image.process.get("Cmd"):
-        yield found("image-entrypoint", "the config has no Entrypoint and no Cmd")
+        yield mismatch("image-entrypoint", "the config has no Entrypoint and no Cmd")
 
 
 def _check_platform(own: Platform, wanted: Platform | None) -> Iterator[Finding]:
     if own.os != "linux" or own.architecture not in ("amd64", "arm64"):
-        yield found("image-platform", f"the image is for {own}; Lambda runs linux/amd64 and linux/arm64")
+        yield mismatch("image-platform", f"the image is for {own}; Lambda runs linux/amd64 and linux/arm64")
     elif wanted and own.architecture != wanted.architecture:
-        yield found("image-platform", f"the image is for {own}, not {wanted}")
+        yield mismatch("image-platform", f"the image is for {own}, not {wanted}")
 
 
 def _check_lists(settings: Mapping[str, Any], layers: int) -> Iterator[Finding]:
     diff_ids = read_diff_ids(settings)
     if len(diff_ids) != layers:
-        yield found("image-diff-id", f"the config has {len(diff_ids)} diff_ids for {layers} layers")
+        yield mismatch("image-diff-id", f"the config has {len(diff_ids)} diff_ids for {layers} layers")
     history = settings.get("history")
     lines = history if isinstance(history, list) else []
     real = [line for line in lines if isinstance(line, Mapping) and not line.get("empty_layer")]
     if len(real) != layers:
-        yield found("image-history", f"the config's history has {len(real)} entries for {layers} layers")
+        yield mismatch("image-history", f"the config's history has {len(real)} entries for {layers} layers")
 
 
 class LayerCheck:
@@ -161,18 +161,18 @@ class LayerCheck:
     def run(self) -> Iterator[Finding]:
         compression = media.COMPRESSION.get(self._layer.media_type)
         if compression is None:
-            yield found("image-media-type", f"{self._what} has the media type {self._layer.media_type!r}")
+            yield mismatch("image-media-type", f"{self._what} has the media type {self._layer.media_type!r}")
         elif not compression:
-            yield found("image-compression", f"{self._what} is a plain tar")
+            yield mismatch("image-compression", f"{self._what} is a plain tar")
         elif compression == "zstd":
-            yield found("image-zstd", f"{self._what} is compressed with zstd")
+            yield mismatch("image-zstd", f"{self._what} is compressed with zstd")
         try:
             mismatches = list(self._check_blob())
             yield from mismatches
             if not mismatches and compression is not None:
                 yield from self._check_tar()
         except (LadingError, OSError) as error:
-            yield found("image-digest", f"{self._what} can't be read: {getattr(error, 'message', error)}")
+            yield mismatch("image-digest", f"{self._what} can't be read: {getattr(error, 'message', error)}")
 
     def _check_blob(self) -> Iterator[Finding]:
         total, size = hashlib.sha256(), 0
@@ -182,9 +182,9 @@ class LayerCheck:
                 total.update(data)
         digest = f"sha256:{total.hexdigest()}"
         if size != self._layer.size:
-            yield found("image-size", f"{self._what} has {size:,} bytes, the manifest says {self._layer.size:,}")
+            yield mismatch("image-size", f"{self._what} has {size:,} bytes, the manifest says {self._layer.size:,}")
         if digest != self._layer.digest:
-            yield found("image-digest", f"{self._what} is {digest}, the manifest says {self._layer.digest}")
+            yield mismatch("image-digest", f"{self._what} is {digest}, the manifest says {self._layer.digest}")
 
     def _check_tar(self) -> Iterator[Finding]:
         """Damage inside counts under the code it hides: what was found before it is told too."""
@@ -194,17 +194,19 @@ class LayerCheck:
             for entry in walker:
                 problem = entries.problem(entry)
                 if problem and self._worth_telling("image-entry"):
-                    yield found("image-entry", f"{self._what}: {entry.name[:200]!r} {problem}", file=entry.name[:200])
+                    yield mismatch(
+                        "image-entry", f"{self._what}: {entry.name[:200]!r} {problem}", file=entry.name[:200]
+                    )
             walker.rest()
         except _TooLargeError:
-            yield found("image-too-large", f"{self._what} brings the image to more than {LARGEST_IMAGE:,} bytes")
+            yield mismatch("image-too-large", f"{self._what} brings the image to more than {LARGEST_IMAGE:,} bytes")
             return
         except TarError as error:
-            yield found("image-entry", f"{self._what}: {error.message}")
+            yield mismatch("image-entry", f"{self._what}: {error.message}")
             return
         digest = f"sha256:{self._hash.hexdigest()}"
         if digest != self._layer.diff_id:
-            yield found("image-diff-id", f"{self._what} unpacks to {digest}, the config says {self._layer.diff_id}")
+            yield mismatch("image-diff-id", f"{self._what} unpacks to {digest}, the config says {self._layer.diff_id}")
 
     def _worth_telling(self, code: str) -> bool:
         self._counts[code] = self._counts.get(code, 0) + 1

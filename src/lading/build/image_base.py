@@ -1,0 +1,97 @@
+"""Finds the image that others stand on: a layout folder, a docker-archive, or a registry's; each once per run.
+
+A registry's answer for a tag is remembered, so that a build does not change by itself: `--upgrade` asks anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from lading.build.plan import Unit
+from lading.errors import BuildError
+from lading.model.blobs import Actions, Blobs
+from lading.model.progress import Progress
+from lading.model.target import Architecture, Target
+from lading.oci.descriptor import Platform
+from lading.oci.docker_archive import read_docker_archive
+from lading.oci.image import Image
+from lading.oci.layout import Layout
+from lading.resolve import Policy
+from lading.store import Store
+
+AWS_BASE = "public.ecr.aws/lambda/python:{version}-{architecture}"
+"""Source: the Amazon ECR public gallery, "lambda/python"."""
+
+
+class BaseImageError(BuildError):
+    """The base is not there, or is none for this function."""
+
+
+class ForeignLayersError(BuildError):
+    """Lambda takes no layers for a function that is an image, and published ones can't be packed from here."""
+
+
+def platform_of(target: Target) -> Platform:
+    """The platform that images of a target have."""
+    return Platform("linux", "arm64" if target.architecture is Architecture.ARM64 else "amd64")
+
+
+def base_reference(unit: Unit) -> str:
+    """The base that the user chose, or AWS's."""
+    target = unit.target
+    version, architecture = target.runtime.python_version, target.architecture.value
+    return unit.base or AWS_BASE.format(version=version, architecture=architecture)
+
+
+class BaseImages:
+    """Base images by what the user wrote; paths start at `root`."""
+
+    def __init__(self, root: Path, store: Store, policy: Policy, progress: Progress) -> None:
+        self._root = root
+        self._blobs: Blobs = store.blobs
+        self._actions: Actions = store.actions
+        self._policy = policy
+        self._progress = progress
+        self._found: dict[tuple[str, Platform], Image] = {}
+
+    def of(self, unit: Unit) -> Image:
+        """The base of a function that is an image. Raises ForeignLayersError, and as `find`."""
+        if unit.foreign_layers:
+            raise ForeignLayersError(
+                f"function {unit.name!r} is an image and uses the published layer {unit.foreign_layers[0]}",
+                hint='Lambda takes no layers with an image: pack what the layer holds, or set package = "zip"',
+            )
+        return self.find(base_reference(unit), platform_of(unit.target))
+
+    def parts(self, unit: Unit, labels: Mapping[str, str]) -> dict[str, str]:
+        """What an image's bytes follow from beside what a zip's do."""
+        described = sorted(f"{name}={value}" for name, value in labels.items())
+        return {"base": self.of(unit).digest, "image": json.dumps([unit.compression, described])}
+
+    def find(self, text: str, platform: Platform) -> Image:
+        """The base for a platform. Raises BaseImageError, ImageFormatError, RegistryError."""
+        key = (text, platform)
+        if key not in self._found:
+            self._found[key] = self._find(text, platform)
+        return self._found[key]
+
+    def _find(self, text: str, platform: Platform) -> Image:
+        path = self._root / text
+        if path.is_dir():
+            if not (path / "oci-layout").is_file():
+                raise BaseImageError(f"the base {text!r} is a folder without oci-layout", hint="give an OCI layout")
+            return Layout(path).image(platform)
+        if path.is_file():
+            image = read_docker_archive(path, self._blobs, self._actions)
+            if image.platform.architecture != platform.architecture:
+                raise BaseImageError(
+                    f"the base {text!r} is for {image.platform}, the function for {platform}",
+                    hint="save the image of that platform, or change the architecture",
+                )
+            return image
+        return self._pulled(text, platform)
+
+    def _pulled(self, text: str, platform: Platform) -> Image:
+        raise BaseImageError(f"the base {text!r} is no layout folder or docker-archive", hint="pull it first")
