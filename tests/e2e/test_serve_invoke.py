@@ -104,7 +104,6 @@ def test_what_can_t_be_invoked(api: Any) -> None:
     assert (status, code) == (400, "InvalidRequestContentException")
     assert message.startswith("Could not parse request body into json: ")
     assert refusal(api.invoke, FunctionName="echo", ClientContext="not base64!")[1] == "InvalidRequestContentException"
-    assert refusal(api.invoke, FunctionName="echo", InvocationType="Event")[0] == 501
     status, code, message = refusal(api.invoke, FunctionName="echo", Payload=b'"' + b"x" * 6_291_456 + b'"')
     assert (status, code) == (413, "RequestTooLargeException")
     assert message == "Request must be smaller than 6291456 bytes for the InvokeFunction operation"

@@ -19,6 +19,9 @@ from lading.service.front.gate import Gate, is_loopback
 from lading.service.front.lambda_api import LambdaApi
 from lading.service.front.own import OwnRoutes
 from lading.service.front.server import bind, make_server
+from lading.service.logs.api import LogsApi
+from lading.service.logs.keeper import LogKeeper
+from lading.service.logs.store import LogStore
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.neighbours.outside import AwsOutside, Sender
 from lading.service.queue.dispatch import Queue
@@ -66,6 +69,7 @@ class Parts:
         if self.neighbours is not None:
             control.outside = AwsOutside(self.neighbours)
         self.invoker = PoolInvoker(control, self.events, settings.walls) if settings.walls is not None else None
+        self.logs = LogKeeper(LogStore(control.packages.folder / "logs.sqlite"), self.events)
         self._control = control
         self.queue: Queue | None = None
         if self.invoker is not None:
@@ -76,12 +80,12 @@ class Parts:
 
     def apis(self) -> dict[str, Api]:
         accept = accepting(self.queue, self.clock.now) if self.queue is not None else None
-        apis: dict[str, Api] = {"lambda": LambdaApi(self._control, self.invoker, accept)}
+        apis: dict[str, Api] = {"lambda": LambdaApi(self._control, self.invoker, accept), "logs": LogsApi(self.logs)}
         return apis | (self.neighbours.apis() if self.neighbours is not None else {})
 
     def life(self) -> Life:
-        starting = [self.queue.start] if self.queue is not None else []
-        closing = [part.close for part in (self.queue, self.invoker, self.neighbours) if part is not None]
+        starting = [self.logs.start, *([self.queue.start] if self.queue is not None else [])]
+        closing = [part.close for part in (self.queue, self.invoker, self.neighbours, self.logs) if part is not None]
         return Life(starting, closing)
 
 

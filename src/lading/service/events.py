@@ -22,6 +22,8 @@ class LogLine:
     text: str
     source: str
     request_id: str = ""
+    group: str = ""
+    """The log group; empty: /aws/lambda/NAME."""
 
 
 @dataclass(frozen=True, slots=True)

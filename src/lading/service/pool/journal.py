@@ -155,7 +155,8 @@ class Journal:
 
     def _write(self, line: str, source: str) -> None:
         self._tail.add(line)
-        self._events.append(LogLine(time.time(), self._function.arn, self.stream, line, source, self._request_id))
+        arn, group = self._function.arn, self._function.group
+        self._events.append(LogLine(time.time(), arn, self.stream, line, source, self._request_id, group))
 
 
 def _runtime_version(runtime: str) -> str:

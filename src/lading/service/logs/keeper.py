@@ -1,0 +1,74 @@
+"""Takes the functions' lines from the event stream and writes them in batches, beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from lading.service.control.names import Scope
+from lading.service.events import Event, EventStream, LogLine
+from lading.service.logs.store import Entry, LogStore
+
+PAUSE = 0.02
+"""Seconds that a line waits for others."""
+EXPIRY = 3600.0
+"""Seconds between looks for what retention has ended."""
+
+
+class LogKeeper:
+    """From `start` on every line is kept; `close` writes what is left."""
+
+    def __init__(self, store: LogStore, events: EventStream) -> None:
+        self.store = store
+        self._events = events
+        self._waiting: list[Entry] = []
+        self._thread = ThreadPoolExecutor(1, "logs")
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._expired = time.monotonic()
+
+    async def start(self) -> None:
+        self._events.follow(self._on_event)
+
+    async def flush(self) -> None:
+        """Everything that was logged up to now can be read."""
+        while self._waiting or self._writing is not None:
+            if self._writing is None:
+                self._write()
+            assert self._writing is not None
+            await asyncio.shield(self._writing)
+
+    async def close(self) -> None:
+        await self.flush()
+        self._thread.shutdown()
+        self.store.close()
+
+    def _on_event(self, event: Event) -> None:
+        if not isinstance(event, LogLine):
+            return
+        _, _, _, region, account, _, name = event.function.split(":", 6)
+        group = event.group or f"/aws/lambda/{name}"
+        text = event.text if event.text.endswith("\n") else event.text + "\n"
+        self._waiting.append(Entry(Scope(account, region), group, event.stream, int(event.time * 1000), text))
+        if self._timer is None and self._writing is None:
+            self._timer = asyncio.get_running_loop().call_later(PAUSE, self._write)
+
+    def _write(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write_all())
+
+    async def _write_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await loop.run_in_executor(self._thread, self.store.append, batch, int(time.time() * 1000))
+            if time.monotonic() - self._expired > EXPIRY:
+                self._expired = time.monotonic()
+                await loop.run_in_executor(self._thread, self.store.expire, int(time.time() * 1000))
+        finally:
+            self._writing = None

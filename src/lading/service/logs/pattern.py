@@ -1,0 +1,42 @@
+"""Filter patterns over unstructured text: terms, "phrases", ?optional ones and -excluded ones.
+
+Source: CloudWatch Logs User Guide, "Filter pattern syntax". Patterns over JSON, columns and regular expressions are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from lading.service.contract.errors import ApiError
+from lading.service.control.refusal import not_here
+
+_TERM = re.compile(r'([?-]?)(?:"((?:[^"\\]|\\.)*)"|([\w.:/@+=,;#*&!-]+))')
+_ESCAPED = re.compile(r"\\(.)")
+
+
+def compile_pattern(pattern: str) -> Callable[[str], bool]:
+    """Whether a message matches. Raises ApiError for a pattern that is wrong or of a kind that isn't here."""
+    text = pattern.strip()
+    if text[:1] in ("{", "[", "%"):
+        raise not_here("a filter pattern over JSON, columns or regular expressions", "use terms and phrases")
+    needed: list[str] = []
+    optional: list[str] = []
+    excluded: list[str] = []
+    at = 0
+    while at < len(text):
+        match = _TERM.match(text, at)
+        if match is None:
+            raise ApiError("InvalidParameterException", f"Invalid filter pattern: {pattern[:200]}")
+        word = _ESCAPED.sub(r"\1", match[2]) if match[2] is not None else match[3]
+        {"": needed, "?": optional, "-": excluded}[match[1]].append(word)
+        at = match.end()
+        while at < len(text) and text[at].isspace():
+            at += 1
+
+    def matches(message: str) -> bool:
+        if any(word in message for word in excluded) or not all(word in message for word in needed):
+            return False
+        return bool(needed) or not optional or any(word in message for word in optional)
+
+    return matches
