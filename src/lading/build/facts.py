@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -13,9 +14,14 @@ from lading.audit.inventory import Entry, gather
 from lading.audit.package import FORMAT, PackageFacts
 from lading.build import bundle as bundles
 from lading.build.bundle import Bundle
+from lading.build.records import DEFLATED, Member
 from lading.errors import StoreError
 from lading.model.blobs import Actions, Blobs
 from lading.model.target import Target
+
+CHUNK = 256 << 10
+IN_MEMORY = 1 << 20
+"""Bytes of a member that is unpacked at once."""
 
 
 def wheel_facts(
@@ -71,7 +77,7 @@ def _entries(bundle: Bundle, bytecode: Bundle | None, blobs: Blobs) -> Iterator[
         if part is None:
             continue
         for number, member in enumerate(part.members()):
-            opener = functools.partial(_open, part, number, blobs)
+            opener = functools.partial(open_member, part, number, blobs)
             mode = member.mode & 0o777
             yield Entry(member.name, member.size, member.packed, opener, mode, link=_is_link(member.mode))
 
@@ -80,12 +86,61 @@ def _is_link(mode: int) -> bool:
     return mode & 0o170000 == 0o120000
 
 
-def _open(bundle: Bundle, number: int, blobs: Blobs) -> BinaryIO:
+def open_member(bundle: Bundle, number: int, blobs: Blobs) -> BinaryIO:
+    """A member's content as a stream. Reading raises DamagedBundleError when it is not what the record says."""
     offset, length = bundle.span(number)
-    with blobs.open(bundle.data) as data:
-        data.seek(offset)
-        packed = data.read(length)
-    return io.BytesIO(bundles.unpack(bundle.member(number), packed))
+    member = bundle.member(number)
+    data = blobs.open(bundle.data)
+    data.seek(offset)
+    if member.size > IN_MEMORY and member.method == DEFLATED:
+        return io.BufferedReader(_Inflating(data, member), CHUNK)
+    with data:
+        return io.BytesIO(bundles.unpack(member, data.read(length)))
+
+
+class _Inflating(io.RawIOBase):
+    """A large member unpacked as it is read, and verified at its end: a library of 25 MB is never in memory as a whole."""
+
+    def __init__(self, data: BinaryIO, member: Member) -> None:
+        self._data = data
+        self._left = member.packed
+        self._member = member
+        self._inflater = zlib.decompressobj(-15)
+        self._size = self._crc = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        try:
+            content = self._next(len(buffer))
+        except zlib.error:
+            raise self._damaged() from None
+        self._size += len(content)
+        self._crc = zlib.crc32(content, self._crc)
+        if not content and (self._size, self._crc) != (self._member.size, self._member.crc):
+            raise self._damaged()
+        buffer[: len(content)] = content
+        return len(content)
+
+    def _next(self, most: int) -> bytes:
+        content = b""
+        while not content and not self._inflater.eof:
+            packed = self._inflater.unconsumed_tail or self._data.read(min(self._left, CHUNK))
+            if not packed:
+                break
+            if not self._inflater.unconsumed_tail:
+                self._left -= len(packed)
+            content = self._inflater.decompress(packed, most)
+        return content
+
+    def _damaged(self) -> bundles.DamagedBundleError:
+        hint = "lading cache prune --older-than 0"
+        return bundles.DamagedBundleError(f"{self._member.name} is damaged in the cache", hint=hint)
+
+    def close(self) -> None:
+        self._data.close()
+        super().close()
 
 
 def _scans(bytecode: Bundle | None, blobs: Blobs) -> Mapping[str, Mapping[str, Any]]:
