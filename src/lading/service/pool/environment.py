@@ -10,30 +10,27 @@ import asyncio
 import select
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from lading.runtimeapi import calls, effects
-from lading.runtimeapi.calls import Request
-from lading.runtimeapi.conversation import Conversation
-from lading.runtimeapi.extensions import Identity
+from lading.runtimeapi import effects
 from lading.runtimeapi.invocation import Invocation, ShutdownReason
 from lading.sandbox.environment import process_environment
 from lading.sandbox.host import Host
 from lading.sandbox.live import Sandbox
 from lading.service.events import EnvironmentChanged, EventStream, InvocationEnded
 from lading.service.pool import faults, logs
+from lading.service.pool.dialogue import Dialogue, Exchange
 from lading.service.pool.faults import Fault
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.journal import Journal
-from lading.service.pool.server import Connection, serve
-from lading.service.pool.telemetry import Subscriber
+from lading.service.pool.server import serve
+from lading.service.pool.telemetry import Telemetry
 from lading.service.pool.variables import extension_variables, function_variables
 
 MEGABYTE = 1024 * 1024
 _T = TypeVar("_T")
-_TRAILER_TYPE = "lambda-runtime-function-error-type"
 
 
 @dataclass(frozen=True)
@@ -59,27 +56,23 @@ class Environment:
         self._loop = asyncio.get_running_loop()
         self._box: Sandbox | None = None
         self._server: asyncio.Server | None = None
-        self._talk = self._new_conversation(())
-        self._connections: set[Connection] = set()
-        self._turn: asyncio.Future[object] = self._loop.create_future()
-        self._answer: Answer | None = None
-        self._answered: Callable[[Answer], None] | None = None
-        self._stream = bytearray()
-        self._stream_size = 0
-        self._request: InvokeRequest | None = None
+        self._telemetry = Telemetry()
+        self._inside = Dialogue(function, self._journal, self._telemetry)
         self._needs_init = True
         self._init: Init | None = None
         self._freeze_timer: asyncio.TimerHandle | None = None
         self._freezing: asyncio.Future[None] | None = None
         self._extensions = _external_extensions(function)
-        self._subscribers: list[Subscriber] = []
-        self._records: list[dict[str, Any]] = []
-        self._dispatched = 0.0
         if self._extensions:
-            self._journal.follow = self._on_record
+            self._journal.follow = self._telemetry.add
 
     def __repr__(self) -> str:
         return f"<Environment {self.id[:8]} of {self.function.name}:{self.function.version}, {self.state}>"
+
+    @property
+    def failed(self) -> bool:
+        """Whether its init phase failed and no invoke has run since."""
+        return self._init is not None and self._init.fault is not None
 
     # What the pool calls
 
@@ -93,11 +86,12 @@ class Environment:
         started = time.monotonic()
         box = await self._blocking(lambda: self._host.create(spec, start=not self._extensions))
         self._box = box
+        self._inside.enter(box)
         self._journal.attach(box.stdout, box.stderr)
         for descriptor in (box.stdout, box.stderr):
             self._loop.add_reader(descriptor, self._on_output, descriptor)
         self._loop.add_reader(box.fileno(), self._on_events)
-        self._server = await serve(box.runtime_api_socket, self)
+        self._server = await serve(box.runtime_api_socket, self._inside)
         self._start_extensions()
         self._init = await self._finish_init("init", self.function.budgets.init, started)
         self._change("ready")
@@ -109,9 +103,7 @@ class Environment:
         self._change("busy")
         cold = self.invokes == 0
         self.invokes += 1
-        self._request, self._answer, self._answered = request, None, answered
-        self._stream.clear()
-        self._stream_size = 0
+        self._inside.exchange = exchange = Exchange(request, answered)
         timeout = self.function.timeout
         started = time.monotonic()
         init, self._init = self._init, None
@@ -125,8 +117,8 @@ class Environment:
         if isinstance(fault, faults.TimedOut):
             duration = max(duration, timeout * 1000)
         if failed and failed.answer:
-            self._respond(failed.answer)
-        outcome = self._conclude(request, duration, init, fault)
+            exchange.respond(failed.answer)
+        outcome = self._conclude(exchange, duration, init, fault)
         if fault:
             await self._reset(ShutdownReason.TIMEOUT if fault.status == "timeout" else ShutdownReason.FAILURE)
         self._change("ready")
@@ -146,16 +138,9 @@ class Environment:
 
     # Init
 
-    def _new_conversation(self, external: tuple[str, ...]) -> Conversation:
-        function = self.function
-        identity = Identity(function.name, function.version, function.spec.handler, function.account_id)
-        return Conversation(identity, external, lambda: str(uuid.uuid4()))
-
     def _begin_conversation(self) -> None:
-        for connection in list(self._connections):
-            connection.close()
-        self._talk = self._new_conversation(self._extensions)
-        self._turn = self._loop.create_future()
+        self._telemetry.begin_init()
+        self._inside.begin(self._extensions)
 
     def _start_extensions(self) -> None:
         """External ones first: the runtime starts when all of them have registered."""
@@ -174,7 +159,7 @@ class Environment:
         error_type = init.fault.error_type if init.fault and status == "error" else ""
         self._journal.init_runtime_done(phase, status)
         self._journal.init_ended(duration, phase, status, error_type)
-        self._records.clear()
+        self._telemetry.end_init()
         self._needs_init = init.fault is not None
         if init.fault is None:
             await self._blocking(self._limit_cpu)
@@ -213,7 +198,7 @@ class Environment:
         """Hand the event over and wait until runtime and extensions are through."""
         left = timeout - (time.monotonic() - started) if timeout else 0.0
         deadline = int((time.time() + (left or 900)) * 1000)
-        self._turn = self._loop.create_future()
+        self._inside.new_turn()
         invocation = Invocation(
             request_id=request.request_id,
             event=request.event,
@@ -224,29 +209,30 @@ class Environment:
             cognito_identity=request.cognito_identity,
             tenant_id=request.tenant_id,
         )
-        if self._talk.state.name == "EXITED":
-            return self._exit_fault
-        self._dispatched = time.monotonic()
-        self._apply(self._talk.dispatch(invocation))
+        if self._inside.runtime_ended:
+            return self._inside.exit_fault
+        self._inside.dispatch(invocation)
         result = await self._wait(left)
         return result if isinstance(result, Fault) else None
 
-    def _conclude(self, request: InvokeRequest, duration: float, init: Init | None, fault: Fault | None) -> Outcome:
+    def _conclude(self, exchange: Exchange, duration: float, init: Init | None, fault: Fault | None) -> Outcome:
         """Answer the caller if nobody has, then write the last lines."""
-        if self._answer is None:
+        request = exchange.request
+        if exchange.answer is None:
             assert fault is not None, "a phase that ends well has an answer"
-            self._respond(Answer(fault.body(request.request_id), error_type=fault.error_type))
+            exchange.respond(Answer(fault.body(request.request_id), error_type=fault.error_type))
         ended = time.monotonic()
-        assert self._answer is not None
+        answer = exchange.answer
+        assert answer is not None
         self._journal.flush()
-        status = fault.status if fault else "error" if self._answer.error_type else "success"
+        status = fault.status if fault else "error" if answer.error_type else "success"
         report = logs.Report(
             request_id=request.request_id,
             duration=duration,
             memory_size=self.function.spec.memory,
             memory_used=-(-self._live_box().memory_peak // MEGABYTE),
             status=status,
-            error_type=fault.error_type if fault else self._answer.error_type,
+            error_type=fault.error_type if fault else answer.error_type,
             init=init.duration if init else None,
         )
         tail = self._journal.invoke_ended(report, fault)
@@ -258,7 +244,7 @@ class Environment:
         )  # fmt: skip
         return Outcome(
             request_id=request.request_id,
-            answer=self._answer,
+            answer=answer,
             status=status,
             duration=duration,
             billed=report.billed,
@@ -269,29 +255,18 @@ class Environment:
             ended_at=ended,
         )
 
-    def _respond(self, answer: Answer) -> None:
-        if self._answer is not None:
-            return
-        self._answer = answer
-        if self._answered is not None:
-            self._answered(answer)
-
     async def _wait(self, seconds: float) -> object:
         """The end of this phase: an effect, or a fault. 0 seconds means no limit."""
-        turn = self._turn
+        turn = self._inside.turn
         timer = None
         if seconds or self.function.timeout:
             fault = faults.time_is_up(self.function.timeout)
-            timer = self._loop.call_later(max(0.0, seconds), self._settle, fault)
+            timer = self._loop.call_later(max(0.0, seconds), self._inside.settle, fault)
         try:
             return await turn
         finally:
             if timer is not None:
                 timer.cancel()
-
-    def _settle(self, result: object) -> None:
-        if not self._turn.done():
-            self._turn.set_result(result)
 
     # Freeze, reset, shutdown
 
@@ -306,8 +281,7 @@ class Environment:
             self._change("frozen")
 
     async def _stand_still(self, box: Sandbox) -> None:
-        for subscriber in self._subscribers:
-            await subscriber.drain()
+        await self._telemetry.drain()
         await self._blocking(box.freeze)
 
     async def _thaw(self) -> None:
@@ -333,24 +307,21 @@ class Environment:
 
     async def _shutdown(self, reason: ShutdownReason) -> None:
         """The SHUTDOWN phase: with extensions, they are told and given their time. What is left then is killed."""
-        registered = self._talk.extensions.by_name.values()
+        registered = self._inside.talk.extensions.by_name.values()
         if not registered:
             return
-        for subscriber in self._subscribers:
-            await subscriber.drain()
-            subscriber.close()
-        self._subscribers = []
+        await self._telemetry.end()
         budgets = self.function.budgets
         external = [entry.name for entry in registered if entry.external]
         budget = budgets.shutdown_external if external else budgets.shutdown_internal
         started = time.monotonic()
         box = self._live_box()
-        if self._talk.state.name != "EXITED":
+        if not self._inside.runtime_ended:
             box.terminate("runtime")
             share = budgets.runtime_share if external else 1.0
-            await self._until(lambda: self._talk.state.name == "EXITED", budget * share)
+            await self._until(lambda: self._inside.runtime_ended, budget * share)
         left = budget - (time.monotonic() - started)
-        self._apply(self._talk.shutdown(reason, int((time.time() + left) * 1000)))
+        self._inside.apply(self._inside.talk.shutdown(reason, int((time.time() + left) * 1000)))
         waiting = [entry for entry in registered if entry.external and "SHUTDOWN" in entry.events]
         await self._until(lambda: all(entry.state.name == "EXITED" for entry in waiting), left)
 
@@ -358,8 +329,7 @@ class Environment:
         """Wait for a condition that ends of processes bring about, at most so long."""
         deadline = time.monotonic() + seconds
         while not condition() and (left := deadline - time.monotonic()) > 0:
-            self._turn = self._loop.create_future()
-            await asyncio.wait([self._turn], timeout=left)
+            await asyncio.wait([self._inside.new_turn()], timeout=left)
 
     def _detach(self, box: Sandbox) -> None:
         self._journal.flush()
@@ -367,90 +337,9 @@ class Environment:
             self._loop.remove_reader(descriptor)
         if self._server is not None:
             self._server.close()
-        for connection in list(self._connections):
-            connection.close()
+        self._inside.disconnect()
 
-    # What comes from inside
-
-    def request(self, connection: Connection, request: Request) -> None:
-        self._connections.add(connection)
-        self._apply(self._talk.request(connection, request))
-
-    def stream_started(self, connection: Connection, request: Request) -> None:
-        self._connections.add(connection)
-        self._apply(self._talk.stream_started(connection, request))
-
-    def stream_data(self, connection: Connection, data: bytes) -> None:
-        if self._talk.state.name != "RESPONDING" or self._request is None:
-            return
-        self._stream_size += len(data)
-        if self._stream_size > calls.MAXIMUM_STREAM:
-            return
-        if self._request.sink is not None:
-            self._request.sink.chunk(data)
-        elif len(self._stream) <= calls.MAXIMUM_PAYLOAD:
-            self._stream += data
-
-    def stream_ended(self, connection: Connection, trailers: Mapping[str, str], *, complete: bool) -> None:
-        if self._talk.state.name != "RESPONDING":
-            return
-        error_type = trailers.get(_TRAILER_TYPE, "") if complete else "Runtime.TruncatedResponse"
-        self._apply(self._talk.stream_ended(connection, error_type, size=self._stream_size))
-
-    def disconnected(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        self._talk.disconnected(connection)
-
-    def _apply(self, steps: list[effects.Effect]) -> None:
-        for step in steps:
-            if isinstance(step, effects.Reply):
-                assert isinstance(step.token, Connection)
-                step.token.reply(step.response)
-            elif isinstance(step, effects.Responded):
-                self._on_response(step)
-            elif isinstance(step, effects.InvokeDone | effects.InitDone | effects.InitFailed):
-                self._settle(step)
-            else:
-                self._apply_rare(step)
-
-    def _apply_rare(self, step: effects.Effect) -> None:
-        if isinstance(step, effects.ExtensionRegistered):
-            self._journal.extension_registered(step.name, step.events)
-            if step.external and self._talk.extensions.all_registered and self._box is not None:
-                self._box.start_runtime()
-        elif isinstance(step, effects.ExtensionFailed):
-            self._settle(Fault(step.error_type, f"Extension {step.name} reported an error"))
-        elif isinstance(step, effects.RuntimeDone):
-            status = "error" if self._answer and self._answer.error_type else "success"
-            self._journal.runtime_done(step.request_id, status, (time.monotonic() - self._dispatched) * 1000)
-        elif isinstance(step, effects.Subscribed):
-            self._subscribe(step)
-        elif isinstance(step, effects.StreamStarted) and self._request and self._request.sink:
-            self._request.sink.started(step.content_type)
-
-    def _subscribe(self, step: effects.Subscribed) -> None:
-        """From now on, and what was recorded of this init before."""
-        self._journal.follow = self._on_record
-        self._journal.subscribed(step.name, step.subscription.types)
-        subscriber = Subscriber(step.subscription, self._live_box().pid)
-        for record in self._records:
-            subscriber.add(record)
-        self._subscribers.append(subscriber)
-
-    def _on_record(self, record: dict[str, Any]) -> None:
-        if self._needs_init:
-            self._records.append(record)
-        for subscriber in self._subscribers:
-            subscriber.add(record)
-
-    def _on_response(self, step: effects.Responded) -> None:
-        body = step.body
-        if step.streamed and self._request is not None and self._request.sink is None:
-            body = bytes(self._stream)
-            if len(body) > calls.MAXIMUM_PAYLOAD:
-                self._respond(Answer(calls.response_too_large(), error_type="Function.ResponseSizeTooLarge"))
-                return
-        self._respond(Answer(body, step.content_type or "application/json", step.error_type, step.streamed))
+    # What is readable
 
     def _on_output(self, descriptor: int) -> None:
         if not self._journal.read(descriptor):
@@ -460,15 +349,10 @@ class Environment:
         box = self._live_box()
         ended = box.read_events()
         for event in ended:
-            self._apply(self._talk.exited(event.name))
-            if event.name == "runtime":
-                self._exit_fault = faults.process_ended(event)
-            self._settle(faults.process_ended(event))
+            self._inside.process_ended(event)
         if not ended and select.select([box.pidfd], [], [], 0)[0]:
             self._loop.remove_reader(box.fileno())
-            self._settle(faults.ENVIRONMENT_GONE)
-
-    _exit_fault: Fault = faults.ENVIRONMENT_GONE
+            self._inside.settle(faults.ENVIRONMENT_GONE)
 
     def _live_box(self) -> Sandbox:
         assert self._box is not None, f"{self!r} has no sandbox"

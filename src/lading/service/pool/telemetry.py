@@ -23,6 +23,48 @@ _PATIENCE = 1.0
 _CLONE_NEWNET = 0x40000000
 
 
+class Telemetry:
+    """Every record of one environment, for all its subscribers. Use from the event loop."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Subscriber] = []
+        self._records: list[dict[str, Any]] = []
+        self._early = True
+
+    def begin_init(self) -> None:
+        """From here records are kept for those who subscribe during the init phase."""
+        self._early = True
+
+    def end_init(self) -> None:
+        self._early = False
+        self._records.clear()
+
+    def add(self, record: dict[str, Any]) -> None:
+        if self._early:
+            self._records.append(record)
+        for subscriber in self._subscribers:
+            subscriber.add(record)
+
+    def subscribe(self, subscription: Subscription, pid: int) -> None:
+        """From now on, and what was recorded of this init before. `pid`: a process inside the environment."""
+        subscriber = Subscriber(subscription, pid)
+        for record in self._records:
+            subscriber.add(record)
+        self._subscribers.append(subscriber)
+
+    async def drain(self) -> None:
+        """Send what is there, once: before a freeze."""
+        for subscriber in self._subscribers:
+            await subscriber.drain()
+
+    async def end(self) -> None:
+        """Send what is there and forget the subscribers: they are about to end."""
+        await self.drain()
+        for subscriber in self._subscribers:
+            subscriber.close()
+        self._subscribers = []
+
+
 class Subscriber:
     """One subscription: buffers and sends. Use from the event loop; `pid` is a process inside the environment."""
 

@@ -1,0 +1,185 @@
+"""What comes from inside an environment: API calls, streamed responses, ends of processes; and what follows from them.
+
+Carries out the conversation's effects and says when a phase is over. Starts no phase, knows no budgets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Mapping
+
+from lading.runtimeapi import calls, effects
+from lading.runtimeapi.calls import Request
+from lading.runtimeapi.conversation import Conversation
+from lading.runtimeapi.extensions import Identity
+from lading.runtimeapi.invocation import Invocation
+from lading.sandbox.live import Sandbox
+from lading.sandbox.spec import ProcessEnded
+from lading.service.pool import faults
+from lading.service.pool.faults import Fault
+from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest
+from lading.service.pool.journal import Journal
+from lading.service.pool.server import Connection
+from lading.service.pool.telemetry import Telemetry
+
+_TRAILER_TYPE = "lambda-runtime-function-error-type"
+
+
+class Exchange:
+    """One request and the answer to it, which comes whole or piece by piece. The first answer counts."""
+
+    def __init__(self, request: InvokeRequest, answered: Callable[[Answer], None] | None) -> None:
+        self.request = request
+        self.answer: Answer | None = None
+        self.dispatched = 0.0
+        self.streamed = 0
+        self._answered = answered
+        self._collected = bytearray()
+
+    def respond(self, answer: Answer) -> None:
+        if self.answer is not None:
+            return
+        self.answer = answer
+        if self._answered is not None:
+            self._answered(answer)
+
+    def add(self, data: bytes) -> None:
+        """A piece of a streamed response."""
+        self.streamed += len(data)
+        if self.streamed > calls.MAXIMUM_STREAM:
+            return
+        if self.request.sink is not None:
+            self.request.sink.chunk(data)
+        elif len(self._collected) <= calls.MAXIMUM_PAYLOAD:
+            self._collected += data
+
+    def complete(self, step: effects.Responded) -> None:
+        body = step.body
+        if step.streamed and self.request.sink is None:
+            body = bytes(self._collected)
+            if len(body) > calls.MAXIMUM_PAYLOAD:
+                self.respond(Answer(calls.response_too_large(), error_type="Function.ResponseSizeTooLarge"))
+                return
+        self.respond(Answer(body, step.content_type or "application/json", step.error_type, step.streamed))
+
+
+class Dialogue:
+    """An environment's API: the server's endpoint. `begin()` at every start of the runtime process."""
+
+    def __init__(self, function: FunctionVersion, journal: Journal, telemetry: Telemetry) -> None:
+        self.exchange: Exchange | None = None
+        self.exit_fault: Fault = faults.ENVIRONMENT_GONE
+        """Why the runtime process ended, where it did."""
+        self._function = function
+        self._journal = journal
+        self._telemetry = telemetry
+        self._connections: set[Connection] = set()
+        self._box: Sandbox | None = None
+        self.begin(())
+
+    # The environment's side
+
+    def begin(self, extensions: tuple[str, ...]) -> None:
+        """A new conversation, for processes that are started now. `extensions`: names of the external ones."""
+        self.disconnect()
+        function = self._function
+        identity = Identity(function.name, function.version, function.spec.handler, function.account_id)
+        self.talk = Conversation(identity, extensions, lambda: str(uuid.uuid4()))
+        self.new_turn()
+
+    def enter(self, box: Sandbox) -> None:
+        self._box = box
+
+    def new_turn(self) -> asyncio.Future[object]:
+        """Settled by whatever ends the phase next: an effect, or a fault."""
+        self.turn: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        return self.turn
+
+    def settle(self, result: object) -> None:
+        if not self.turn.done():
+            self.turn.set_result(result)
+
+    @property
+    def runtime_ended(self) -> bool:
+        return self.talk.state.name == "EXITED"
+
+    def dispatch(self, invocation: Invocation) -> None:
+        assert self.exchange is not None, "an event belongs to a request"
+        self.exchange.dispatched = time.monotonic()
+        self.apply(self.talk.dispatch(invocation))
+
+    def process_ended(self, event: ProcessEnded) -> None:
+        self.apply(self.talk.exited(event.name))
+        fault = faults.process_ended(event)
+        if event.name == "runtime":
+            self.exit_fault = fault
+        self.settle(fault)
+
+    def disconnect(self) -> None:
+        for connection in list(self._connections):
+            connection.close()
+
+    # The server's side
+
+    def request(self, connection: Connection, request: Request) -> None:
+        self._connections.add(connection)
+        self.apply(self.talk.request(connection, request))
+
+    def stream_started(self, connection: Connection, request: Request) -> None:
+        self._connections.add(connection)
+        self.apply(self.talk.stream_started(connection, request))
+
+    def stream_data(self, connection: Connection, data: bytes) -> None:
+        if self.talk.state.name == "RESPONDING" and self.exchange is not None:
+            self.exchange.add(data)
+
+    def stream_ended(self, connection: Connection, trailers: Mapping[str, str], *, complete: bool) -> None:
+        if self.talk.state.name != "RESPONDING" or self.exchange is None:
+            return
+        error_type = trailers.get(_TRAILER_TYPE, "") if complete else "Runtime.TruncatedResponse"
+        self.apply(self.talk.stream_ended(connection, error_type, size=self.exchange.streamed))
+
+    def disconnected(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self.talk.disconnected(connection)
+
+    # What follows
+
+    def apply(self, steps: list[effects.Effect]) -> None:
+        for step in steps:
+            if isinstance(step, effects.Reply):
+                assert isinstance(step.token, Connection)
+                step.token.reply(step.response)
+            elif isinstance(step, effects.Responded):
+                assert self.exchange is not None, "a response belongs to a request"
+                self.exchange.complete(step)
+            elif isinstance(step, effects.InvokeDone | effects.InitDone | effects.InitFailed):
+                self.settle(step)
+            else:
+                self._apply_rare(step)
+
+    def _apply_rare(self, step: effects.Effect) -> None:
+        if isinstance(step, effects.ExtensionRegistered):
+            self._journal.extension_registered(step.name, step.events)
+            if step.external and self.talk.extensions.all_registered and self._box is not None:
+                self._box.start_runtime()
+        elif isinstance(step, effects.ExtensionFailed):
+            self.settle(Fault(step.error_type, f"Extension {step.name} reported an error"))
+        elif isinstance(step, effects.RuntimeDone) and self.exchange is not None:
+            answer = self.exchange.answer
+            status = "error" if answer and answer.error_type else "success"
+            duration = (time.monotonic() - self.exchange.dispatched) * 1000
+            self._journal.runtime_done(step.request_id, status, duration)
+        elif isinstance(step, effects.Subscribed):
+            self._subscribe(step)
+        elif isinstance(step, effects.StreamStarted) and self.exchange and self.exchange.request.sink:
+            self.exchange.request.sink.started(step.content_type)
+
+    def _subscribe(self, step: effects.Subscribed) -> None:
+        """From now on, and what was recorded of this init before."""
+        assert self._box is not None, "a subscriber lives inside"
+        self._journal.follow = self._telemetry.add
+        self._journal.subscribed(step.name, step.subscription.types)
+        self._telemetry.subscribe(step.subscription, self._box.pid)
