@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -189,3 +190,37 @@ def test_response_stream(api: Any) -> None:
     failed = list(api.invoke_with_response_stream(FunctionName="echo", Payload=b'{"fail": true}')["EventStream"])
     assert failed[-1]["InvokeComplete"]["ErrorCode"] == "Unhandled"
     assert json.loads(failed[-1]["InvokeComplete"]["ErrorDetails"])["errorType"] == "ValueError"
+
+
+def test_a_reservation_holds_over_all_versions(api: Any) -> None:
+    create(api, "held", Code={"ZipFile": zipped({"app.py": CODE})}, Timeout=20, Publish=True)
+    settle(api, "held:1")
+    call(api, "held:1"), call(api, "held")
+    api.put_function_concurrency(FunctionName="held", ReservedConcurrentExecutions=1)
+    with ThreadPoolExecutor(1) as threads:
+        busy = threads.submit(call, api, "held:1", {"sleep": 3})
+        deadline = time.monotonic() + 2.5
+        refused = None
+        while refused is None and time.monotonic() < deadline:
+            try:
+                call(api, "held")
+            except api.exceptions.TooManyRequestsException as error:
+                refused = error.response
+        busy.result()
+    assert refused is not None
+    assert refused["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    assert (refused["Error"]["Message"], refused["retryAfterSeconds"]) == ("Rate Exceeded.", "1")
+    assert refused["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "1"
+    api.delete_function_concurrency(FunctionName="held")
+    assert call(api, "held")[0]["StatusCode"] == 200
+
+
+def test_variables_that_change_are_never_mixed_up(api: Any) -> None:
+    """Of two revisions that differ in a variable only, an invoke gets the one it was chosen for."""
+    create(api, "flips", Code={"ZipFile": zipped({"app.py": CODE})}, Timeout=10)
+    for value in ("one", "two", "one", "three"):
+        api.update_function_configuration(FunctionName="flips", Environment={"Variables": {"NAME": value}})
+        settle(api, "flips")
+        with ThreadPoolExecutor(4) as threads:
+            found = {answer["variable"] for _, answer in threads.map(lambda _: call(api, "flips"), range(4))}
+        assert found == {value}

@@ -18,7 +18,7 @@ from lading.model.progress import Silent
 from lading.model.target import find_target
 from lading.sandbox.host import Host
 from lading.service.events import EventStream, InvocationEnded
-from lading.service.pool.assign import Concurrency, Reason, Settings
+from lading.service.pool.assign import Reason, Settings
 from lading.service.pool.function import Answer, Budgets, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.local import LocalFunction, LocalOptions, prepare
 from lading.service.pool.pool import Pool, ThrottledError
@@ -75,7 +75,7 @@ def test_a_soak_with_faults_loses_nothing(host: Host, function: FunctionVersion)
     async def soak() -> list[Outcome]:
         pool = Pool(host, stream)
         try:
-            pool.configure(function, Concurrency(reserved=6))
+            pool.reserve(function, 6)
             calls = (pool.invoke(function, request(n, **event_of(n)), queue=True) for n in range(count))
             return await asyncio.gather(*calls)
         finally:
@@ -99,7 +99,7 @@ def test_a_full_function_is_throttled_as_aws_does(host: Host, function: Function
     async def crowd() -> list[Outcome | BaseException]:
         pool = Pool(host, EventStream())
         try:
-            pool.configure(function, Concurrency(reserved=1))
+            pool.reserve(function, 1)
             calls = [pool.invoke(function, request(n, kind="sleep", seconds=0.3)) for n in range(2)]
             return await asyncio.gather(*calls, return_exceptions=True)
         finally:
@@ -147,7 +147,7 @@ def test_provisioned_environments_are_warm_at_the_first_invoke(host: Host, funct
         stream.follow(lambda event: ready.set() if getattr(event, "state", "") == "ready" else None)
         pool = Pool(host, stream)
         try:
-            pool.configure(function, Concurrency(provisioned=1))
+            pool.provision(function, 1)
             await asyncio.wait_for(ready.wait(), 20)
             await asyncio.sleep(0)
             return await pool.invoke(function, request(1))

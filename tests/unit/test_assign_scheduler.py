@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lading.service.pool.assign import (
-    Concurrency,
+    Allocation,
     Decision,
     Reason,
     Run,
@@ -21,15 +21,23 @@ from lading.service.pool.assign import (
 )
 
 
+def made(settings: Settings | None = None) -> Scheduler:
+    """One that knows a version of each of some functions, named like it."""
+    scheduler = Scheduler(settings or Settings())
+    for name in "fghij":
+        scheduler.enter(name, name)
+    return scheduler
+
+
 def test_the_first_request_starts_an_environment_and_the_next_reuses_it() -> None:
-    scheduler = Scheduler()
+    scheduler = made()
     assert scheduler.submit("a", "f", 0) == [Start(1, "f", "a")]
     assert scheduler.finished(1, 1) == []
     assert scheduler.submit("b", "f", 2) == [Run(1, "b")]
 
 
 def test_the_most_recently_used_is_taken() -> None:
-    scheduler = Scheduler()
+    scheduler = made()
     scheduler.submit("a", "f", 0)
     scheduler.submit("b", "f", 0)
     scheduler.finished(2, 1)
@@ -38,44 +46,44 @@ def test_the_most_recently_used_is_taken() -> None:
 
 
 def test_environments_of_another_function_are_not_taken() -> None:
-    scheduler = Scheduler()
+    scheduler = made()
     scheduler.submit("a", "f", 0)
     scheduler.finished(1, 1)
     assert scheduler.submit("b", "g", 2) == [Start(2, "g", "b")]
 
 
 def test_reserved_concurrency_throttles() -> None:
-    scheduler = Scheduler()
-    scheduler.configure("f", Concurrency(reserved=1), 0)
+    scheduler = made()
+    scheduler.reserve("f", 1, 0)
     scheduler.submit("a", "f", 0)
     assert scheduler.submit("b", "f", 0) == [Throttle("b", Reason.RESERVED)]
 
 
 def test_reserved_zero_throttles_everything() -> None:
-    scheduler = Scheduler()
-    scheduler.configure("f", Concurrency(reserved=0), 0)
+    scheduler = made()
+    scheduler.reserve("f", 0, 0)
     assert scheduler.submit("a", "f", 0) == [Throttle("a", Reason.RESERVED)]
 
 
 def test_a_reservation_is_taken_from_what_the_others_share() -> None:
-    scheduler = Scheduler(Settings(account=3))
-    scheduler.configure("f", Concurrency(reserved=2), 0)
+    scheduler = made(Settings(account=3))
+    scheduler.reserve("f", 2, 0)
     assert scheduler.submit("a", "g", 0) == [Start(1, "g", "a")]
     assert scheduler.submit("b", "g", 0) == [Throttle("b", Reason.ACCOUNT)]
     assert scheduler.submit("c", "f", 0) == [Start(2, "f", "c")]
 
 
 def test_a_queued_request_runs_when_there_is_room() -> None:
-    scheduler = Scheduler()
-    scheduler.configure("f", Concurrency(reserved=1), 0)
+    scheduler = made()
+    scheduler.reserve("f", 1, 0)
     scheduler.submit("a", "f", 0, queue=True)
     assert scheduler.submit("b", "f", 0, queue=True) == []
     assert scheduler.finished(1, 1) == [Run(1, "b")]
 
 
 def test_a_cancelled_request_does_not_run() -> None:
-    scheduler = Scheduler()
-    scheduler.configure("f", Concurrency(reserved=1), 0)
+    scheduler = made()
+    scheduler.reserve("f", 1, 0)
     scheduler.submit("a", "f", 0)
     scheduler.submit("b", "f", 0, queue=True)
     assert scheduler.cancel("b", "f")
@@ -84,7 +92,7 @@ def test_a_cancelled_request_does_not_run() -> None:
 
 
 def test_the_burst_is_limited_and_refills() -> None:
-    scheduler = Scheduler(Settings(burst=2, burst_seconds=10))
+    scheduler = made(Settings(burst=2, burst_seconds=10))
     scheduler.submit("a", "f", 0)
     scheduler.submit("b", "f", 0)
     assert scheduler.submit("c", "f", 0) == [Throttle("c", Reason.RATE)]
@@ -92,7 +100,7 @@ def test_the_burst_is_limited_and_refills() -> None:
 
 
 def test_what_waits_for_a_token_starts_at_a_tick() -> None:
-    scheduler = Scheduler(Settings(burst=1, burst_seconds=10))
+    scheduler = made(Settings(burst=1, burst_seconds=10))
     scheduler.submit("a", "f", 0)
     assert scheduler.submit("b", "f", 0, queue=True) == []
     assert scheduler.tick(5) == []
@@ -100,7 +108,7 @@ def test_what_waits_for_a_token_starts_at_a_tick() -> None:
 
 
 def test_idle_environments_end() -> None:
-    scheduler = Scheduler(Settings(idle=60))
+    scheduler = made(Settings(idle=60))
     scheduler.submit("a", "f", 0)
     scheduler.finished(1, 10)
     assert scheduler.tick(69) == []
@@ -109,26 +117,26 @@ def test_idle_environments_end() -> None:
 
 
 def test_provisioned_environments_start_ahead_and_stay() -> None:
-    scheduler = Scheduler(Settings(idle=60))
-    assert scheduler.configure("f", Concurrency(provisioned=2), 0) == [Start(1, "f", None), Start(2, "f", None)]
+    scheduler = made(Settings(idle=60))
+    assert scheduler.provision("f", 2, 0) == [Start(1, "f", None), Start(2, "f", None)]
     assert scheduler.started(1, 1) == []
     assert scheduler.started(2, 1) == []
     assert scheduler.tick(1000) == []
     assert scheduler.submit("a", "f", 1001) == [Run(2, "a")]
-    assert scheduler.configure("f", Concurrency(), 1002) == [Stop(1)]
+    assert scheduler.provision("f", 0, 1002) == [Stop(1)]
     assert scheduler.finished(2, 1003) == [Stop(2)]
 
 
 def test_a_lost_provisioned_environment_is_replaced() -> None:
-    scheduler = Scheduler()
-    scheduler.configure("f", Concurrency(provisioned=1), 0)
+    scheduler = made()
+    scheduler.provision("f", 1, 0)
     scheduler.started(1, 1)
     scheduler.submit("a", "f", 2)
     assert scheduler.finished(1, 3, alive=False) == [Start(2, "f", None)]
 
 
 def test_a_retired_environment_ends_after_its_request() -> None:
-    scheduler = Scheduler()
+    scheduler = made()
     scheduler.submit("a", "f", 0)
     scheduler.submit("b", "f", 0)
     scheduler.finished(2, 1)
@@ -136,8 +144,90 @@ def test_a_retired_environment_ends_after_its_request() -> None:
     assert scheduler.finished(1, 2) == [Stop(1)]
 
 
+def test_a_reservation_holds_over_all_versions_of_a_function() -> None:
+    scheduler = Scheduler()
+    scheduler.enter("f:1", "f")
+    scheduler.enter("f:2", "f")
+    scheduler.reserve("f", 2, 0)
+    assert scheduler.submit("a", "f:1", 0) == [Start(1, "f:1", "a")]
+    assert scheduler.submit("b", "f:2", 0) == [Start(2, "f:2", "b")]
+    assert scheduler.submit("c", "f:1", 0) == [Throttle("c", Reason.RESERVED)]
+    assert scheduler.submit("d", "f:2", 0) == [Throttle("d", Reason.RESERVED)]
+    scheduler.finished(1, 1)
+    assert scheduler.submit("e", "f:2", 1) == [Start(3, "f:2", "e")]
+
+
+def test_what_waits_for_one_version_runs_when_another_is_through() -> None:
+    scheduler = Scheduler()
+    scheduler.enter("f:1", "f")
+    scheduler.enter("f:2", "f")
+    scheduler.reserve("f", 1, 0)
+    scheduler.submit("a", "f:1", 0)
+    assert scheduler.submit("b", "f:2", 0, queue=True) == []
+    assert scheduler.finished(1, 1) == [Start(2, "f:2", "b")]
+
+
+def test_provisioned_environments_take_their_share_of_a_reservation() -> None:
+    scheduler = Scheduler()
+    scheduler.enter("f:1", "f")
+    scheduler.enter("f:2", "f")
+    scheduler.reserve("f", 3, 0)
+    scheduler.provision("f:1", 2, 0)
+    assert scheduler.submit("a", "f:2", 0) == [Start(3, "f:2", "a")]
+    assert scheduler.submit("b", "f:2", 0) == [Throttle("b", Reason.RESERVED)]
+    scheduler.started(1, 1)
+    assert scheduler.submit("c", "f:1", 1) == [Run(1, "c")]
+
+
+def test_accounts_share_nothing() -> None:
+    scheduler = Scheduler(Settings(account=1))
+    scheduler.enter("f:1", "f", "one")
+    scheduler.enter("g:1", "g", "one")
+    scheduler.enter("h:1", "h", "two")
+    scheduler.submit("a", "f:1", 0)
+    assert scheduler.submit("b", "g:1", 0) == [Throttle("b", Reason.ACCOUNT)]
+    assert scheduler.submit("c", "h:1", 0) == [Start(2, "h:1", "c")]
+
+
+def test_a_reservation_given_up_counts_for_the_account_again() -> None:
+    scheduler = made(Settings(account=2))
+    scheduler.reserve("f", 1, 0)
+    scheduler.submit("a", "f", 0)
+    scheduler.submit("b", "g", 0)
+    assert scheduler.submit("c", "g", 0) == [Throttle("c", Reason.ACCOUNT)]
+    scheduler.reserve("f", None, 1)
+    assert scheduler.submit("d", "f", 1) == [Throttle("d", Reason.ACCOUNT)]
+    scheduler.finished(1, 2)
+    assert scheduler.submit("e", "g", 2) == [Start(3, "g", "e")]
+
+
+def test_an_allocation_counts_what_is_there_and_what_is_ready() -> None:
+    scheduler = made()
+    scheduler.provision("f", 2, 0)
+    assert scheduler.allocation("f") == Allocation(2, 2, 0)
+    scheduler.started(1, 1)
+    assert scheduler.allocation("f") == Allocation(2, 2, 1)
+    scheduler.finished(2, 2, alive=False)
+    assert scheduler.allocation("f") == Allocation(2, 2, 1)
+    scheduler.started(3, 3)
+    scheduler.submit("a", "f", 4)
+    assert scheduler.allocation("f") == Allocation(2, 2, 2)
+
+
+def test_a_retired_version_provisions_no_more_and_is_forgotten_when_empty() -> None:
+    scheduler = made()
+    scheduler.provision("f", 1, 0)
+    scheduler.started(1, 1)
+    scheduler.submit("a", "f", 2)
+    assert scheduler.retire("f") == []
+    assert "f" not in scheduler.forget_empty()
+    assert scheduler.finished(1, 3) == [Stop(1)]
+    assert "f" in scheduler.forget_empty()
+    assert scheduler.forget_empty() == []
+
+
 def test_a_full_machine_stops_the_longest_unused() -> None:
-    scheduler = Scheduler(Settings(alive=2))
+    scheduler = made(Settings(alive=2))
     scheduler.submit("a", "f", 0)
     scheduler.submit("b", "g", 0)
     scheduler.finished(2, 1)
@@ -148,7 +238,7 @@ def test_a_full_machine_stops_the_longest_unused() -> None:
 
 
 def test_it_describes_itself() -> None:
-    scheduler = Scheduler()
+    scheduler = made()
     scheduler.submit("a", "f", 0)
     assert repr(scheduler) == "<Scheduler [1 f starting a], 0 queued>"
 
@@ -162,7 +252,7 @@ class Schedules(RuleBasedStateMachine):
     @initialize(account=st.integers(1, 8), burst=st.integers(1, 5), alive=st.integers(3, 12))
     def begin(self, account: int, burst: int, alive: int) -> None:
         self.settings = Settings(account=account, burst=burst, burst_seconds=5, idle=20, alive=alive)
-        self.scheduler = Scheduler(self.settings)
+        self.scheduler = made(self.settings)
         self.now = 0.0
         self.count = 0
         self.running: dict[int, str] = {}
@@ -178,11 +268,11 @@ class Schedules(RuleBasedStateMachine):
         for decision in decisions:
             if isinstance(decision, Start):
                 assert decision.environment not in self.alive
-                self.alive[decision.environment] = decision.function
+                self.alive[decision.environment] = decision.version
                 if decision.request is None:
                     self.starting.add(decision.environment)
                 else:
-                    self.starts[decision.function].append(self.now)
+                    self.starts[decision.version].append(self.now)
                     self.run(decision.environment, decision.request)
             elif isinstance(decision, Run):
                 self.run(decision.environment, decision.request)
@@ -241,7 +331,8 @@ class Schedules(RuleBasedStateMachine):
         if any(self.alive[environment] == function for environment in self.running):
             return  # lowering a limit under running requests is no breach
         self.reserved[function] = reserved
-        self.carry_out(self.scheduler.configure(function, Concurrency(reserved, provisioned), self.now))
+        self.carry_out(self.scheduler.reserve(function, reserved, self.now))
+        self.carry_out(self.scheduler.provision(function, provisioned, self.now))
 
     @rule()
     def drain(self) -> None:

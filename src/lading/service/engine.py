@@ -19,12 +19,14 @@ from lading.service.control.control import Control
 from lading.service.control.invocation import InvokeRequest, InvokeResult, StreamedResult, Target, throttled
 from lading.service.control.names import Scope
 from lading.service.events import EventStream
-from lading.service.pool.assign import Concurrency
 from lading.service.pool.function import Answer, FunctionVersion, Outcome, StreamSink
 from lading.service.pool.function import InvokeRequest as PoolRequest
 from lading.service.pool.pool import Pool, ThrottledError
 from lading.service.pool.runtime_folder import client_folder, find_prefix
 from lading.store import open_store
+
+SPARES = 2
+"""Walls per runtime that stand ready for the next cold start."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class PoolInvoker:
         self._pool: Pool | None = None
         self._versions: dict[tuple[str, str], tuple[str, FunctionVersion]] = {}
         """(ARN, version) → (what it was made of, the pool's value)."""
+        self._reserved: dict[str, int | None] = {}
+        """ARN → what the pool was told."""
         self._lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: set[asyncio.Task[Outcome]] = set()
@@ -102,6 +106,7 @@ class PoolInvoker:
         """The invoke under way; it goes on when the caller leaves, as on AWS."""
         function = await self._version(request.target)
         assert self._pool is not None
+        self._reserve(request.target, function)
         call = PoolRequest(
             request.request_id,
             request.event,
@@ -138,7 +143,7 @@ class PoolInvoker:
 
     async def _version(self, target: Target) -> FunctionVersion:
         """The pool's value of a version; made anew, and the old one's environments retired, when it changed."""
-        key, identity = (target.arn, target.version), _identity(target)
+        key, identity = (target.arn, target.version), target.identity
         known = self._versions.get(key)
         if known is not None and known[0] == identity:
             return known[1]
@@ -154,14 +159,20 @@ class PoolInvoker:
                 raise ApiError("ServiceException", f"{message}; {error.hint}" if error.hint else message) from error
             if known is not None:
                 pool.retire(known[1])
-            pool.configure(function, Concurrency(reserved=target.reserved))
             self._versions[key] = identity, function
             return function
+
+    def _reserve(self, target: Target, function: FunctionVersion) -> None:
+        """The reservation as the call's target has it: a function's, so that it holds for all versions at once."""
+        if self._reserved.get(target.arn) != target.reserved:
+            assert self._pool is not None
+            self._pool.reserve(function, target.reserved)
+            self._reserved[target.arn] = target.reserved
 
     async def _opened(self) -> Pool:
         if self._pool is None:
             self._loop = asyncio.get_running_loop()
-            self._host = await asyncio.to_thread(Host)
+            self._host = await asyncio.to_thread(lambda: Host(self._walls.isolation, spares=SPARES))
             self._pool = Pool(self._host, self._events)
         return self._pool
 
@@ -191,6 +202,7 @@ class PoolInvoker:
             name=target.name,
             spec=spec,
             version=target.version,
+            revision=target.identity,
             timeout=float(configuration["Timeout"]),
             log_format=logging["LogFormat"],
             log_group=logging["LogGroup"],
@@ -210,18 +222,10 @@ class PoolInvoker:
         for key in [key for key in self._versions if key[0] == arn]:
             _, function = self._versions.pop(key)
             if self._pool is not None:
+                self._pool.reserve(function, None)
                 self._pool.retire(function)
+        self._reserved.pop(arn, None)
 
 
 async def _first(*futures: asyncio.Future[Any]) -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _identity(target: Target) -> str:
-    """Equal for targets whose environments are interchangeable."""
-    shown: dict[str, Any] = {
-        name: value
-        for name, value in target.configuration.items()
-        if name in ("Runtime", "Handler", "MemorySize", "Timeout", "EphemeralStorage", "Environment", "LoggingConfig")
-    }
-    return repr((shown, target.package, target.layers, target.reserved))

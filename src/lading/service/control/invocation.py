@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +17,11 @@ from lading.service.contract.errors import ApiError
 from lading.service.control.names import LATEST, FunctionReference, Scope, is_version
 from lading.service.control.refusal import conflict, function_not_found
 from lading.service.state import Key, State
+
+ENVIRONMENTAL = (
+    "Runtime", "Handler", "MemorySize", "Timeout", "EphemeralStorage", "Environment", "LoggingConfig", "Architectures"
+)  # fmt: skip
+"""Members of a configuration that an environment is made of."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +39,17 @@ class Target:
     reserved: int | None = None
     """The function's reserved concurrency."""
 
-    @property
+    @functools.cached_property
     def arn(self) -> str:
         """Without qualifier."""
         return self.scope.function_arn(self.name)
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """A digest of all that environments are made of: those of targets that have it in common are interchangeable."""
+        made_of = {name: self.configuration.get(name) for name in ENVIRONMENTAL}
+        whole = json.dumps((made_of, self.package, self.layers), sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

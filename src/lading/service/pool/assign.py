@@ -33,7 +33,7 @@ class Start:
     """Start an environment, then run the request in it; without a request it is provisioned: report it `started`."""
 
     environment: int
-    function: str
+    version: str
     request: str | None
 
 
@@ -62,11 +62,12 @@ Decision = Start | Run | Throttle | Stop
 
 
 @dataclass(frozen=True)
-class Concurrency:
-    """What is set on a function. `reserved` None: it shares the account's."""
+class Allocation:
+    """A version's provisioned environments: how many are wanted, how many there are, how many of them are initialized."""
 
-    reserved: int | None = None
-    provisioned: int = 0
+    wanted: int
+    allocated: int
+    available: int
 
 
 class _State(Enum):
@@ -78,7 +79,7 @@ class _State(Enum):
 @dataclass
 class _Environment:
     number: int
-    function: str
+    version: str
     state: _State
     request: str | None
     provisioned: bool
@@ -87,20 +88,58 @@ class _Environment:
 
     def __repr__(self) -> str:
         what = f" {self.request}" if self.request else ""
-        return f"{self.number} {self.function} {self.state.value}{what}{' provisioned' if self.provisioned else ''}"
+        return f"{self.number} {self.version} {self.state.value}{what}{' provisioned' if self.provisioned else ''}"
+
+
+@dataclass
+class _Account:
+    """What the functions of one account and region share."""
+
+    reserved: int = 0
+    """The sum of its functions' reservations."""
+    used: int = 0
+    """What its functions without a reservation use."""
 
 
 @dataclass
 class _Function:
-    """The scheduler's view of one function: its idle environments in order of use, its queue, its start tokens."""
+    """All versions of a function together: its reservation, what they use of it, and its start tokens."""
 
-    concurrency: Concurrency = Concurrency()
-    busy: int = 0
-    provisioned: int = 0
-    idle: OrderedDict[int, None] = field(default_factory=OrderedDict)
-    queue: deque[str] = field(default_factory=deque)
+    account: _Account
+    reserved: int | None = None
+    used: int = 0
+    """Over its versions the larger of busy and provisioned: provisioned counts even where it does nothing."""
     tokens: float = BURST
     refilled: float | None = None
+
+
+@dataclass
+class _Version:
+    """The scheduler's view of one version: its idle environments in order of use, its queue."""
+
+    function: _Function
+    wanted: int = 0
+    """Provisioned environments that are asked for."""
+    busy: int = 0
+    provisioned: int = 0
+    alive: int = 0
+    idle: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    queue: deque[str] = field(default_factory=deque)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it can be forgotten."""
+        return not (self.wanted or self.alive or self.queue)
+
+    def count(self, *, busy: int = 0, provisioned: int = 0) -> None:
+        """Change the counts, and what the function and the account use by them."""
+        before = max(self.busy, self.provisioned)
+        self.busy += busy
+        self.provisioned += provisioned
+        gained = max(self.busy, self.provisioned) - before
+        self.function.used += gained
+        if self.function.reserved is None:
+            self.function.account.used += gained
 
 
 @dataclass(frozen=True)
@@ -116,34 +155,43 @@ class Settings:
 
 
 class Scheduler:
-    """All functions and environments of one account on one machine."""
+    """All versions and environments of this machine. A version is of a function, a function of an account."""
 
     def __init__(self, settings: Settings = Settings()) -> None:
         self._settings = settings
+        self._accounts: dict[str, _Account] = {}
         self._functions: dict[str, _Function] = {}
+        self._versions: dict[str, _Version] = {}
+        self._waiting: dict[str, None] = {}
+        """Versions with a queue, the longest waiting first."""
         self._environments: dict[int, _Environment] = {}
         self._numbers = itertools.count(1)
 
     def __repr__(self) -> str:
-        queued = sum(len(function.queue) for function in self._functions.values())
+        queued = sum(len(version.queue) for version in self._versions.values())
         alive = ", ".join(map(repr, self._environments.values()))
         return f"<Scheduler [{alive}], {queued} queued>"
 
     # What happens outside
 
-    def submit(self, request: str, function: str, now: float, *, queue: bool = False) -> list[Decision]:
+    def enter(self, version: str, function: str, account: str = "") -> None:
+        """A version is to be known: every other call that names it comes after this one."""
+        self._versions.setdefault(version, _Version(self._function(function, account)))
+
+    def submit(self, request: str, version: str, now: float, *, queue: bool = False) -> list[Decision]:
         """A request arrived. `queue`: wait for room in place of being throttled."""
-        entry = self._function(function)
+        entry = self._versions[version]
         if entry.queue:
             # 1. Others wait already: behind them.
-            refused: Reason | None = self._room(function) or Reason.RATE
+            refused: Reason | None = self._room(entry) or Reason.RATE
             decisions: list[Decision] = []
         else:
-            decisions, refused = self._place(request, function, now)
+            decisions, refused = self._place(request, version, now)
         if refused is None:
             return decisions
         if queue:
             entry.queue.append(request)
+            self._waiting[version] = None
             return decisions
         return [*decisions, Throttle(request, refused)]
 
@@ -156,27 +204,58 @@ class Scheduler:
         entry = self._environments[environment]
         if not alive:
             self._forget(entry)
-            return [*self._provision(entry.function, now), *self._serve_queues(now)]
+            return [*self._provision(entry.version, now), *self._serve_queues(now)]
         return self._released(entry, now)
 
-    def configure(self, function: str, concurrency: Concurrency, now: float) -> list[Decision]:
-        """Set reserved and provisioned concurrency; what is missing starts, what is too much ends when idle."""
-        self._function(function).concurrency = concurrency
-        return [*self._provision(function, now), *self._serve_queues(now)]
+    def reserve(self, function: str, reserved: int | None, now: float, *, account: str = "") -> list[Decision]:
+        """What a function's versions may use together; None: it shares what its account has left."""
+        entry = self._function(function, account)
+        share = entry.account
+        if entry.reserved is None:
+            share.used -= entry.used
+        else:
+            share.reserved -= entry.reserved
+        entry.reserved = reserved
+        if reserved is None:
+            share.used += entry.used
+        else:
+            share.reserved += reserved
+        return self._serve_queues(now)
 
-    def retire(self, function: str) -> list[Decision]:
+    def provision(self, version: str, wanted: int, now: float) -> list[Decision]:
+        """Set a version's provisioned environments; what is missing starts, what is too much ends when idle."""
+        self._versions[version].wanted = wanted
+        return [*self._provision(version, now), *self._serve_queues(now)]
+
+    def allocation(self, version: str) -> Allocation:
+        """How far a version's provisioned environments are."""
+        entry = self._versions[version]
+        starting = sum(
+            environment.version == version and environment.provisioned and environment.state is _State.STARTING
+            for environment in self._environments.values()
+        )
+        return Allocation(entry.wanted, entry.provisioned, entry.provisioned - starting)
+
+    def version_of(self, environment: int) -> str:
+        return self._environments[environment].version
+
+    def retire(self, version: str) -> list[Decision]:
         """Its environments are of an old revision: idle ones end now, the others after their request."""
+        self._versions[version].wanted = 0
         decisions: list[Decision] = []
-        for entry in [entry for entry in self._environments.values() if entry.function == function]:
+        for entry in [entry for entry in self._environments.values() if entry.version == version]:
             entry.retired = True
             if entry.state is _State.IDLE:
                 decisions.append(self._stop(entry))
         return decisions
 
-    def cancel(self, request: str, function: str) -> bool:
+    def cancel(self, request: str, version: str) -> bool:
         """A queued request is not wanted any more; False when it isn't queued."""
+        entry = self._versions.get(version)
         try:
-            self._function(function).queue.remove(request)
+            if entry is None:
+                return False
+            entry.queue.remove(request)
         except ValueError:
             return False
         return True
@@ -184,8 +263,8 @@ class Scheduler:
     def tick(self, now: float) -> list[Decision]:
         """Time went by: end what was idle too long, start what had to wait for tokens."""
         decisions: list[Decision] = []
-        for function in self._functions.values():
-            for number in list(function.idle):
+        for version in self._versions.values():
+            for number in list(version.idle):
                 entry = self._environments[number]
                 if now - entry.used < self._settings.idle:
                     break
@@ -193,13 +272,21 @@ class Scheduler:
                     decisions.append(self._stop(entry))
         return [*decisions, *self._serve_queues(now)]
 
+    def forget_empty(self) -> list[str]:
+        """The versions that had nothing any more, now unknown."""
+        empty = [name for name, version in self._versions.items() if version.empty]
+        for name in empty:
+            del self._versions[name]
+            self._waiting.pop(name, None)
+        return empty
+
     # Deciding
 
-    def _place(self, request: str, function: str, now: float) -> tuple[list[Decision], Reason | None]:
+    def _place(self, request: str, version: str, now: float) -> tuple[list[Decision], Reason | None]:
         """An environment for a request, or why there is none."""
-        entry = self._function(function)
+        entry = self._versions[version]
         # 2. A limit of the function or of the account is reached.
-        refused = self._room(function)
+        refused = self._room(entry)
         if refused is not None:
             return [], refused
         # 3. A warm environment: the most recently used, so that the others can go idle.
@@ -207,36 +294,29 @@ class Scheduler:
             number, _ = entry.idle.popitem()
             environment = self._environments[number]
             environment.state, environment.request = _State.BUSY, request
-            entry.busy += 1
+            entry.count(busy=1)
             return [Run(number, request)], None
         # 4. No token left to start another.
-        if not self._take_token(entry, now):
+        if not self._take_token(entry.function, now):
             return [], Reason.RATE
         # 5. A new one, in place of the longest unused if the machine is full.
         decisions = self._make_room()
         if decisions is None:
             return [], Reason.ACCOUNT
-        entry.busy += 1
-        environment = self._add(function, request, now, provisioned=False)
-        return [*decisions, Start(environment.number, function, request)], None
+        environment = self._add(version, request, now, provisioned=False)
+        return [*decisions, Start(environment.number, version, request)], None
 
-    def _room(self, function: str) -> Reason | None:
+    def _room(self, entry: _Version) -> Reason | None:
         """None when one more request may run at once."""
-        entry = self._function(function)
-        reserved = entry.concurrency.reserved
-        if reserved is not None:
-            return Reason.RESERVED if entry.busy >= reserved else None
+        function = entry.function
+        if function.reserved == 0:
+            return Reason.RESERVED
         if entry.busy < entry.provisioned:
             return None
-        return Reason.ACCOUNT if self._shared_use() >= self._shared_limit() else None
-
-    def _shared_limit(self) -> int:
-        return self._settings.account - sum(f.concurrency.reserved or 0 for f in self._functions.values())
-
-    def _shared_use(self) -> int:
-        """What functions without a reservation use: provisioned counts even where it does nothing."""
-        shared = (f for f in self._functions.values() if f.concurrency.reserved is None)
-        return sum(max(f.busy, f.provisioned) for f in shared)
+        if function.reserved is not None:
+            return Reason.RESERVED if function.used >= function.reserved else None
+        share = function.account
+        return Reason.ACCOUNT if share.used >= self._settings.account - share.reserved else None
 
     def _take_token(self, entry: _Function, now: float) -> bool:
         settings = self._settings
@@ -262,39 +342,42 @@ class Scheduler:
 
     def _released(self, entry: _Environment, now: float) -> list[Decision]:
         """An environment has nothing to do any more."""
-        function = self._function(entry.function)
+        version = self._versions[entry.version]
         if entry.request is not None:
-            function.busy -= 1
+            version.count(busy=-1)
         entry.state, entry.request, entry.used = _State.IDLE, None, now
-        function.idle[entry.number] = None
-        surplus = entry.provisioned and function.provisioned > function.concurrency.provisioned
+        version.idle[entry.number] = None
+        surplus = entry.provisioned and version.provisioned > version.wanted
         decisions: list[Decision] = [self._stop(entry)] if entry.retired or surplus else []
-        return [*decisions, *self._provision(entry.function, now), *self._serve_queues(now)]
+        return [*decisions, *self._provision(entry.version, now), *self._serve_queues(now)]
 
     def _serve_queues(self, now: float) -> list[Decision]:
-        """Whoever waits, first come first served within a function."""
+        """Whoever waits, first come first served within a version."""
         decisions: list[Decision] = []
-        for name, function in self._functions.items():
-            while function.queue:
-                placed, refused = self._place(function.queue[0], name, now)
+        for name in list(self._waiting):
+            queue = self._versions[name].queue
+            while queue:
+                placed, refused = self._place(queue[0], name, now)
                 decisions += placed
                 if refused is not None:
                     break
-                function.queue.popleft()
+                queue.popleft()
+            if not queue:
+                del self._waiting[name]
         return decisions
 
-    def _provision(self, function: str, now: float) -> list[Decision]:
+    def _provision(self, version: str, now: float) -> list[Decision]:
         """Bring the number of provisioned environments to what is set."""
-        entry = self._function(function)
+        entry = self._versions[version]
         decisions: list[Decision] = []
-        while entry.provisioned < entry.concurrency.provisioned:
+        while entry.provisioned < entry.wanted:
             made = self._make_room()
             if made is None:
                 break
-            environment = self._add(function, None, now, provisioned=True)
-            decisions += [*made, Start(environment.number, function, None)]
+            environment = self._add(version, None, now, provisioned=True)
+            decisions += [*made, Start(environment.number, version, None)]
         for number in list(entry.idle):
-            if entry.provisioned <= entry.concurrency.provisioned:
+            if entry.provisioned <= entry.wanted:
                 break
             if self._environments[number].provisioned:
                 decisions.append(self._stop(self._environments[number]))
@@ -302,13 +385,19 @@ class Scheduler:
 
     # Keeping the books
 
-    def _function(self, name: str) -> _Function:
-        return self._functions.setdefault(name, _Function())
+    def _function(self, name: str, account: str) -> _Function:
+        known = self._functions.get(name)
+        if known is None:
+            share = self._accounts.setdefault(account, _Account())
+            known = self._functions[name] = _Function(share)
+        return known
 
-    def _add(self, function: str, request: str | None, now: float, *, provisioned: bool) -> _Environment:
-        environment = _Environment(next(self._numbers), function, _State.STARTING, request, provisioned, now)
+    def _add(self, version: str, request: str | None, now: float, *, provisioned: bool) -> _Environment:
+        environment = _Environment(next(self._numbers), version, _State.STARTING, request, provisioned, now)
         self._environments[environment.number] = environment
-        self._function(function).provisioned += provisioned
+        entry = self._versions[version]
+        entry.alive += 1
+        entry.count(busy=int(request is not None), provisioned=int(provisioned))
         return environment
 
     def _stop(self, entry: _Environment) -> Stop:
@@ -316,9 +405,8 @@ class Scheduler:
         return Stop(entry.number)
 
     def _forget(self, entry: _Environment) -> None:
-        function = self._function(entry.function)
+        version = self._versions[entry.version]
         del self._environments[entry.number]
-        function.idle.pop(entry.number, None)
-        function.provisioned -= entry.provisioned
-        if entry.request is not None:
-            function.busy -= 1
+        version.idle.pop(entry.number, None)
+        version.alive -= 1
+        version.count(busy=-int(entry.request is not None), provisioned=-int(entry.provisioned))

@@ -31,6 +31,8 @@ class FunctionVersion:
     name: str
     spec: SandboxSpec
     version: str = "$LATEST"
+    revision: str = ""
+    """Changes with anything that environments are made of, the variables too: values that differ there differ in their hash."""
     timeout: float = 3.0
     """Seconds; 0 means none (only for debugging)."""
     log_format: str = "Text"

@@ -15,7 +15,7 @@ from lading.model.target import Target
 from lading.sandbox.host import Host
 from lading.sandbox.spec import ColdStart, Isolation, Network, SandboxSpec
 from lading.service.events import Event, EventStream
-from lading.service.pool.assign import Concurrency, Settings
+from lading.service.pool.assign import Settings
 from lading.service.pool.function import Budgets, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.pool import Pool
 from lading.service.pool.runtime_folder import client_folder, find_prefix, unpack_archive
@@ -116,7 +116,7 @@ async def _invoke_all(
     pool = Pool(host, stream, Settings(account=max(1000, options.concurrency), burst=max(1000, options.concurrency)))
     try:
         await asyncio.to_thread(host.warm, version.spec)
-        pool.configure(version, Concurrency(reserved=options.concurrency))
+        pool.reserve(version, options.concurrency)
         return list(await asyncio.gather(*(
             pool.invoke(version, InvokeRequest(str(uuid.uuid4()), events[number % len(events)], trace_id=_trace()), queue=True)
             for number in range(options.count)

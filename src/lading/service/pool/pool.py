@@ -1,25 +1,29 @@
 """Carries out what the scheduler decides: starts, runs and stops environments, answers requests. One event loop.
 
-The only door for `front`, `control` and `queue`: `Pool.invoke`, `configure`, `retire`, `close`.
+The only door for `front`, `control` and `queue`: `Pool.invoke`, `reserve`, `provision`, `retire`, `close`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lading.errors import LadingError
 from lading.runtimeapi.invocation import ShutdownReason
 from lading.sandbox.host import Host
 from lading.service.events import EventStream
-from lading.service.pool.assign import Concurrency, Decision, Reason, Run, Scheduler, Settings, Start, Stop, Throttle
+from lading.service.pool.assign import Allocation, Decision, Reason, Run, Scheduler, Settings, Start, Stop, Throttle
 from lading.service.pool.environment import Environment
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest, Outcome
 
 TICK = 1.0
 """Seconds between looks at idle environments and waiting requests."""
+
+
+INIT_FAILED = "FUNCTION_ERROR_INIT_FAILURE"
 
 
 class ThrottledError(LadingError):
@@ -28,6 +32,14 @@ class ThrottledError(LadingError):
     def __init__(self, reason: Reason) -> None:
         super().__init__(f"Rate Exceeded: {reason.value}", hint="raise the concurrency limit, or call again later")
         self.reason = reason
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """How far a version's provisioned environments are. `reason`: why one of them could not be had, or failed its init."""
+
+    allocation: Allocation
+    reason: str = ""
 
 
 @dataclass
@@ -43,13 +55,25 @@ class _Flight:
 class Pool:
     """All environments of this service. Use from one event loop; close at the end."""
 
-    def __init__(self, host: Host, events: EventStream, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        events: EventStream,
+        settings: Settings | None = None,
+        *,
+        report: Callable[[FunctionVersion, Provisioned], None] | None = None,
+    ) -> None:
+        """`report` is told of provisioned environments whenever one of them started, failed or ended."""
         self._host = host
         self._events = events
+        self._report = report
         self._scheduler = Scheduler(settings or Settings())
         self._flights: dict[str, _Flight] = {}
         self._keys: dict[FunctionVersion, str] = {}
         self._versions: dict[str, FunctionVersion] = {}
+        self._numbers = itertools.count(1)
+        self._reasons: dict[str, str] = {}
+        """Version → why its provisioned environments are not what they should be."""
         self._environments: dict[int, Environment] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
@@ -86,13 +110,24 @@ class Pool:
         finally:
             self._flights.pop(request.request_id, None)
 
-    def configure(self, function: FunctionVersion, concurrency: Concurrency) -> None:
-        """Reserved and provisioned concurrency of a version; provisioned environments start now."""
-        self._carry_out(self._scheduler.configure(self._learn(function), concurrency, time.monotonic()))
+    def reserve(self, function: FunctionVersion, reserved: int | None) -> None:
+        """What all versions of a version's function may use together; None: what its account and region have left."""
+        now, share = time.monotonic(), _share(function)
+        self._carry_out(self._scheduler.reserve(function.arn, reserved, now, account=share))
+
+    def provision(self, function: FunctionVersion, wanted: int) -> None:
+        """Environments that a version has at all times; what is missing starts now."""
+        self._tick_on()
+        key = self._learn(function)
+        self._reasons.pop(key, None)
+        self._carry_out(self._scheduler.provision(key, wanted, time.monotonic()))
+        self._tell(key)
 
     def retire(self, function: FunctionVersion) -> None:
         """Its code or configuration changed: no environment of the old value serves again."""
-        self._carry_out(self._scheduler.retire(self._learn(function)))
+        key = self._keys.get(function)
+        if key is not None:
+            self._carry_out(self._scheduler.retire(key))
 
     async def close(self) -> None:
         """End every environment, after the invokes that are under way."""
@@ -110,9 +145,15 @@ class Pool:
         """The scheduler's name of a version. Values that differ in anything, variables too, never share environments."""
         key = self._keys.get(function)
         if key is None:
-            key = self._keys[function] = f"{function.qualified_arn}#{len(self._keys)}"
+            key = self._keys[function] = f"{function.qualified_arn}#{next(self._numbers)}"
             self._versions[key] = function
+            self._scheduler.enter(key, function.arn, _share(function))
         return key
+
+    def _tell(self, key: str) -> None:
+        if self._report is not None and not self._closed and key in self._versions:
+            state = Provisioned(self._scheduler.allocation(key), self._reasons.get(key, ""))
+            self._report(self._versions[key], state)
 
     def _carry_out(self, decisions: list[Decision]) -> None:
         for decision in decisions:
@@ -131,17 +172,25 @@ class Pool:
             flight.outcome.set_exception(ThrottledError(decision.reason))
 
     async def _start(self, decision: Start) -> None:
-        environment = Environment(self._versions[decision.function], self._host, self._events)
+        function = self._versions[decision.version]
+        if decision.request is None:
+            function = replace(function, initialization_type="provisioned-concurrency")
+        environment = Environment(function, self._host, self._events)
         self._environments[decision.environment] = environment
         try:
             await environment.start()
         except BaseException as error:
+            if decision.request is None:
+                self._reasons[decision.version] = str(error)
             self._lose(decision.environment, decision.request, error)
             return
         if decision.request is not None:
             await self._run(decision.environment, decision.request)
-        else:
-            self._carry_out(self._scheduler.started(decision.environment, time.monotonic()))
+            return
+        if environment.failed:
+            self._reasons[decision.version] = INIT_FAILED
+        self._carry_out(self._scheduler.started(decision.environment, time.monotonic()))
+        self._tell(decision.version)
 
     async def _run(self, number: int, request_id: str) -> None:
         flight = self._flights.get(request_id)
@@ -167,6 +216,7 @@ class Pool:
             self._gone(number)
         elif not self._closed:  # a provisioned one: the scheduler will replace it, but not in a tight loop
             asyncio.get_running_loop().call_later(TICK, self._gone, number)
+            self._tell(self._scheduler.version_of(number))
 
     def _gone(self, number: int) -> None:
         if not self._closed:
@@ -189,4 +239,12 @@ class Pool:
     def _tick(self) -> None:
         self._ticker = None
         self._carry_out(self._scheduler.tick(time.monotonic()))
+        for key in self._scheduler.forget_empty():
+            del self._keys[self._versions.pop(key)]
+            self._reasons.pop(key, None)
         self._tick_on()
+
+
+def _share(function: FunctionVersion) -> str:
+    """Concurrency is an account's in a region."""
+    return f"{function.account_id}/{function.region}"
