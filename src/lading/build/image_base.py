@@ -14,10 +14,12 @@ from lading.errors import BuildError
 from lading.model.blobs import Actions, Blobs
 from lading.model.progress import Progress
 from lading.model.target import Architecture, Target
-from lading.oci.descriptor import Platform
+from lading.oci.descriptor import Platform, read_descriptor
 from lading.oci.docker_archive import read_docker_archive
-from lading.oci.image import Image
+from lading.oci.image import Image, read_image
 from lading.oci.layout import Layout
+from lading.oci.reference import Reference, parse_reference
+from lading.oci.registry import RegistryError
 from lading.resolve import Policy
 from lading.store import Store
 
@@ -94,4 +96,44 @@ class BaseImages:
         return self._pulled(text, platform)
 
     def _pulled(self, text: str, platform: Platform) -> Image:
-        raise BaseImageError(f"the base {text!r} is no layout folder or docker-archive", hint="pull it first")
+        """The image that this reference meant here before, unless asked to look anew."""
+        reference = parse_reference(text)
+        key = f"{reference}|{platform}"
+        known = None if self._policy.upgrade else self._remembered(key)
+        if known is not None:
+            return known
+        if self._policy.offline:
+            raise BaseImageError(f"the base {reference} is not in the cache", hint="build once without --offline")
+        image = self._pull(reference, platform)
+        self._blobs.put([image.manifest])
+        entry = {"digest": image.digest, "media_type": image.media_type}
+        self._actions.put("base-image", key, json.dumps(entry).encode())
+        return image
+
+    def _pull(self, reference: Reference, platform: Platform) -> Image:
+        from lading.oci.pull import pull
+
+        try:
+            return pull(reference, platform, self._blobs, self._progress)
+        except RegistryError as error:
+            raise BaseImageError(
+                f"the base {reference} can't be pulled: {error.message}",
+                details=error.details,
+                hint=f"{error.hint}; or make a base on this machine: lading base build RUNTIME",
+            ) from error
+
+    def _remembered(self, key: str) -> Image | None:
+        known = self._actions.get("base-image", key)
+        if known is None:
+            return None
+        entry = json.loads(known)
+        digest = entry["digest"].removeprefix("sha256:")
+        if not self._blobs.has(digest):
+            return None
+        with self._blobs.open(digest) as file:
+            manifest = file.read()
+        config = read_descriptor(json.loads(manifest)["config"], "the base's config")
+        if not self._blobs.has(config.hex):
+            return None
+        image = read_image(manifest, self._blobs, entry["media_type"])
+        return image if all(self._blobs.has(layer.descriptor.hex) for layer in image.layers) else None

@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": "Show what is in an artifact, by package, and why each is there.",
     "init": "Make a minimal project.",
     "invoke": "Run a function here, in an isolated execution environment.",
+    "push": "Push an image to a registry: only what it lacks.",
     "serve": "Serve AWS Lambda's API on this machine for unmodified clients.",
 }
 """Name → one line of help; the module is `lading.cli.NAME`, its click command is `command`."""

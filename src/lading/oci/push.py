@@ -178,7 +178,7 @@ class _Pusher:
         if finished.status_code == 201:
             self._count(blobs=1, sent=blob.descriptor.size)
             return True
-        if last or finished.status_code not in (404, 408, 416, 500, 502, 503, 504):
+        if last or finished.status_code not in (400, 404, 408, 416, 500, 502, 503, 504):
             raise self._registry.refuse(finished, f"upload of blob {blob.descriptor.digest}")
         return False
 

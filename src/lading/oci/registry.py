@@ -237,7 +237,7 @@ def host(registry: str) -> str:
 def scheme(registry: str) -> str:
     """Plain HTTP on this machine only, as docker does it."""
     name = registry.rpartition(":")[0] if registry.rpartition(":")[2].isdigit() else registry
-    local = name in ("localhost", "[::1]") or name.startswith("127.") or name.endswith(".localhost")
+    local = name in ("localhost", "[::1]") or re.fullmatch(r"127(?:\.\d{1,3}){3}", name) is not None
     return "http" if local else "https"
 
 
