@@ -27,7 +27,7 @@ NOT_YET = ("FileSystemConfigs", "TenancyConfig", "CapacityProviderConfig", "Dura
 TRANSIENT = ("State", "StateReason", "StateReasonCode", "LastUpdateStatus", "LastUpdateStatusReason",
              "LastUpdateStatusReasonCode", "RuntimeVersionConfig")  # fmt: skip
 """Members that lists leave out."""
-_VOLATILE = {*TRANSIENT, "RevisionId", "LastModified", "Version"}
+_VOLATILE = {*TRANSIENT, "RevisionId", "LastModified", "Version", "_fingerprint", "_serving"}
 
 
 def first_configuration(call: Call, name: str, parameters: Parameters) -> Result:
@@ -234,7 +234,7 @@ def check_unzipped(configuration: Result) -> None:
 
 def fingerprint(configuration: Result) -> str:
     """Equal for configurations between which publishing makes no new version."""
-    stable = {name: value for name, value in configuration.items() if name not in _VOLATILE and name != "_fingerprint"}
+    stable = {name: value for name, value in configuration.items() if name not in _VOLATILE}
     return hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()
 
 

@@ -162,11 +162,19 @@ def update_function_code(call: Call, parameters: Parameters) -> Result:
     if parameters.get("PublishTo"):
         raise not_here("PublishTo")
     check_signing(call, name)
-    new = old | {"Architectures": parameters.get("Architectures", old["Architectures"])}
+    new = _successor(old) | {"Architectures": parameters.get("Architectures", old["Architectures"])}
     _set_code(new, uploaded(call, parameters))
     if parameters.get("DryRun"):
         return shown(call, new)
     return _store_update(call, new, parameters)
+
+
+def _successor(old: Result) -> Result:
+    """What an update changes. It keeps, as `_serving`, what runs until the update is successful: the old one, or what that
+    kept when its own update failed."""
+    if old["State"] != "Active" or "_serving" in old:
+        return old
+    return old | {"_serving": old}
 
 
 def _store_update(call: Call, new: Result, parameters: Parameters) -> Result:
@@ -183,7 +191,7 @@ def update_function_configuration(call: Call, parameters: Parameters) -> Result:
     name = _own_name(call, parameters, "UpdateFunctionConfiguration")
     old = updatable(call, name)
     check_revision(parameters.get("RevisionId"), old["RevisionId"])
-    new = changed_configuration(call, old, parameters)
+    new = changed_configuration(call, _successor(old), parameters)
     check_unzipped(new)
     return _store_update(call, new, {})
 

@@ -142,6 +142,8 @@ def find_choice(state: State, scope: Scope, reference: FunctionReference) -> Cho
 
 
 def _target(scope: Scope, version: dict[str, Any], reserved: int | None) -> Target:
+    """What runs of a version: until its update is successful, what it was before."""
+    version = version.get("_serving", version)
     layers = tuple(layer["digest"] for layer in version.get("_layers", ()))
     return Target(scope, version["FunctionName"], version["Version"], version, version["_digest"], layers, reserved)
 

@@ -36,6 +36,8 @@ def prepare(state: State, packages: Packages, key: Key) -> None:
         if current is None or _subject(current) != _subject(wanted):
             return
         new = {name: value for name, value in current.items() if name not in _REASONS} | outcome
+        if new.get("LastUpdateStatus") == "Successful":
+            new.pop("_serving", None)
         state.put(key, new | {"RevisionId": new_revision()}, position=int(key.name) if key.name.isdigit() else 0)
 
 

@@ -33,6 +33,7 @@ def publish(call: Call, latest: Result, description: str | None = None) -> Resul
         "LastModified": call.timestamp(),
         "_fingerprint": mark,
     }
+    version.pop("_serving", None)
     if description is not None:
         version["Description"] = description
     if latest["State"] == "Pending" or latest["LastUpdateStatus"] == "InProgress" or _optimized(latest):
