@@ -35,7 +35,9 @@ KILLS = int(os.environ.get("LADING_KILLS", "10"))
 def command(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`lading serve` on a free port; its URL and process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "lading.cli.main", "serve", "--port", "0", *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "lading.cli.main", "serve", "--port", "0", "--no-neighbours", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 
 from lading.errors import UsageError
 
-MODULES = ("botocore", "cryptography", "httptools", "starlette", "uvicorn", "uvloop")
+MODULES = ("botocore", "cryptography", "httptools", "moto", "starlette", "uvicorn", "uvloop")
 
 
 @click.command(name="serve")
@@ -40,6 +41,19 @@ MODULES = ("botocore", "cryptography", "httptools", "starlette", "uvicorn", "uvl
     show_default=True,
     help="Fork a started client, or boot a fresh interpreter.",
 )
+@click.option(
+    "--neighbours/--no-neighbours",
+    default=True,
+    show_default=True,
+    help="S3, IAM, SQS and others beside Lambda (in memory), roles checked; or Lambda alone, which takes any role.",
+)
+@click.option(
+    "--neighbour",
+    "elsewhere",
+    multiple=True,
+    metavar="SERVICE=URL",
+    help="Use another endpoint for a service, in place of the one in this process (s3=http://127.0.0.1:9000).",
+)
 @click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A further name that requests may be for.")
 def command(
     host: str,
@@ -48,6 +62,8 @@ def command(
     keys: Path | None,
     isolation: str,
     cold_start: str,
+    neighbours: bool,
+    elsewhere: tuple[str, ...],
     hosts: tuple[str, ...],
 ) -> None:
     """A local AWS endpoint: Lambda on this machine, for unmodified clients (AWS_ENDPOINT_URL=http://127.0.0.1:4566)."""
@@ -61,6 +77,10 @@ def command(
     folder = MEMORY if state == MEMORY else str(Path(state).expanduser().absolute() if state else default_state())
     walls = Walls(Isolation(isolation), ColdStart(cold_start))
     settings = Settings(host, port, folder, read_keys(keys) if keys else None, frozenset(hosts), walls)
+    if neighbours:
+        settings = replace(settings, neighbours=read_neighbours(elsewhere))
+    elif elsewhere:
+        raise UsageError("--neighbour says where a neighbour is, --no-neighbours that there is none", hint="choose one")
     listener = bind(host, port)
     try:
         control = open_control(folder)
@@ -84,6 +104,19 @@ def require_extra() -> None:
         raise UsageError(
             "`lading serve` needs packages that aren't installed", details=missing, hint="pip install 'lading[serve]'"
         )
+
+
+def read_neighbours(texts: tuple[str, ...]) -> dict[str, str]:
+    """Service → URL. Raises UsageError for what isn't SERVICE=URL of a service that can be a neighbour."""
+    from lading.service.neighbours.moto import SERVICES
+
+    found = {}
+    for text in texts:
+        name, _, url = text.partition("=")
+        if name not in SERVICES or not url.startswith(("http://", "https://")):
+            raise UsageError(f"{text!r} is not SERVICE=URL", hint=f"services: {', '.join(SERVICES)}")
+        found[name] = url
+    return found
 
 
 def default_state() -> Path:

@@ -19,8 +19,10 @@ _STARTING = threading.Lock()
 
 @functools.cache
 def _application() -> Any:
+    from moto.core.config import default_user_config
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+    default_user_config["iam"]["load_aws_managed_policies"] = True
     return DomainDispatcherApplication(create_backend_app)
 
 
