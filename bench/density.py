@@ -19,7 +19,7 @@ from lading.model.progress import Silent
 from lading.model.target import find_target
 from lading.sandbox.host import Host
 from lading.service.events import EventStream
-from lading.service.pool.assign import Concurrency, Settings
+from lading.service.pool.assign import Settings
 from lading.service.pool.environment import Environment
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest
 from lading.service.pool.local import LocalFunction, LocalOptions, prepare
@@ -85,7 +85,7 @@ async def invokes(function: FunctionVersion, host: Host, count: int) -> Table:
             cold.append(await timed(replace(function, version=str(number + 1)), 0))
             await asyncio.sleep(0.05)
         warm = [await timed(function, number) for number in range(WARM)][100:]
-        pool.configure(function, Concurrency(reserved=8))
+        pool.reserve(function, 8)
         await asyncio.gather(*(timed(function, WARM + number) for number in range(200)))
         begin = time.perf_counter()
         await asyncio.gather(*(timed(function, WARM + 200 + number) for number in range(WARM)))
