@@ -24,6 +24,7 @@ from lading.service.logs.keeper import LogKeeper
 from lading.service.logs.store import LogStore
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.neighbours.outside import AwsOutside, Sender
+from lading.service.provisioning import Provisioning
 from lading.service.queue.dispatch import Queue
 from lading.service.queue.functions import ServiceFunctions, accepting
 from lading.service.queue.store import DurableQueue
@@ -69,6 +70,7 @@ class Parts:
         if self.neighbours is not None:
             control.outside = AwsOutside(self.neighbours)
         self.invoker = PoolInvoker(control, self.events, settings.walls) if settings.walls is not None else None
+        self.provisioning = Provisioning(control, self.invoker) if self.invoker is not None else None
         self.logs = LogKeeper(LogStore(control.packages.folder / "logs.sqlite"), self.events)
         self._control = control
         self.queue: Queue | None = None
@@ -84,8 +86,9 @@ class Parts:
         return apis | (self.neighbours.apis() if self.neighbours is not None else {})
 
     def life(self) -> Life:
-        starting = [self.logs.start, *([self.queue.start] if self.queue is not None else [])]
-        closing = [part.close for part in (self.queue, self.invoker, self.neighbours, self.logs) if part is not None]
+        starting = [part.start for part in (self.logs, self.queue, self.provisioning) if part is not None]
+        ending = (self.queue, self.provisioning, self.invoker, self.neighbours, self.logs)
+        closing = [part.close for part in ending if part is not None]
         return Life(starting, closing)
 
 

@@ -4,7 +4,7 @@ translates what comes back. The pool and the host are made at the first invoke, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from lading.service.control.names import Scope
 from lading.service.events import EventStream
 from lading.service.pool.function import Answer, FunctionVersion, Outcome, StreamSink
 from lading.service.pool.function import InvokeRequest as PoolRequest
-from lading.service.pool.pool import Pool, ThrottledError
+from lading.service.pool.pool import Pool, Provisioned, ThrottledError
 from lading.service.pool.runtime_folder import client_folder, find_prefix
 from lading.store import open_store
 
@@ -52,6 +52,8 @@ class PoolInvoker:
         """(ARN, version) → (what it was made of, the pool's value)."""
         self._reserved: dict[str, int | None] = {}
         """ARN → what the pool was told."""
+        self.report: Callable[[FunctionVersion, Provisioned], None] | None = None
+        """Who wants to know of provisioned environments."""
         self._lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: set[asyncio.Task[Outcome]] = set()
@@ -93,6 +95,15 @@ class PoolInvoker:
             return InvokeResult(payload, outcome.answer.function_error, log)
 
         return StreamedResult(content_type, flow(), end)
+
+    async def provision(self, target: Target, wanted: int) -> None:
+        """Environments a version has at all times; `report` hears how it goes. Raises ApiError where none can be made."""
+        if not wanted and (target.arn, target.version) not in self._versions:
+            return
+        function = await self._version(target)
+        assert self._pool is not None
+        self._reserve(target, function)
+        self._pool.provision(function, wanted)
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -162,6 +173,10 @@ class PoolInvoker:
             self._versions[key] = identity, function
             return function
 
+    def _told(self, function: FunctionVersion, provisioned: Provisioned) -> None:
+        if self.report is not None:
+            self.report(function, provisioned)
+
     def _reserve(self, target: Target, function: FunctionVersion) -> None:
         """The reservation as the call's target has it: a function's, so that it holds for all versions at once."""
         if self._reserved.get(target.arn) != target.reserved:
@@ -173,7 +188,7 @@ class PoolInvoker:
         if self._pool is None:
             self._loop = asyncio.get_running_loop()
             self._host = await asyncio.to_thread(lambda: Host(self._walls.isolation, spares=SPARES))
-            self._pool = Pool(self._host, self._events)
+            self._pool = Pool(self._host, self._events, report=self._told)
         return self._pool
 
     def _make(self, target: Target) -> FunctionVersion:

@@ -90,7 +90,7 @@ _NOT_PUBLISHED = "The function resource provided must be an alias or a published
 
 
 def put_provisioned_concurrency_config(call: Call, parameters: Parameters) -> Result:
-    """Kept as IN_PROGRESS: whoever runs environments reports what is really there (`Control.report_provisioned`)."""
+    """Kept as IN_PROGRESS: whoever runs environments writes what is really there (service/provisioning.py)."""
     refusal = "Provisioned Concurrency Configs cannot be applied to unpublished function versions."
     reference = _published(call, parameters, "PutProvisionedConcurrencyConfig", refusal)
     name, qualifier = reference.name, str(reference.qualifier)

@@ -12,9 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lading.service.contract.errors import ApiError
 from lading.service.control.call import Call, Outside, Parameters, Result
 from lading.service.control.invocation import Choice, find_choice
-from lading.service.control.names import FunctionReference, Scope
+from lading.service.control.names import FunctionReference, Scope, read_reference
 from lading.service.control.operations import OPERATIONS
 from lading.service.control.packages import Packages
 from lading.service.control.preparation import prepare, unfinished
@@ -67,10 +68,14 @@ class Control:
         with self.state.transaction():
             result = run(call, parameters)
         if not operation.startswith(("Get", "List")):
-            self._changed(origin.scope, str(parameters.get("FunctionName") or parameters.get("Resource") or ""))
+            self._changed(origin.scope, _function_named(origin.scope, parameters))
         for key in later:
             self._prepare(key)
         return result
+
+    async def run_beside(self, action: Callable[[], None]) -> None:
+        """Something that is no operation, in turn with them."""
+        await asyncio.get_running_loop().run_in_executor(self._operations, action)
 
     async def choose(self, origin: Origin, reference: FunctionReference) -> Choice:
         """What an invocation of a function means today; remembered until something changes. Raises ApiError."""
@@ -100,7 +105,7 @@ class Control:
         return self.state.get(Key(scope.account, scope.region, "function", name=name)) is not None
 
     def watch(self, watcher: Callable[[Scope, str], None]) -> None:
-        """Call `watcher`, from any thread, with the scope and name (or ARN) of what changed."""
+        """Call `watcher`, from any thread, with the scope and the function's name ("" for none) of what changed."""
         self._watchers.append(watcher)
 
     def _changed(self, scope: Scope, name: str) -> None:
@@ -127,6 +132,15 @@ class Control:
     def closing(self, action: Callable[[], object]) -> None:
         """Something to do after the close."""
         self._on_close.callback(action)
+
+
+def _function_named(scope: Scope, parameters: Parameters) -> str:
+    """The function that a request was about, however it named it; "" for requests about others."""
+    named = parameters.get("FunctionName") or parameters.get("Resource") or parameters.get("ResourceArn")
+    try:
+        return read_reference(scope, str(named)).name if named else ""
+    except ApiError:
+        return ""
 
 
 def open_control(folder: Path | str, *, now: Callable[[], float] = time.time) -> Control:
