@@ -54,8 +54,8 @@ fi
 
 step "Build: resolve for Lambda, download, compile, pack, audit" lading build "${runtime[@]}"
 step "Check the finished zip: would it import on Lambda?" lading check dist/pandas-report.zip
-step "Invoke in an isolated environment, cold: result and log" lading invoke -e event.json "${runtime[@]}"
-step "Invoke again and again: cold, then warm" lading invoke -e event.json --count 5 "${runtime[@]}"
+step "Invoke in an isolated environment, cold, then warm: results and logs" lading invoke -e event.json --count 2 -v "${runtime[@]}"
+step "Invoke again and again: how long" lading invoke -e event.json --count 20 "${runtime[@]}"
 step "Build again: nothing changed" lading build "${runtime[@]}"
 
 say "What took how long"

@@ -106,3 +106,21 @@ def test_wrong_use(project: Path, arguments: list[str], message: str, hint: str)
     assert done.returncode == 2
     assert f"error: {message}" in done.stderr
     assert hint in done.stderr
+
+
+def test_verbose_shows_each_result_and_log_cold_then_warm(project: Path) -> None:
+    (project / "lambda_function.py").write_text(
+        "import time\nstarted = time.time()\ndef lambda_handler(event, context):\n    return started\n", "utf-8"
+    )
+    done = invoke(project, "--artifact", ".", "--count", "2", "-v", "--memory", "1769")
+    first, second, *table = done.stdout.splitlines()
+    assert first == second, "the second invoke is warm: the same process"
+    assert any(line.startswith("warm, run") for line in table)
+    assert [
+        line.split()[0]
+        for line in done.stderr.splitlines()
+        if line.startswith(("INIT_START", "START", "END", "REPORT"))
+    ] == [
+        "INIT_START",
+        *["START", "END", "REPORT"] * 2,
+    ]

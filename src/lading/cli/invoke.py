@@ -56,6 +56,7 @@ LARGEST_COUNT = 1_000_000
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="An environment variable (repeatable).")
 @click.option("--json-logs", is_flag=True, help="The log as JSON (LogFormat=JSON).")
 @click.option("--no-build", is_flag=True, help="Run what was built last.")
+@click.option("-v", "--verbose", is_flag=True, help="With --count: every result and log as well.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Run function NAME of the project here, in an isolated execution environment as Lambda's.
@@ -65,12 +66,13 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     event = read_event(given["event"])
     function = chosen_function(given)
     outcomes, seconds = run(function, event, given)
+    if given["count"] == 1 or given["verbose"]:
+        for outcome in outcomes:
+            sys.stdout.write(outcome.answer.payload.decode("utf-8", "replace") + "\n")
     if given["count"] > 1:
         from lading.cli.measure import print_table
 
         print_table(outcomes, function, seconds)
-    else:
-        sys.stdout.write(outcomes[0].answer.payload.decode("utf-8", "replace") + "\n")
     if any(outcome.answer.error_type for outcome in outcomes):
         ctx.exit(1)
 
@@ -87,7 +89,8 @@ def run(function: LocalFunction, event: bytes, given: dict[str, Any]) -> tuple[l
     with choose_progress() as progress:
         version = prepare(function, options, open_store(), progress)
     begin = time.monotonic()
-    outcomes = invoke_local(version, [event], options, follow=print_log if given["count"] == 1 else None)
+    follow = print_log if given["count"] == 1 or given["verbose"] else None
+    outcomes = invoke_local(version, [event], options, follow=follow)
     return outcomes, time.monotonic() - begin
 
 
