@@ -363,8 +363,28 @@ def test_not_a_zip(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_absent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(tmp_path / "no.zip")]) == 5
+    assert main(["check", str(tmp_path / "no.zip")]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_here_and_above(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "lambda_function.py").write_bytes(HANDLER)
+    monkeypatch.chdir(tmp_path)
+    here = check(capsys, ".")
+    monkeypatch.chdir(tmp_path / "below")
+    above = check(capsys, "..")
+    assert here[0] == above[0] == 0
+    assert here[1]["findings"] == above[1]["findings"]
+
+
+@pytest.mark.parametrize("made", ["zip", "folder"])
+def test_nothing_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str], made: str) -> None:
+    path = tmp_path / "empty"
+    path.mkdir() if made == "folder" else zipfile.ZipFile(path, "w").close()
+    status, value = check(capsys, path)
+    assert status == 5
+    assert [finding["code"] for finding in value["findings"] if finding["severity"] == "error"] == ["empty-artifact"]
 
 
 def test_unknown_runtime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

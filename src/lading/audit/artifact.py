@@ -22,7 +22,7 @@ from typing import IO, BinaryIO
 
 from lading.audit.codes import found
 from lading.audit.inventory import Entry
-from lading.errors import AuditError
+from lading.errors import AuditError, UsageError
 from lading.model.finding import Finding
 
 LARGEST_ARCHIVE = 2 << 30
@@ -43,6 +43,10 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 class ArtifactError(AuditError):
     """A zip or folder that can't be looked into safely, or a member of it that can't be read."""
+
+
+class NoArtifactError(UsageError):
+    """The path given leads nowhere."""
 
 
 @dataclass
@@ -77,11 +81,14 @@ class Opened:
 
 
 def open_artifact(path: Path) -> Opened:
-    """A zip or folder, ready to be looked into. Raises ArtifactError when it is neither, or beyond the bounds above."""
+    """A zip or folder, ready to be looked into.
+
+    Raises NoArtifactError when there is nothing, ArtifactError when it is neither, or beyond the bounds above.
+    """
     if path.is_dir():
         return _open_folder(path)
     if not path.exists():
-        raise ArtifactError(f"{path} does not exist", hint="give a zip or a folder: lading check dist/NAME.zip")
+        raise NoArtifactError(f"{path} does not exist", hint="give a zip or a folder: lading check dist/NAME.zip")
     if not path.is_file():
         raise ArtifactError(f"{path} is neither a file nor a folder", hint="give a zip or a folder")
     return _open_zip(path)

@@ -148,6 +148,11 @@ CODES: dict[str, Code] = {
         "install the package itself, not in editable mode",
     ),
     # Sizes
+    "empty-artifact": Code(
+        _ERROR,
+        "There is no file in it. Lambda refuses a zip without files.",
+        "look at what was packed: the source folder, the excludes",
+    ),
     "unzipped-size": Code(
         _ERROR,
         "Code and layers together are larger than the 262,144,000 bytes that Lambda accepts unzipped.",

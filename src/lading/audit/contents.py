@@ -35,6 +35,8 @@ def check_sizes(subject: Subject) -> Iterator[Finding]:
         yield found("layer-count", f"{subject.layer_count} layers; Lambda takes {quotas().layers}")
     if subject.image:
         return
+    if not any(package.files for package in subject.packages):
+        yield found("empty-artifact", "there is no file in it")
     total = subject.unzipped_size + subject.layers_unzipped_size
     if total > quotas().unzipped:
         layers = f" (of which layers {subject.layers_unzipped_size:,})" if subject.layers_unzipped_size else ""

@@ -54,6 +54,10 @@ class Inspection:
 
 def find_manifest(path: Path) -> Manifest | None:
     """The manifest `lading build` wrote beside an artifact, or None. Raises AuditError for a broken one."""
+    if path.name in ("", ".."):
+        path = path.resolve()
+    if not path.name:
+        return None
     beside = path.with_name(f"{path.stem if path.suffix == '.zip' else path.name}.manifest.json")
     if not beside.is_file() or beside.stat().st_size > _LARGEST_MANIFEST:
         return None
@@ -64,7 +68,8 @@ def find_manifest(path: Path) -> Manifest | None:
 def inspect(path: Path, wanted: Wanted) -> Iterator[Inspection]:
     """Open an artifact and its layers for as long as the context lasts: sources are read when the audit asks for them.
 
-    Raises ArtifactError for what can't be read, ConfigError for an unknown runtime or architecture.
+    Raises NoArtifactError for a path that leads nowhere, ArtifactError for what can't be read, ConfigError for an unknown
+    runtime or architecture.
     """
     notes: list[str] = []
     manifest = find_manifest(path)

@@ -19,6 +19,9 @@ from lading.resolve.policy import Policy
 from lading.resolve.pylock import BadLockError, Entry, parse, read_toml
 from lading.resolve.uv import explain_failure, run_uv
 
+MOST_NAMED = 10
+"""Files of each side that an error about digests lists."""
+
 
 class LockMismatchError(ResolveError):
     """The index offers other files than the lock's digests name, or the lock does not cover the target."""
@@ -96,7 +99,7 @@ def _from_uv(
         output = Path(folder).resolve() / "pylock.toml"
         result = run_uv([*arguments, "--output-file", str(output)], directory=path.parent, offline=policy.offline)
         if result.returncode:
-            raise explain_failure(result.stderr, doing=f"can't read {path}", offline=False)
+            raise explain_failure(result.stderr, doing=f"can't read {path}", offline=policy.offline)
         document = read_toml(output)
         _check_environment(document, path, target)
         return _applying(parse(document, output), path, target, (), ())
@@ -155,11 +158,14 @@ def _only_locked(candidate: Candidate, pin: Pin, path: Path) -> Candidate:
     wheels = tuple(wheel for wheel in candidate.wheels if wheel.sha256 in pin.files)
     sdist = candidate.sdist if candidate.sdist and candidate.sdist.sha256 in pin.files else None
     if not wheels and not sdist:
-        offered = [f"{file.name} sha256:{file.sha256}" for file in (*candidate.wheels, candidate.sdist) if file]
+        offered = [
+            f"the index: {file.name} sha256:{file.sha256}" for file in (*candidate.wheels, candidate.sdist) if file
+        ]
+        locked = [f"the lock: {name} sha256:{sha256}" for sha256, name in pin.files.items()]
         hint = "the files were replaced at the index, or the lock was made for other platforms; lock again"
         raise LockMismatchError(
             f"{path.name} has no digest of any file of {pin.name} {pin.version} that the index offers",
-            details=offered,
+            details=[*locked[:MOST_NAMED], *offered[:MOST_NAMED]],
             hint=hint,
         )
     return replace(candidate, wheels=wheels, sdist=sdist)

@@ -33,6 +33,7 @@ _REFUSED = (
     "401 Unauthorized",
     "403 Forbidden",
 )
+_OFFLINE = ("network was disabled", "etwork connectivity is disabled", "was not found in the cache")
 _NOISE = ("warning: A managed Python download", "warning: The requested Python version", "Using CPython", "Resolved ")
 
 
@@ -91,7 +92,7 @@ def _environment() -> dict[str, str]:
 
 
 def explain_failure(stderr: str, *, doing: str, offline: bool) -> LadingError:
-    """uv's own words as an error: DownloadError where an index could not be reached or refused, else ResolveError."""
+    """uv's own words as an error: DownloadError where an index refused or could not or may not be asked, else ResolveError."""
     lines = [line.rstrip() for line in redact(stderr).splitlines()]
     details = [line for line in lines if line and not line.startswith(_NOISE)][:MAX_DETAILS]
     if any(mark in stderr for mark in _REFUSED):
@@ -101,8 +102,9 @@ def explain_failure(stderr: str, *, doing: str, offline: bool) -> LadingError:
         return DownloadError(
             f"{doing}: an index could not be reached", details=details, hint="check the network, or use --offline"
         )
-    if offline:
-        hint = "not everything is in uv's cache: run once without --offline"
-    else:
-        hint = "loosen or correct the requirement that the explanation names"
-    return ResolveError(doing, details=details, hint=hint)
+    if offline and any(mark in stderr for mark in _OFFLINE):
+        hint = "run once without --offline; everything is kept after that"
+        return DownloadError(
+            f"{doing}: not everything is in uv's cache and --offline forbids fetching", details=details, hint=hint
+        )
+    return ResolveError(doing, details=details, hint="loosen or correct the requirement that the explanation names")
