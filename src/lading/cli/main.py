@@ -12,14 +12,18 @@ import click
 from lading.errors import LadingError
 
 COMMANDS = {
+    "base": "Make a base image where AWS's can't be pulled.",
     "build": "Build every function and layer: artifacts that will import on Lambda.",
     "cache": "Show or prune the cache.",
     "check": "Audit any zip, folder or layer: would it import on Lambda?",
+    "clock": "Show or drive the clock of a running `lading serve`.",
     "completion": "Print the completion script of a shell.",
     "explain": "Show what is in an artifact, by package, and why each is there.",
     "init": "Make a minimal project.",
     "invoke": "Run a function here, in an isolated execution environment.",
     "push": "Push an image to a registry: only what it lacks.",
+    "logs": "Print the log of a function of a running `lading serve`.",
+    "ps": "Show the execution environments of a running `lading serve`.",
     "serve": "Serve AWS Lambda's API on this machine for unmodified clients.",
 }
 """Name → one line of help; the module is `lading.cli.NAME`, its click command is `command`."""
