@@ -16,6 +16,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from serve_support import ACCOUNT, REGION, client, create, service, zipped
 
+from lading.service.pool.variables import CREDENTIALS
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="environments need root on Linux")
 
 KEYS = {"AKIDEXAMPLE": "secret/of+the/example"}
@@ -198,3 +200,48 @@ def test_a_deleted_function_s_url_is_gone(url: str, api: Any) -> None:
     assert ask(url, host, "/string")[0] == 200
     api.delete_function(FunctionName="short-lived")
     assert ask(url, host, "/string")[0] == 404
+
+
+def signed(host: str, key: str, secret: str) -> dict[str, str]:
+    request = AWSRequest("GET", f"http://{host}/echo")
+    SigV4Auth(Credentials(key, secret), "lambda", REGION).add_auth(request)
+    return {name.replace("-", "_"): value for name, value in request.headers.items()}
+
+
+def test_without_keys_the_secrets_that_were_given_out_are_verified() -> None:
+    with service(neighbours={}) as address:
+        own = client(address)
+        trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        client(address, "iam").create_role(RoleName="worker", AssumeRolePolicyDocument=document)
+        host = make(own, "handed-out", public=False, AuthType="AWS_IAM")
+
+        def status(key: str, secret: str) -> int:
+            return ask(address, host, "/echo", **signed(host, key, secret))[0]
+
+        assert status("test", "test") == 200
+        assert status("test", "guess") == 403
+        assert status(ACCOUNT, "test") == 200
+        assert status("AKIAUNKNOWNKEY000000", "test") == 403
+        assert status(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"]) == 200
+        iam = client(address, "iam")
+        iam.create_user(UserName="caller")
+        made = iam.create_access_key(UserName="caller")["AccessKey"]
+        assert status(made["AccessKeyId"], made["SecretAccessKey"]) == 200
+        assert status(made["AccessKeyId"], "guess") == 403
+
+
+def test_another_account_needs_a_permission() -> None:
+    with service() as address:
+        own = client(address)
+        host = make(own, "ours", public=False, AuthType="AWS_IAM")
+        theirs = signed(host, "111122223333", "test")
+        assert ask(address, host, "/echo", **theirs)[0] == 403
+        own.add_permission(
+            FunctionName="ours", StatementId="them", Action="lambda:InvokeFunctionUrl", Principal="111122223333",
+            FunctionUrlAuthType="AWS_IAM",
+        )  # fmt: skip
+        status, _, body = ask(address, host, "/echo", **theirs)
+        assert status == 200
+        assert json.loads(body)["requestContext"]["authorizer"]["iam"]["accountId"] == "111122223333"
+        assert ask(address, host, "/echo", **signed(host, "444455556666", "test"))[0] == 403

@@ -16,12 +16,14 @@ from lading.service.events import EventStream
 from lading.service.front.app import Api, Front, Life
 from lading.service.front.function_urls import FunctionUrls
 from lading.service.front.gate import Gate, is_loopback
+from lading.service.front.keyring import Issued, Keyring
 from lading.service.front.lambda_api import LambdaApi
 from lading.service.front.own import OwnRoutes
 from lading.service.front.server import bind, make_server
 from lading.service.logs.api import LogsApi
 from lading.service.logs.keeper import LogKeeper
 from lading.service.logs.store import LogStore
+from lading.service.neighbours.moto import issued_secret
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.neighbours.outside import AwsOutside, Sender
 from lading.service.provisioning import Provisioning
@@ -56,7 +58,7 @@ def make_front(control: Control, settings: Settings) -> Front:
         )
     gate = Gate(settings.hosts, any_host=not local)
     parts = Parts(control, settings)
-    urls = FunctionUrls(control, parts.invoker, settings.keys)
+    urls = FunctionUrls(control, parts.invoker, Keyring(settings.keys, parts.issued()))
     return Front(parts.apis(), OwnRoutes(control), urls, gate, settings.keys, parts.life())
 
 
@@ -79,6 +81,10 @@ class Parts:
             store = DurableQueue(control.packages.folder / "queue.sqlite")
             self.queue = Queue(store, ServiceFunctions(control, self.invoker), sender.send, self.clock)
             sender.accept = self.queue.accept
+
+    def issued(self) -> Issued | None:
+        """Secrets of the access keys that IAM and STS made in this process."""
+        return issued_secret if self.neighbours is not None else None
 
     def apis(self) -> dict[str, Api]:
         accept = accepting(self.queue, self.clock.now) if self.queue is not None else None

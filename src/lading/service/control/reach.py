@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ class UrlTarget:
     streams: bool
     cors: dict[str, Any] | None
     public: bool
+    admits: frozenset[str] = frozenset()
+    """Other accounts that the policy lets call it with a signature; "*" for all."""
 
 
 def find_url(state: State, identity: str) -> UrlTarget | None:
@@ -35,21 +38,30 @@ def find_url(state: State, identity: str) -> UrlTarget | None:
         auth=config["AuthType"],
         streams=config["InvokeMode"] == "RESPONSE_STREAM",
         cors=config.get("Cors"),
-        public=_is_public(state, key),
+        public="*" in _let_in(state, key, "NONE"),
+        admits=_let_in(state, key, "AWS_IAM"),
     )
 
 
-def _is_public(state: State, key: Key) -> bool:
+def _let_in(state: State, key: Key, auth: str) -> frozenset[str]:
+    """The accounts that a URL's policy lets call it with that authorization; "*" for everybody."""
     policy = state.get(Key(key.account, key.region, "policy", key.parent, key.name))
-    return any(_lets_everybody(statement) for statement in (policy or {"Statement": []})["Statement"])
+    statements = (policy or {"Statement": []})["Statement"]
+    return frozenset(account for one in statements if _is_for_url(one, auth) for account in _accounts(one["Principal"]))
 
 
-def _lets_everybody(statement: dict[str, Any]) -> bool:
+def _is_for_url(statement: dict[str, Any], auth: str) -> bool:
     actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-    auth = statement.get("Condition", {}).get("StringEquals", {}).get("lambda:FunctionUrlAuthType", "NONE")
-    return (
-        statement["Effect"] == "Allow"
-        and statement["Principal"] in ("*", {"AWS": "*"})
-        and not _URL_ACTIONS.isdisjoint(actions)
-        and auth == "NONE"
-    )
+    wanted = statement.get("Condition", {}).get("StringEquals", {}).get("lambda:FunctionUrlAuthType", auth)
+    return statement["Effect"] == "Allow" and not _URL_ACTIONS.isdisjoint(actions) and wanted == auth
+
+
+def _accounts(principal: Any) -> list[str]:
+    """The accounts of a statement's principal: those of its AWS principals, whole ones only."""
+    named = principal.get("AWS", []) if isinstance(principal, dict) else principal
+    found = []
+    for one in named if isinstance(named, list) else [named]:
+        match = re.fullmatch(r"\*|(?:arn:aws[a-z-]*:iam::)?(\d{12})(?::root)?", str(one))
+        if match is not None:
+            found.append(match[1] or "*")
+    return found

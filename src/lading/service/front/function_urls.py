@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 from lading.service.contract.errors import ApiError
@@ -14,7 +14,8 @@ from lading.service.control.control import Control, Origin
 from lading.service.control.invocation import Invoker, InvokeRequest, StreamedResult, check_invocable
 from lading.service.control.reach import UrlTarget
 from lading.service.front.invoke import new_trace
-from lading.service.front.sigv4 import read_credential, verify
+from lading.service.front.keyring import account_of
+from lading.service.front.sigv4 import Secrets, read_credential, verify
 from lading.service.front.url_event import failure, make_event, make_response, response_headers
 
 BODY_LIMIT = 6_291_456
@@ -36,9 +37,9 @@ def url_identity(head: HttpRequest) -> str | None:
 
 
 class FunctionUrls:
-    """Answers what comes in at function URLs. Without keys, AWS_IAM asks for a signature but can't know its secret."""
+    """Answers what comes in at function URLs. AWS_IAM takes signatures of keys that are configured or were given out here."""
 
-    def __init__(self, control: Control, invoker: Invoker | None, keys: Mapping[str, str] | None) -> None:
+    def __init__(self, control: Control, invoker: Invoker | None, keys: Secrets) -> None:
         self._control = control
         self._invoker = invoker
         self._keys = keys
@@ -71,12 +72,13 @@ class FunctionUrls:
         credential = read_credential(request)
         if credential is None or credential.service != "lambda" or credential.region != target.scope.region:
             raise _denied()
-        if self._keys is not None:
-            try:
-                verify(request, self._keys, time.time())
-            except ApiError as error:
-                raise _denied() from error
-        account = target.scope.account
+        try:
+            verify(request, self._keys, time.time())
+        except ApiError as error:
+            raise _denied() from error
+        account = account_of(credential.access_key)
+        if account != target.scope.account and not target.admits & {account, "*"}:
+            raise _denied()
         caller = {
             "userArn": f"arn:{target.scope.partition}:iam::{account}:root",
             "userId": account,

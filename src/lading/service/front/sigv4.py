@@ -9,8 +9,8 @@ import datetime as dt
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import quote
 
 from lading.service.contract.errors import ApiError
@@ -42,8 +42,14 @@ def read_credential(request: HttpRequest) -> Credential | None:
     return Credential(*match.groups()) if match else None
 
 
-def verify(request: HttpRequest, keys: Mapping[str, str], now: float) -> None:
-    """Raises ApiError (403) unless the request is signed with one of the keys (access key id → secret)."""
+class Secrets(Protocol):
+    """Access key id → secret: a keyring, or a mapping."""
+
+    def get(self, access_key: str, /) -> str | None: ...
+
+
+def verify(request: HttpRequest, keys: Secrets, now: float) -> None:
+    """Raises ApiError (403) unless the request is signed with one of the keys."""
     credential = read_credential(request)
     header = request.header("authorization") or ""
     signed = re.search(r"SignedHeaders=([a-z0-9;-]+)", header)

@@ -75,3 +75,24 @@ def _environment(request: HttpRequest, account: str, url: str) -> dict[str, Any]
         if header not in ("content-length", "content-type", "transfer-encoding", "x-moto-account-id"):
             environment["HTTP_" + header.upper().replace("-", "_")] = value
     return environment | {"HTTP_HOST": host, "HTTP_X_MOTO_ACCOUNT_ID": account}
+
+
+def issued_secret(access_key: str) -> str | None:
+    """The secret of an access key that IAM or STS made here; None for any other."""
+    if not _application.cache_info().currsize:
+        return None
+    from moto.iam.models import iam_backends
+    from moto.sts.models import sts_backends
+
+    made: list[Any] = [
+        key
+        for account in list(iam_backends.values())
+        for backend in list(account.values())
+        for user in list(backend.users.values())
+        for key in user.access_keys
+        if key.status == "Active"
+    ]
+    made += [
+        role for account in list(sts_backends.values()) for one in list(account.values()) for role in one.assumed_roles
+    ]
+    return next((str(one.secret_access_key) for one in made if one.access_key_id == access_key), None)
