@@ -24,8 +24,10 @@ from lading.service.logs.api import LogsApi
 from lading.service.logs.keeper import LogKeeper
 from lading.service.logs.store import LogStore
 from lading.service.neighbours.moto import issued_secret
+from lading.service.metrics import Metrics
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.neighbours.outside import AwsOutside, Sender
+from lading.service.operation import Controls, OperationRoutes
 from lading.service.provisioning import Provisioning
 from lading.service.queue.dispatch import Queue
 from lading.service.queue.functions import ServiceFunctions, accepting
@@ -59,7 +61,7 @@ def make_front(control: Control, settings: Settings) -> Front:
     gate = Gate(settings.hosts, any_host=not local)
     parts = Parts(control, settings)
     urls = FunctionUrls(control, parts.invoker, Keyring(settings.keys, parts.issued()))
-    return Front(parts.apis(), OwnRoutes(control), urls, gate, settings.keys, parts.life())
+    return Front(parts.apis(), parts.routes(local=settings.keys is None), urls, gate, settings.keys, parts.life())
 
 
 class Parts:
@@ -68,6 +70,8 @@ class Parts:
     def __init__(self, control: Control, settings: Settings) -> None:
         self.clock = Clock()
         self.events = EventStream()
+        self.metrics = Metrics()
+        self.events.follow(self.metrics.add)
         self.neighbours = Neighbours(settings.neighbours) if settings.neighbours is not None else None
         if self.neighbours is not None:
             control.outside = AwsOutside(self.neighbours)
@@ -90,6 +94,14 @@ class Parts:
         accept = accepting(self.queue, self.clock.now) if self.queue is not None else None
         apis: dict[str, Api] = {"lambda": LambdaApi(self._control, self.invoker, accept), "logs": LogsApi(self.logs)}
         return apis | (self.neighbours.apis() if self.neighbours is not None else {})
+
+    def routes(self, *, local: bool) -> OperationRoutes:
+        def expire(arn: str) -> None:
+            if self.invoker is not None:
+                self.invoker.expire(arn)
+
+        controls = Controls(self.clock, self.events, self.metrics, self.queue, expire)
+        return OperationRoutes(OwnRoutes(self._control), controls, local=local)
 
     def life(self) -> Life:
         starting = [part.start for part in (self.logs, self.queue, self.provisioning) if part is not None]

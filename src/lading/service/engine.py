@@ -4,6 +4,7 @@ translates what comes back. The pool and the host are made at the first invoke, 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from lading.service.contract.errors import ApiError
 from lading.service.control.control import Control
 from lading.service.control.invocation import InvokeRequest, InvokeResult, StreamedResult, Target, throttled
 from lading.service.control.names import Scope
-from lading.service.events import EventStream
+from lading.service.events import EventStream, Throttled
 from lading.service.pool.function import Answer, FunctionVersion, Outcome, StreamSink
 from lading.service.pool.function import InvokeRequest as PoolRequest
 from lading.service.pool.pool import Pool, Provisioned, ThrottledError
@@ -133,13 +134,17 @@ class PoolInvoker:
 
         task = asyncio.create_task(self._pool.invoke(function, call, answer))
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(lambda ended: self._ended(ended, request))
         return task
 
-    def _ended(self, task: asyncio.Task[Outcome]) -> None:
+    def _ended(self, task: asyncio.Task[Outcome], request: InvokeRequest) -> None:
         self._running.discard(task)
-        if not task.cancelled():
-            task.exception()
+        if not task.cancelled() and isinstance(error := task.exception(), ThrottledError):
+            self._events.append(Throttled(time.time(), request.target.arn, request.request_id, error.reason.value))
+
+    def expire(self, arn: str) -> None:
+        """End a function's environments, those at work after their request: the next invoke is a cold start."""
+        self._forget(arn)
 
     async def _outcome(self, task: asyncio.Task[Outcome]) -> Outcome:
         """What an invoke came to. Raises ApiError for what kept it from running."""

@@ -51,7 +51,17 @@ class InvocationEnded:
     memory: int
 
 
-Event = LogLine | EnvironmentChanged | InvocationEnded
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """A call found no room. `reason` is AWS's."""
+
+    time: float
+    function: str
+    request_id: str
+    reason: str
+
+
+Event = LogLine | EnvironmentChanged | InvocationEnded | Throttled
 
 
 class EventStream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -44,7 +45,7 @@ class Api(Protocol):
 class Routes(Protocol):
     """The service's own paths, below /_lading/."""
 
-    async def answer(self, request: HttpRequest) -> HttpResponse: ...
+    async def answer(self, request: HttpRequest) -> Response: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Front:
         except Exception:
             log.exception("request %s failed", identity)
             response = plain_error(ApiError("InternalFailure", f"an internal error; request {identity}", status=500))
-        await _send(send, response, identity)
+        await _send(send, response, identity, receive)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -166,7 +167,7 @@ def read_head(scope: MutableMapping[str, Any]) -> HttpRequest:
     )
 
 
-async def _send(send: Send, response: Response, identity: str) -> None:
+async def _send(send: Send, response: Response, identity: str, receive: Receive) -> None:
     headers = {"x-amzn-RequestId": identity, **response.headers}
     if isinstance(response, HttpResponse) and response.status != 204:
         headers.setdefault("Content-Length", str(len(response.body)))  # what answers a HEAD has its own
@@ -174,8 +175,29 @@ async def _send(send: Send, response: Response, identity: str) -> None:
     pairs = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in named]
     await send({"type": "http.response.start", "status": response.status, "headers": pairs})
     if isinstance(response, StreamedResponse):
+        await _stream(send, response, receive)
+    else:
+        await send({"type": "http.response.body", "body": response.body})
+
+
+async def _stream(send: Send, response: StreamedResponse, receive: Receive) -> None:
+    """The pieces as they come, until the last one or until the client leaves."""
+
+    async def flow() -> None:
         async for piece in response.pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-    else:
-        await send({"type": "http.response.body", "body": response.body})
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [asyncio.create_task(flow()), asyncio.create_task(gone())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    if isinstance(results[0], Exception):
+        raise results[0]

@@ -1,0 +1,85 @@
+"""Counts what the event stream tells, under CloudWatch's names, and shows it in Prometheus' text format."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from lading.service.events import EnvironmentChanged, Event, InvocationEnded, Throttled
+
+BUCKETS = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000, 900_000)
+"""Upper bounds of Duration, in milliseconds."""
+
+
+@dataclass(frozen=True)
+class LiveEnvironment:
+    """An execution environment as it was last seen."""
+
+    identity: str
+    function: str
+    state: str
+    since: float
+    """Seconds since the epoch."""
+
+
+class Metrics:
+    """Feed it events; ask for the text."""
+
+    def __init__(self) -> None:
+        self.environments: dict[str, LiveEnvironment] = {}
+        self._counts: dict[tuple[str, str], float] = defaultdict(float)
+        """(metric, function) → value."""
+        self._buckets: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
+        self._throttles: dict[tuple[str, str], int] = defaultdict(int)
+        """(function, reason) → times."""
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, InvocationEnded):
+            self._counts["Invocations", event.function] += 1
+            self._counts["Errors", event.function] += event.status != "success"
+            self._counts["Duration", event.function] += event.duration
+            place = next((at for at, bound in enumerate(BUCKETS) if event.duration <= bound), len(BUCKETS))
+            self._buckets[event.function][place] += 1
+        elif isinstance(event, EnvironmentChanged):
+            if event.state == "stopped":
+                self.environments.pop(event.environment, None)
+            else:
+                live = LiveEnvironment(event.environment, event.function, event.state, event.time)
+                self.environments[event.environment] = live
+        elif isinstance(event, Throttled):
+            self._throttles[event.function, event.reason] += 1
+
+    def text(self, *, queued: int = 0) -> str:
+        """Prometheus' text exposition format, version 0.0.4. `queued`: asynchronous events that wait or are tried."""
+        lines: list[str] = []
+        for metric in ("Invocations", "Errors"):
+            lines.append(f"# TYPE {metric} counter")
+            lines += [
+                f"{metric}{_labels(arn)} {value:g}" for (name, arn), value in self._counts.items() if name == metric
+            ]
+        lines.append("# TYPE Throttles counter")
+        lines += [f"Throttles{_labels(arn, reason=why)} {count}" for (arn, why), count in self._throttles.items()]
+        lines.append("# TYPE Duration histogram")
+        for arn, buckets in self._buckets.items():
+            lines += self._histogram(arn, buckets)
+        lines.append("# TYPE ConcurrentExecutions gauge")
+        busy: dict[str, int] = defaultdict(int)
+        for live in self.environments.values():
+            busy[live.function] += live.state == "busy"
+        lines += [f"ConcurrentExecutions{_labels(arn)} {count}" for arn, count in busy.items()]
+        lines += ["# TYPE AsyncEventsQueued gauge", f"AsyncEventsQueued {queued}"]
+        return "\n".join(lines) + "\n"
+
+    def _histogram(self, arn: str, buckets: list[int]) -> list[str]:
+        lines, total = [], 0
+        for bound, count in zip((*map(str, BUCKETS), "+Inf"), buckets, strict=True):
+            total += count
+            lines.append(f"Duration_bucket{_labels(arn, le=bound)} {total}")
+        lines.append(f"Duration_sum{_labels(arn)} {self._counts['Duration', arn]:g}")
+        return [*lines, f"Duration_count{_labels(arn)} {total}"]
+
+
+def _labels(arn: str, **more: str) -> str:
+    _, _, _, region, account, _, name = arn.split(":", 6)
+    pairs = {"FunctionName": name, "region": region, "account": account, **more}
+    return "{" + ",".join(f'{key}="{value}"' for key, value in pairs.items()) + "}"

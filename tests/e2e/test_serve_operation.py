@@ -1,0 +1,105 @@
+"""Operating a service: environments, clock, metrics, events, forced cold starts; and that strangers can't."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from serve_support import client, create, refusal, service, zipped
+
+from lading.cli.main import lading
+from lading.errors import UsageError
+
+CODE = (
+    "import time, uuid\nME = str(uuid.uuid4())\ndef handler(event, context):\n    print('said', event)\n    return ME\n"
+)
+ARN = "arn:aws:lambda:eu-west-1:000000000000:function:op"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with service() as url:
+        create(client(url), "op", Code={"ZipFile": zipped({"app.py": CODE})})
+        yield url
+
+
+def get(url: str, path: str, *, method: str = "GET", **headers: str) -> Any:
+    with urllib.request.urlopen(urllib.request.Request(url + path, method=method, headers=headers)) as response:
+        return response.read().decode()
+
+
+def invoke(url: str) -> str:
+    return str(json.load(client(url).invoke(FunctionName="op", LogType="Tail")["Payload"]))
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(lading, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_environments_and_forced_cold_starts(url: str) -> None:
+    first = invoke(url)
+    assert invoke(url) == first
+    [live] = json.loads(get(url, "/_lading/environments"))
+    assert live["function"] == ARN and live["state"] in ("ready", "frozen", "busy")
+    get(url, f"/_lading/expire?function={ARN}", method="POST")
+    assert invoke(url) != first
+    assert "op" in run("ps", "--endpoint", url)
+
+
+def test_metrics_have_cloudwatchs_names(url: str) -> None:
+    invoke(url)
+    text = get(url, "/_lading/metrics")
+    labels = '{FunctionName="op",region="eu-west-1",account="000000000000"}'
+    count = next(line for line in text.splitlines() if line.startswith(f"Invocations{labels}"))
+    assert int(count.split()[-1]) >= 1
+    assert f"Errors{labels} 0" in text and "# TYPE Duration histogram" in text and "AsyncEventsQueued 0" in text
+
+
+def test_a_throttle_has_its_reason(url: str) -> None:
+    api = client(url)
+    create(api, "narrow", Code={"ZipFile": zipped({"app.py": "import time\ndef handler(e, c): time.sleep(2)\n"})})
+    api.put_function_concurrency(FunctionName="narrow", ReservedConcurrentExecutions=1)
+    api.invoke(FunctionName="narrow", InvocationType="Event")
+    for _ in range(200):
+        if any(live["function"].endswith(":narrow") for live in json.loads(get(url, "/_lading/environments"))):
+            break
+    assert refusal(api.invoke, FunctionName="narrow")[1] == "TooManyRequestsException"
+    assert 'reason="ReservedFunctionConcurrentInvocationLimitExceeded"} 1' in get(url, "/_lading/metrics")
+
+
+def test_the_clock_is_driven(url: str) -> None:
+    before = json.loads(get(url, "/_lading/clock"))["now"]
+    assert json.loads(get(url, "/_lading/clock?step=3600", method="POST"))["now"] >= before + 3600
+    assert "1 times as fast" in run("clock", "--endpoint", url)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get(url, "/_lading/clock?step=-1", method="POST")
+    assert caught.value.code == 400
+
+
+def test_the_event_stream_and_the_logs_command(url: str) -> None:
+    invoke(url)
+    assert "said {}" in run("logs", "op", "--endpoint", url)
+
+
+def test_pages_of_other_sites_cannot_drive_it(url: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get(url, "/_lading/clock?step=1", method="POST", Origin="http://evil.example")
+    assert caught.value.code == 403
+
+
+def test_with_keys_it_is_closed() -> None:
+    with service(keys={"test": "test"}) as url, pytest.raises(urllib.error.HTTPError) as caught:
+        get(url, "/_lading/events")
+    assert caught.value.code == 403
+
+
+def test_no_service_there() -> None:
+    with pytest.raises(UsageError, match="no service answers"):
+        CliRunner().invoke(lading, ["ps", "--endpoint", "http://127.0.0.1:9"], catch_exceptions=False)
