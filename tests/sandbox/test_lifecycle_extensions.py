@@ -249,3 +249,51 @@ def test_telemetry_is_delivered_inside(host: Host, tmp_path: Path) -> None:
         assert f"platform.{kind}" in records, records
     assert "function said 1" in records
     assert "TELEMETRY\tName: watch\tState: Subscribed\tTypes: [platform, function]" in lines(events)
+
+
+TCP_TELEMETRY = """
+    #!/var/lang/bin/python3.13
+    import http.client, json, os, socket, threading
+    server = socket.create_server(("sandbox.localdomain", 8098))
+    def take():
+        while True:
+            connection, _ = server.accept()
+            with connection, connection.makefile() as stream, open("/tmp/records", "a") as file:
+                for line in stream:
+                    file.write(json.loads(line)["type"] + "\\n")
+    threading.Thread(target=take, daemon=True).start()
+    api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    api.request("POST", "/2020-01-01/extension/register", '{"events": ["INVOKE"]}', {"Lambda-Extension-Name": "watch"})
+    answer = api.getresponse()
+    answer.read()
+    me = {"Lambda-Extension-Identifier": answer.headers["Lambda-Extension-Identifier"]}
+    api.request("PUT", "/2022-07-01/telemetry", json.dumps({
+        "schemaVersion": "2022-12-13", "types": ["platform", "function"],
+        "buffering": {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25},
+        "destination": {"protocol": "TCP", "port": 8098},
+    }), me)
+    assert api.getresponse().read() == b'"OK"'
+    while True:
+        api.request("GET", "/2020-01-01/extension/event/next", headers=me)
+        api.getresponse().read()
+"""
+
+
+def test_telemetry_over_tcp_is_a_record_a_line(host: Host, tmp_path: Path) -> None:
+    code = """
+        import time
+        def handler(event, context):
+            print("said", event["n"])
+            if event["n"] == 1:
+                return None
+            # TCP has no answer: what was sent before the freeze is taken after the thaw
+            while "platform.report" not in (records := open("/tmp/records").read()):
+                time.sleep(0.01)
+            return records
+    """
+    function = prepared(tmp_path, code, layers=(layer(tmp_path, TCP_TELEMETRY),), timeout=20.0)
+    requests = [InvokeRequest(f"id-{number}", json.dumps({"n": number}).encode()) for number in (1, 2)]
+    outcomes, _ = asyncio.run(run(host, function, *requests, pause=0.5))
+    records = json.loads(outcomes[1].answer.payload).splitlines()
+    assert records[:2] == ["platform.initStart", "platform.extension"]
+    assert {"platform.start", "function", "platform.report"} <= set(records)

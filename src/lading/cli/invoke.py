@@ -165,7 +165,7 @@ def chosen_function(given: dict[str, Any]) -> LocalFunction:
 def function_of_artifact(given: dict[str, Any]) -> LocalFunction:
     import platform
 
-    from lading.model.target import find_target
+    from lading.service.pool.custom_runtime import find_any_target
     from lading.service.pool.local import LocalFunction
 
     artifact: Path = given["artifact"]
@@ -174,7 +174,7 @@ def function_of_artifact(given: dict[str, Any]) -> LocalFunction:
         name=given["name"] or artifact.stem,
         artifact=artifact,
         handler=given["handler"] or "lambda_function.lambda_handler",
-        target=find_target(given["runtime"] or "python3.13", architecture),
+        target=find_any_target(given["runtime"] or "python3.13", architecture),
     )
 
 

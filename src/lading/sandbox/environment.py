@@ -20,8 +20,24 @@ _STARTUP_NAMES = ("LANG", "GLIBC_TUNABLES", "OPENSSL_CONF", "AWS_LAMBDA_EXEC_WRA
 
 
 def base_environment(spec: SandboxSpec) -> dict[str, str]:
-    """What is the same for every function; a function's own variables and the service's come on top."""
+    """What is the same for every function; a function's own variables and the service's come on top.
+
+    An OS-only runtime has nothing of a language, and no AWS_EXECUTION_ENV (Lambda, "Defined runtime environment variables").
+    """
     host, port = RUNTIME_API
+    if spec.entry:
+        return {
+            "AWS_LAMBDA_RUNTIME_API": f"{host}:{port}",
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
+            "LAMBDA_TASK_ROOT": "/var/task",
+            "LANG": "en_US.UTF-8",
+            "LD_LIBRARY_PATH": LIBRARY_PATH.partition(":")[2],
+            "PATH": "/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+            "PWD": "/var/task",
+            "SHLVL": "0",
+            "TZ": ":UTC",
+            "_HANDLER": spec.handler,
+        }
     return {
         "AWS_LAMBDA_RUNTIME_API": f"{host}:{port}",
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{spec.runtime}",
@@ -43,7 +59,7 @@ def process_environment(spec: SandboxSpec) -> dict[str, str]:
     """All variables of the runtime process."""
     environment = {**base_environment(spec), **spec.environment}
     libraries = environment["LD_LIBRARY_PATH"].split(":")
-    if "/var/lang/lib" not in libraries:
+    if spec.interpreter and "/var/lang/lib" not in libraries:
         # an interpreter built elsewhere finds its own library here only; on AWS it is in the program's own search path
         environment["LD_LIBRARY_PATH"] = ":".join([*filter(None, libraries), "/var/lang/lib"])
     return environment

@@ -89,7 +89,8 @@ _PROGRAM = re.compile(r"python(3\.\d+)")
 
 
 def _skeleton() -> Iterator[Operation]:
-    for path in ("/var/task", "/opt", "/var/lang", "/var/runtime", "/var/empty", "/proc", "/dev", "/etc", "/run"):
+    # The loader looks once whether a folder of its search path exists: a zygote must find those that its forks may have.
+    for path in ("/var/task/lib", "/opt/lib", "/var/lang", "/var/runtime", "/var/empty", "/proc", "/dev", "/etc", "/run"):
         yield do.Directory(path)
     yield do.Directory("/tmp", 0o1777)
 
@@ -113,7 +114,7 @@ def _system() -> Iterator[Operation]:
 def _settings() -> Iterator[Operation]:
     yield do.File("/etc/passwd", f"root:x:0:0:root:/root:/bin/bash\n{USER}:x:{UID}:{UID}::/home/{USER}:/sbin/nologin\n")
     yield do.File("/etc/group", f"root:x:0:\n{USER}:x:{UID}:\n")
-    yield do.File("/etc/hosts", "127.0.0.1 localhost\n")
+    yield do.File("/etc/hosts", "127.0.0.1 localhost\n127.0.0.1 sandbox.localdomain sandbox\n")
     yield do.File("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
     yield do.File("/etc/resolv.conf", "")
     certificates = next((path for path in _CERTIFICATES if path.is_file()), None)

@@ -226,7 +226,9 @@ def runtime_start(spec: SandboxSpec, cold_start: ColdStart) -> dict[str, Any]:
     start = {"do": "start", "name": RUNTIME, "environment": environment, "command": []}
     if cold_start is ColdStart.FORK:
         return {**start, "handler": spec.handler, "path": list(search_path(spec.runtime))}
-    command = list(spec.entry) or [interpreter_inside(spec), "/var/runtime/bootstrap.py"]
+    if spec.entry:  # wrapper scripts are for managed runtimes only
+        return {**start, "command": list(spec.entry)}
+    command = [interpreter_inside(spec), "/var/runtime/bootstrap.py"]
     wrapper = environment.get("AWS_LAMBDA_EXEC_WRAPPER")
     return {**start, "command": [wrapper, *command] if wrapper else command}
 

@@ -18,6 +18,7 @@ from lading.runtimeapi.invocation import Invocation
 from lading.sandbox.live import Sandbox
 from lading.sandbox.spec import ProcessEnded
 from lading.service.pool import faults
+from lading.service.pool.custom_runtime import judge_entry
 from lading.service.pool.faults import Fault
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest
 from lading.service.pool.journal import Journal
@@ -114,7 +115,7 @@ class Dialogue:
         self.apply(self.talk.exited(event.name))
         fault = faults.process_ended(event)
         if event.name == "runtime":
-            self.exit_fault = fault
+            self.exit_fault = fault = judge_entry(self._function.spec, event) or fault
         self.settle(fault)
 
     def disconnect(self) -> None:

@@ -16,9 +16,10 @@ from lading.sandbox.host import Host
 from lading.sandbox.spec import ColdStart, Isolation, Network, SandboxSpec
 from lading.service.events import Event, EventStream
 from lading.service.pool.assign import Settings
+from lading.service.pool.custom_runtime import CustomRuntime
 from lading.service.pool.function import Budgets, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.pool import Pool
-from lading.service.pool.runtime_folder import client_folder, find_prefix, unpack_archive
+from lading.service.pool.runtime_folder import find_parts, unpack_archive
 
 if TYPE_CHECKING:
     from lading.model.progress import Progress
@@ -42,7 +43,7 @@ class LocalFunction:
     name: str
     artifact: Path
     handler: str
-    target: Target
+    target: Target | CustomRuntime
     layers: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     memory: int = 128
@@ -65,13 +66,15 @@ class LocalOptions:
 
 def prepare(function: LocalFunction, options: LocalOptions, store: Store, progress: Progress) -> FunctionVersion:
     """Everything on disk that an environment needs, and the value the pool takes. Raises SandboxError, DownloadError."""
-    prefix = find_prefix(function.target.runtime, store)
+    code, layers = _folder(function.artifact, store), tuple(_folder(layer, store) for layer in function.layers)
+    parts = find_parts(function.target, (code, *layers), store, progress)
     spec = SandboxSpec(
-        code=_folder(function.artifact, store),
-        interpreter=prefix,
-        client=client_folder(function.target, prefix, store, progress),
-        layers=tuple(_folder(layer, store) for layer in function.layers),
-        runtime=function.target.runtime.name,
+        code=code,
+        interpreter=parts.interpreter,
+        client=parts.client,
+        entry=parts.entry,
+        layers=layers,
+        runtime=parts.name,
         handler=function.handler,
         environment=function.environment,
         memory=function.memory,

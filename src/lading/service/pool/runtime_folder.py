@@ -13,12 +13,14 @@ import shutil
 import tempfile
 import zipfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lading.errors import SandboxError
 from lading.model.project import RequirementKind, Requirements
 from lading.model.target import Runtime, Target
+from lading.service.pool.custom_runtime import CustomRuntime, find_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +38,26 @@ class InterpreterMissingError(SandboxError):
 
 class ArchiveRefusedError(SandboxError):
     """A zip that would write outside its folder, make links or devices, or grow out of bounds."""
+
+
+@dataclass(frozen=True)
+class RuntimeParts:
+    """What a sandbox needs of a runtime: an interpreter and a client, or the command of a custom one."""
+
+    name: str
+    interpreter: Path | None = None
+    client: Path | None = None
+    entry: tuple[str, ...] = ()
+
+
+def find_parts(
+    target: Target | CustomRuntime, trees: tuple[Path, ...], store: Store, progress: Progress
+) -> RuntimeParts:
+    """`trees`: the function's unpacked code, then its layers'. Raises InterpreterMissingError, DownloadError."""
+    if isinstance(target, CustomRuntime):
+        return RuntimeParts(target.name, entry=find_entry(trees[0], trees[1:]))
+    prefix = find_prefix(target.runtime, store)
+    return RuntimeParts(target.runtime.name, prefix, client_folder(target, prefix, store, progress))
 
 
 def find_prefix(runtime: Runtime, store: Store) -> Path:
