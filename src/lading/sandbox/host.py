@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lading.errors import SandboxError
-from lading.sandbox import cgroups, layout, seccomp
+from lading.sandbox import cgroups, layout, outgoing, seccomp
 from lading.sandbox.environment import RESOURCE_LIMITS, UID, base_environment, startup_variables
 from lading.sandbox.forkers import Forker, ForkerGoneError, Launcher, Setup
 from lading.sandbox.live import Parts, Sandbox, await_ready, close_parts, interpreter_inside, runtime_start
@@ -40,6 +40,7 @@ class Built:
     user: int
     forker: Forker
     parts: Parts
+    way: outgoing.Way | None = None
 
 
 class Host:
@@ -59,10 +60,13 @@ class Host:
         self._free: list[int] = []
         self._spares = spares
         self._ready: dict[tuple[Any, ...], list[Built]] = {}
+        self._router: outgoing.Router | None = None
         self._work = ThreadPoolExecutor(1, "lading-spares")
         self._closed = False
         cgroups.sweep(self._hierarchies)
         self._hierarchies.prepare()
+        if self.capabilities.isolation is Isolation.ROOT and self.capabilities.outgoing:
+            self._work.submit(outgoing.sweep)  # starts a program: not before the first environment
 
     def __enter__(self) -> Host:
         return self
@@ -104,6 +108,9 @@ class Host:
                 forker.close()
             self._zygotes.clear()
             self._launcher = None
+            if self._router is not None:
+                self._router.close()
+                self._router = None
             self._hierarchies.remove_owner()
 
     @property
@@ -118,7 +125,8 @@ class Host:
                 hint="give Host and spec the same isolation",
             )
         if spec.network is Network.OUTGOING and not self.capabilities.outgoing:
-            raise SandboxError("outgoing network is not available here", hint='use network = "none"')
+            why = self.capabilities.missing["outgoing"]
+            raise SandboxError(why, hint='use network = "none" (--network none)')
         for folder in (spec.code, *spec.layers, *filter(None, (spec.client,))):
             if not folder.is_dir():
                 raise SandboxError(f"{folder} is not a folder", hint="unpack the code or layer there first")
@@ -144,6 +152,21 @@ class Host:
                 self._zygotes[key] = forker
             return forker
 
+    def _way(self, spec: SandboxSpec) -> outgoing.Way | None:
+        """A link to the router, which is opened for the first environment that needs a way out."""
+        if spec.network is Network.NONE:
+            return None
+        with self._lock:
+            if self._router is None:
+                self._router = outgoing.Router()
+            return self._router.take()
+
+    def _give_back(self, number: int, way: outgoing.Way | None) -> None:
+        with self._lock:
+            self._free.append(number)
+            if way and self._router:
+                self._router.give_back(way)
+
     def _take_number(self) -> int:
         with self._lock:
             number = self._free.pop() if self._free else next(_NUMBERS)
@@ -168,10 +191,12 @@ class Host:
                     raise ForkerGoneError("a prepared environment is gone", hint="start another one") from None
                 return box
             number = self._take_number()
-            own = layout.own(spec, self._user(number))
+            way = self._way(spec)
+            own = layout.own(spec, self._user(number), way)
             operations = own if wish is ColdStart.FORK else join(layout.base(spec), own)
             begin = [runtime_start(spec, wish)] if start else []
-            made = self._build(self._forker(spec, wish), number, operations, {"trees": trees, "start": begin})
+            rest = {"trees": trees, "start": begin, "way": way}
+            made = self._build(self._forker(spec, wish), number, operations, rest)
             made.parts.group.limit(spec.memory)
             return self._sandbox(spec, wish, made)
 
@@ -187,7 +212,7 @@ class Host:
         return descriptor
 
     def _build(self, forker: Forker, number: int, operations: Sequence[Operation], rest: Mapping[str, Any]) -> Built:
-        """Walls that stand, with their first process. rest: trees to send along, start: what to run, prepare: fork ahead."""
+        """Walls that stand, with their first process. rest: trees, way, start: what to run, prepare: fork ahead."""
         identity, user = f"{os.getpid()}-{number}", self._user(number)
         message = {
             "do": "create",
@@ -206,7 +231,8 @@ class Host:
             "prepare": rest.get("prepare", False),
         }
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-            ours.callback(self._free.append, number)
+            way: outgoing.Way | None = rest.get("way")
+            ours.callback(self._give_back, number, way)
             group = self._hierarchies.make(identity)
             ours.callback(group.remove)
             channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -221,6 +247,8 @@ class Host:
                 ours.callback(os.close, end)
                 theirs.callback(os.close, sent[name])
             sent.update(rest.get("trees", {}))
+            if way and self._router:
+                sent["network"] = self._router.namespace
             for index, door in enumerate(group.doors):
                 sent[f"group:{index}"] = _open(door, theirs)
             if group.thaw_file:
@@ -230,7 +258,7 @@ class Host:
             theirs.close()
             api = await_ready(channel)
             ours.pop_all()
-        return Built(number, identity, user, forker, Parts(channel, read[0], read[1], pidfd, api, group))
+        return Built(number, identity, user, forker, Parts(channel, read[0], read[1], pidfd, api, group), way)
 
     def _take_spare(self, spec: SandboxSpec) -> Built | None:
         """Walls that stand ready for this runtime; the next ones are prepared in the background."""
@@ -258,7 +286,8 @@ class Host:
                 if len(self._ready.setdefault(key, [])) >= self._spares:
                     return
             forker, number = self._zygote(spec), self._take_number()
-            made = self._build(forker, number, layout.walls(self._user(number)), {"prepare": True})
+            way = self._way(spec)
+            made = self._build(forker, number, layout.walls(self._user(number), way), {"prepare": True, "way": way})
             with self._lock:
                 self._ready[key].append(made)
 
@@ -271,12 +300,12 @@ class Host:
     def _release(self, made: Built) -> None:
         with self._lock:
             self._live.pop(made.identity, None)
-            self._free.append(made.number)
+            self._give_back(made.number, made.way)
 
 
 def _key(spec: SandboxSpec) -> tuple[Any, ...]:
     """What environments must share to be forks of one zygote."""
-    return spec.interpreter, spec.client, spec.runtime
+    return spec.interpreter, spec.client, spec.runtime, spec.network
 
 
 def choose_cold_start(spec: SandboxSpec) -> tuple[ColdStart, str]:
@@ -320,12 +349,16 @@ def find_capabilities(hierarchies: cgroups.Hierarchies, isolation: Isolation | N
         missing["limits"] = f"memory, CPU and processes can't be limited: {hierarchies.problem}"
     if chosen is Isolation.PROCESS:
         missing["walls"] = "isolation process has no walls: the function can do all that you can"
+    elif chosen is Isolation.USER:
+        missing["outgoing"] = "outgoing network needs isolation root"
+    elif problem := outgoing.find_problem():
+        missing["outgoing"] = problem
     return Capabilities(
         isolation=chosen,
         cgroup=hierarchies.version if limited else "none",
         freezer=limited,
         overlay=chosen is not Isolation.PROCESS,
-        outgoing=chosen is Isolation.PROCESS,
+        outgoing="outgoing" not in missing,
         missing=missing,
     )
 
@@ -344,7 +377,7 @@ def _user_namespace_problem() -> str:
 
 def sweep() -> list[str]:
     """Removes what killed owners left on this machine; returns their names. Every Host does this when it starts."""
-    return cgroups.sweep(find_hierarchies())
+    return sorted({*cgroups.sweep(find_hierarchies()), *outgoing.sweep()})
 
 
 def _open(path: Path, stack: contextlib.ExitStack) -> int:

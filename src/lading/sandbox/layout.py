@@ -14,7 +14,8 @@ from lading.errors import SandboxError
 from lading.sandbox import operations as do
 from lading.sandbox.environment import UID, USER, bootstrap_source, search_path
 from lading.sandbox.operations import Operation
-from lading.sandbox.spec import EPHEMERAL_STORAGE, RUNTIME_API, SandboxSpec
+from lading.sandbox.outgoing import Way, name_servers
+from lading.sandbox.spec import EPHEMERAL_STORAGE, RUNTIME_API, Network, SandboxSpec
 
 _SYSTEM = ("lib", "lib32", "lib64", "libx32", "bin", "sbin")
 _USER_SYSTEM = ("usr/lib", "usr/lib32", "usr/lib64", "usr/libx32", "usr/bin", "usr/sbin", "usr/share/zoneinfo")
@@ -31,7 +32,7 @@ def base(spec: SandboxSpec) -> tuple[Operation, ...]:
         do.Stage(),
         *_skeleton(),
         *_system(),
-        *_settings(),
+        *_settings(name_servers() if spec.network is Network.OUTGOING else ()),
         *_devices(),
         *(_language(spec) if spec.interpreter else ()),
         *(_client(spec) if spec.client else ()),
@@ -41,12 +42,12 @@ def base(spec: SandboxSpec) -> tuple[Operation, ...]:
     )
 
 
-def own(spec: SandboxSpec, user: int) -> tuple[Operation, ...]:
+def own(spec: SandboxSpec, user: int, way: Way | None = None) -> tuple[Operation, ...]:
     """What belongs to one environment. Runs inside a finished base."""
-    return (*walls(user), *dress(spec, user))
+    return (*walls(user, way), *dress(spec, user))
 
 
-def walls(user: int) -> tuple[Operation, ...]:
+def walls(user: int, way: Way | None = None) -> tuple[Operation, ...]:
     """An environment's processes, names, network and /tmp: the same for all functions, so they can stand ready."""
     return (
         do.Unshare(("mount", "uts", "ipc", "net")),
@@ -56,6 +57,7 @@ def walls(user: int) -> tuple[Operation, ...]:
         _temporary(EPHEMERAL_STORAGE.start, user),
         do.Hostname(RUNTIME_API[0].replace(".", "-")),
         do.Loopback(RUNTIME_API[0]),
+        *((do.Link("network", way.link, way.address, way.gateway),) if way else ()),
     )
 
 
@@ -90,7 +92,17 @@ _PROGRAM = re.compile(r"python(3\.\d+)")
 
 def _skeleton() -> Iterator[Operation]:
     # The loader looks once whether a folder of its search path exists: a zygote must find those that its forks may have.
-    for path in ("/var/task/lib", "/opt/lib", "/var/lang", "/var/runtime", "/var/empty", "/proc", "/dev", "/etc", "/run"):
+    for path in (
+        "/var/task/lib",
+        "/opt/lib",
+        "/var/lang",
+        "/var/runtime",
+        "/var/empty",
+        "/proc",
+        "/dev",
+        "/etc",
+        "/run",
+    ):
         yield do.Directory(path)
     yield do.Directory("/tmp", 0o1777)
 
@@ -111,12 +123,12 @@ def _system() -> Iterator[Operation]:
             yield do.Bind(source, f"/{name}")
 
 
-def _settings() -> Iterator[Operation]:
+def _settings(servers: tuple[str, ...]) -> Iterator[Operation]:
     yield do.File("/etc/passwd", f"root:x:0:0:root:/root:/bin/bash\n{USER}:x:{UID}:{UID}::/home/{USER}:/sbin/nologin\n")
     yield do.File("/etc/group", f"root:x:0:\n{USER}:x:{UID}:\n")
     yield do.File("/etc/hosts", "127.0.0.1 localhost\n127.0.0.1 sandbox.localdomain sandbox\n")
     yield do.File("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
-    yield do.File("/etc/resolv.conf", "")
+    yield do.File("/etc/resolv.conf", "".join(f"nameserver {server}\n" for server in servers))
     certificates = next((path for path in _CERTIFICATES if path.is_file()), None)
     if certificates:
         yield do.Directory("/etc/ssl/certs")

@@ -171,6 +171,16 @@ class Loopback(Operation):
     address: str
 
 
+@dataclass(frozen=True)
+class Link(Operation):
+    """An eth0 on a router: the descriptor sent along as `tree` is the router's network namespace."""
+
+    tree: str
+    name: str
+    address: str
+    gateway: str
+
+
 def join(*parts: Iterable[Operation]) -> tuple[Operation, ...]:
     """One list of several: namespaces are left once, at the start, all in one call, and one /proc is enough."""
     kinds: dict[str, None] = {}

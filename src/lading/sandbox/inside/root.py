@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from lading.sandbox.inside import kernel
+from lading.sandbox.inside import kernel, netlink
 
 _HOST = "/.host"
 _BUILD = "/.root"
@@ -122,6 +122,11 @@ class Builder:
 
     def do_loopback(self, address: str) -> None:
         kernel.raise_loopback(address)
+
+    def do_link(self, tree: str, name: str, address: str, gateway: str) -> None:
+        router = self.trees.pop(tree)
+        netlink.join_router(router, name, address, gateway)
+        os.close(router)
 
     def _write(self, path: str, text: str) -> None:
         with open(path, "w", encoding="utf-8") as file:
