@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "lading"
 FLOORS = [
-    {"cli", "web"},
+    {"cli", "web", "testing"},
     {"service"},
     {"build", "deploy", "lazy"},
     {"oci"},

@@ -23,8 +23,8 @@ from lading.service.front.server import bind, make_server
 from lading.service.logs.api import LogsApi
 from lading.service.logs.keeper import LogKeeper
 from lading.service.logs.store import LogStore
-from lading.service.neighbours.moto import issued_secret
 from lading.service.metrics import Metrics
+from lading.service.neighbours.moto import issued_secret
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.neighbours.outside import AwsOutside, Sender
 from lading.service.operation import Controls, OperationRoutes
