@@ -1,0 +1,217 @@
+"""The local service against its peers through HTTP: warm and cold invokes with boto3, a light load, start-up and lists.
+
+    python bench/service.py [--peer ministack=COMMAND] [--invokes N] [--json FILE]
+
+A peer is a command that serves AWS's API; "{port}" in it is replaced. Prints medians and ratios of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import io
+import json
+import multiprocessing
+import shlex
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+ROLE = "arn:aws:iam::000000000000:role/bench"
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+OURS = "lading"
+
+
+def package() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        member = zipfile.ZipInfo("app.py", (2026, 1, 1, 0, 0, 0))
+        member.external_attr = 0o644 << 16
+        archive.writestr(member, "def handler(event, context):\n    return event\n")
+    return buffer.getvalue()
+
+
+def client(url: str, service: str = "lambda") -> Any:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        service, endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test",
+        config=Config(retries={"max_attempts": 0}, read_timeout=120),
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def serving(command: list[str]) -> Iterator[tuple[str, float]]:
+    """A served endpoint's URL, and the seconds until it took connections."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [word.replace("{port}", str(port)) for word in command]
+    started = time.perf_counter()
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            if process.poll() is not None or time.perf_counter() - started > 60:
+                raise SystemExit(f"{' '.join(words)} does not serve")
+            time.sleep(0.005)
+        yield f"http://127.0.0.1:{port}", time.perf_counter() - started
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def create(api: Any, name: str) -> None:
+    api.create_function(
+        FunctionName=name, Runtime="python3.13", Role=ROLE, Handler="app.handler", Code={"ZipFile": package()}
+    )
+    api.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 600})
+
+
+def warm(api: Any, invokes: int) -> list[float]:
+    """Milliseconds per invoke with boto3."""
+    times = []
+    for number in range(invokes + 10):
+        started = time.perf_counter()
+        api.invoke(FunctionName="warm", Payload=b'{"a":1}')["Payload"].read()
+        if number >= 10:
+            times.append((time.perf_counter() - started) * 1000)
+    return times
+
+
+def cold(api: Any, starts: int) -> list[float]:
+    """Milliseconds of the first invoke of functions that were never invoked."""
+    times = []
+    for number in range(starts):
+        create(api, f"cold-{number}")
+        started = time.perf_counter()
+        api.invoke(FunctionName=f"cold-{number}", Payload=b"{}")["Payload"].read()
+        times.append((time.perf_counter() - started) * 1000)
+    return times
+
+
+def hammer(url: str, seconds: float, times: Any) -> None:
+    """One connection that invokes as fast as it is answered; puts its milliseconds into `times`."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+    mine = []
+    path = "/2015-03-31/functions/warm/invocations"
+    credential = "Credential=test/20260101/us-east-1/lambda/aws4_request"
+    headers = {"Authorization": f"AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=0"}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        connection.request("POST", path, b"{}", headers)
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status == 200:
+            mine.append((time.perf_counter() - started) * 1000)
+    times.put(mine)
+
+
+def load(url: str, seconds: float, connections: int = 8) -> tuple[float, float]:
+    """(invokes per second, p99 in milliseconds) with so many connections, a process each."""
+    context = multiprocessing.get_context("fork")
+    times = context.Queue()
+    workers = [context.Process(target=hammer, args=(url, seconds, times)) for _ in range(connections)]
+    for worker in workers:
+        worker.start()
+    found = sorted(value for _ in workers for value in times.get())
+    for worker in workers:
+        worker.join()
+    return len(found) / seconds, found[int(len(found) * 0.99)] if found else float("nan")
+
+
+def measure(command: list[str], invokes: int) -> dict[str, float]:
+    with serving(command) as (url, ready):
+        with contextlib.suppress(Exception):  # a peer without IAM takes any role
+            client(url, "iam").create_role(RoleName="bench", AssumeRolePolicyDocument=json.dumps(TRUST))
+        api = client(url)
+        create(api, "warm")
+        found = {"ready s": ready, "warm p50 ms": statistics.median(warm(api, invokes))}
+        found["cold p50 ms"] = statistics.median(cold(api, 15))
+        found["8 connections /s"], found["8 connections p99 ms"] = load(url, 5)
+    return found
+
+
+def thousand() -> dict[str, float]:
+    """Start-up and a page of ListFunctions with 1,000 functions defined."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as state:
+        command = [
+            sys.executable,
+            "-m",
+            "lading.cli.main",
+            "serve",
+            "--port",
+            "{port}",
+            "--state",
+            state,
+            "--no-neighbours",
+        ]
+        with serving(command) as (url, _):
+            api = client(url)
+            for number in range(1000):
+                api.create_function(
+                    FunctionName=f"f{number}", Runtime="python3.13", Role=ROLE, Handler="app.handler",
+                    Code={"ZipFile": package()},
+                )  # fmt: skip
+        with serving(command) as (url, ready):
+            api = client(url)
+            api.list_functions()
+            times = []
+            for _ in range(20):
+                started = time.perf_counter()
+                api.list_functions(MaxItems=50)
+                times.append((time.perf_counter() - started) * 1000)
+            urllib.request.urlopen(f"{url}/_lading/health").read()
+    return {"1,000 functions: ready s": ready, "1,000 functions: page p50 ms": statistics.median(times)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND")
+    parser.add_argument("--invokes", type=int, default=500)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    ours = [
+        sys.executable,
+        "-m",
+        "lading.cli.main",
+        "serve",
+        "--port",
+        "{port}",
+        "--state",
+        ":memory:",
+        "--no-neighbours",
+    ]
+    results = {OURS: measure(ours, options.invokes) | thousand()}
+    for peer in options.peer:
+        name, _, command = peer.partition("=")
+        results[name] = measure(shlex.split(command), max(20, options.invokes // 10))
+    for name, found in results.items():
+        for what, value in found.items():
+            other = results[OURS].get(what)
+            ratio = f"  ({value / other:.1f} of ours)" if name != OURS and other else ""
+            print(f"{name:<12}{what:<32}{value:>10.2f}{ratio}")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
