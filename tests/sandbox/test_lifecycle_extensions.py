@@ -7,7 +7,7 @@ import json
 import os
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,8 @@ STREAMING = """
         return api.getresponse().read()
     while True:
         request, event = next_event()
-        stream(request, [part.encode() for part in event["parts"]], event.get("trailers", {}))
+        parts = [part.encode() for part in event["parts"]] * event.get("times", 1)
+        stream(request, parts, event.get("trailers", {}))
 """
 
 
@@ -171,6 +172,42 @@ def test_an_error_in_the_middle_of_a_stream(host: Host, tmp_path: Path) -> None:
     request, _ = stream_request({"parts": ["a"], "trailers": trailers})
     [outcome], _ = asyncio.run(run(host, prepared(tmp_path, STREAMING), request))
     assert (outcome.status, outcome.answer.error_type) == ("error", "Function.Late")
+
+
+def test_after_6_mb_a_stream_flows_at_2_mb_a_second(host: Host, tmp_path: Path) -> None:
+    function = prepared(tmp_path, STREAMING, timeout=20.0)
+    request, got = stream_request({"parts": ["x" * 65_536], "times": 7 * 16})
+    [outcome], _ = asyncio.run(run(host, function, request))
+    assert sum(len(part) for part in got if isinstance(part, bytes)) == 7 * 1024 * 1024
+    assert outcome.duration > 400, "the seventh megabyte takes half a second"
+
+
+def test_a_slow_caller_holds_the_function_back(host: Host, tmp_path: Path) -> None:
+    function = prepared(tmp_path, STREAMING, timeout=20.0)
+    counts: list[int] = []
+    got = 0
+
+    def chunk(data: bytes) -> None:
+        nonlocal got
+        got += len(data)
+
+    def hold(resume: Callable[[], None]) -> bool:
+        if got < 1024 * 1024 or counts:
+            return False
+        asyncio.get_running_loop().call_later(1.0, go_on, resume)
+        return True
+
+    def go_on(resume: Callable[[], None]) -> None:
+        counts.append(got)
+        resume()
+
+    event = json.dumps({"parts": ["x" * 65_536], "times": 5 * 16}).encode()
+    sink = StreamSink(started=lambda kind: None, chunk=chunk, hold=hold)
+    [outcome], _ = asyncio.run(run(host, function, InvokeRequest("id-1", event, sink=sink)))
+    assert outcome.status == "success"
+    assert got == 5 * 1024 * 1024
+    assert counts[0] < 2 * 1024 * 1024, "while the caller waited, hardly more was read"
+    assert outcome.duration > 900
 
 
 def test_between_invokes_everything_stands_still(host: Host, tmp_path: Path) -> None:

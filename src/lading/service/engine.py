@@ -24,6 +24,7 @@ from lading.service.pool.function import Answer, FunctionVersion, Outcome, Strea
 from lading.service.pool.function import InvokeRequest as PoolRequest
 from lading.service.pool.pool import Pool, Provisioned, ThrottledError
 from lading.service.pool.runtime_folder import client_folder, find_prefix
+from lading.service.pool.streams import StreamBuffer
 from lading.store import open_store
 
 SPARES = 2
@@ -75,16 +76,19 @@ class PoolInvoker:
         """The pieces as the function sends them; the whole in one piece where it doesn't stream."""
         loop = asyncio.get_running_loop()
         started: asyncio.Future[str] = loop.create_future()
-        pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
-        sink = StreamSink(lambda kind: None if started.done() else started.set_result(kind), pieces.put_nowait)
+        pieces = StreamBuffer()
+        sink = StreamSink(lambda kind: None if started.done() else started.set_result(kind), pieces.put, pieces.hold)
         task = await self._start(request, loop.create_future(), sink)
-        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        task.add_done_callback(lambda _: pieces.put(None))
         await _first(task, started)
         content_type = started.result() if started.done() else (await self._outcome(task)).answer.content_type
 
         async def flow() -> AsyncIterator[bytes]:
-            while (piece := await pieces.get()) is not None:
-                yield piece
+            try:
+                while (piece := await pieces.get()) is not None:
+                    yield piece
+            finally:
+                pieces.abandon()
             answer = (await self._outcome(task)).answer
             if not answer.streamed and not answer.error_type and answer.payload:
                 yield answer.payload

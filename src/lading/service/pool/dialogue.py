@@ -5,7 +5,9 @@ Carries out the conversation's effects and says when a phase is over. Starts no 
 
 from __future__ import annotations
 
+import base64
 import asyncio
+import functools
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -23,9 +25,19 @@ from lading.service.pool.faults import Fault
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest
 from lading.service.pool.journal import Journal
 from lading.service.pool.server import Connection
+from lading.service.pool.streams import Pace
 from lading.service.pool.telemetry import Telemetry
 
 _TRAILER_TYPE = "lambda-runtime-function-error-type"
+_TRAILER_BODY = "lambda-runtime-function-error-body"
+
+
+def _error_body(trailers: Mapping[str, str]) -> bytes:
+    """What a stream that was given up says of why; empty where it isn't base64."""
+    try:
+        return base64.b64decode(trailers.get(_TRAILER_BODY, ""), validate=True)
+    except ValueError:
+        return b""
 
 
 class Exchange:
@@ -38,6 +50,9 @@ class Exchange:
         self.streamed = 0
         self._answered = answered
         self._collected = bytearray()
+        self.held = False
+        """No more of a streamed response is read for now."""
+        self._pace = Pace(time.monotonic())
 
     def respond(self, answer: Answer) -> None:
         if self.answer is not None:
@@ -51,10 +66,19 @@ class Exchange:
         self.streamed += len(data)
         if self.streamed > calls.MAXIMUM_STREAM:
             return
+        self._pace.take(len(data), time.monotonic())
         if self.request.sink is not None:
             self.request.sink.chunk(data)
         elif len(self._collected) <= calls.MAXIMUM_PAYLOAD:
             self._collected += data
+
+    def hold(self, resume: Callable[[], None]) -> bool:
+        """Whether time has to go by or the caller to catch up first; then `resume` is called."""
+        seconds = self._pace.wait(time.monotonic())
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, resume)
+            return True
+        return self.request.sink is not None and self.request.sink.hold(resume)
 
     def complete(self, step: effects.Responded) -> None:
         body = step.body
@@ -133,14 +157,27 @@ class Dialogue:
         self.apply(self.talk.stream_started(connection, request))
 
     def stream_data(self, connection: Connection, data: bytes) -> None:
-        if self.talk.state.name == "RESPONDING" and self.exchange is not None:
-            self.exchange.add(data)
+        if self.talk.state.name != "RESPONDING" or self.exchange is None:
+            return
+        self.exchange.add(data)
+        if not self.exchange.held:
+            self._flow(connection, self.exchange)
+
+    def _flow(self, connection: Connection, exchange: Exchange) -> None:
+        """Read on, or not before the exchange says so."""
+        exchange.held = exchange.hold(functools.partial(self._flow, connection, exchange))
+        if exchange.held:
+            connection.pause()
+        else:
+            connection.resume()
 
     def stream_ended(self, connection: Connection, trailers: Mapping[str, str], *, complete: bool) -> None:
         if self.talk.state.name != "RESPONDING" or self.exchange is None:
             return
+        connection.resume()
         error_type = trailers.get(_TRAILER_TYPE, "") if complete else "Runtime.TruncatedResponse"
-        self.apply(self.talk.stream_ended(connection, error_type, size=self.exchange.streamed))
+        body = _error_body(trailers) if complete else b""
+        self.apply(self.talk.stream_ended(connection, error_type, size=self.exchange.streamed, error_body=body))
 
     def disconnected(self, connection: Connection) -> None:
         self._connections.discard(connection)

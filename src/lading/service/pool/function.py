@@ -55,11 +55,13 @@ class FunctionVersion:
 
 @dataclass(frozen=True)
 class StreamSink:
-    """Where a streamed response goes as it comes. Both are called from the event loop."""
+    """Where a streamed response goes as it comes. All are called from the event loop."""
 
     started: Callable[[str], None]
     """With the content type."""
     chunk: Callable[[bytes], None]
+    hold: Callable[[Callable[[], None]], bool] = lambda resume: False
+    """Asked after every piece. True: nothing more is read from the function until `resume` was called."""
 
 
 @dataclass(frozen=True)

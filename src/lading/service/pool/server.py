@@ -102,6 +102,15 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def pause(self) -> None:
+        """Read no more for now: what the client goes on to send fills its own socket, and then it waits."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     # Parsing: each step eats what it can of the buffer and says whether to go on
 
     def _run(self) -> None:
