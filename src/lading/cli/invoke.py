@@ -12,6 +12,7 @@ from lading.errors import UsageError
 
 if TYPE_CHECKING:
     from lading.model.project import FunctionConfig, Project
+    from lading.sandbox.spec import Isolation, Network
     from lading.service.events import Event
     from lading.service.pool.function import Outcome
     from lading.service.pool.local import LocalFunction, LocalOptions
@@ -43,6 +44,11 @@ LARGEST_COUNT = 1_000_000
     "--isolation",
     type=click.Choice(["root", "user", "process"]),
     help="Which walls; default: all with root, else a user namespace's.",
+)
+@click.option(
+    "--network",
+    type=click.Choice(["none", "outgoing"]),
+    help="What the function reaches; default: outgoing where this machine can give it.",
 )
 @click.option(
     "--artifact",
@@ -110,7 +116,22 @@ def options_of(given: dict[str, Any]) -> LocalOptions:
         concurrency=given["concurrency"],
         isolation=Isolation(isolation),
         cold_start=ColdStart(given["cold_start"]),
+        network=network_of(given["network"], Isolation(isolation)),
     )
+
+
+def network_of(asked: str | None, isolation: Isolation) -> Network:
+    """What was asked for; else outgoing, or none with a note where this machine can't give that."""
+    from lading.sandbox.host import find_capabilities, find_hierarchies
+    from lading.sandbox.spec import Network
+
+    if asked is not None:
+        return Network(asked)
+    missing = find_capabilities(find_hierarchies(), isolation).missing.get("outgoing")
+    if missing is None:
+        return Network.OUTGOING
+    click.echo(f"note: the function has no network: {missing} (--network none says so too)", err=True)
+    return Network.NONE
 
 
 def print_log(event: Event) -> None:

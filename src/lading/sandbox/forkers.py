@@ -112,7 +112,8 @@ class Forker:
         message, descriptors = received
         if "error" in message:
             raise SandboxError(
-                f"{self.name}: {message['error']}", hint="run `lading doctor`, or choose another isolation"
+                f"{self.name}: {message['error']}",
+                hint="choose another isolation: --isolation=user or --isolation=root",
             )
         return descriptors
 
