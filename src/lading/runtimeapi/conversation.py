@@ -90,8 +90,10 @@ class Conversation:
         content_type = request.headers.get("content-type", "application/octet-stream")
         return [StreamStarted(self.current.request_id, content_type)]
 
-    def stream_ended(self, token: Hashable, error_type: str = "", *, size: int = 0) -> list[Effect]:
-        """The end of a streamed response. `error_type` comes from its trailers, or says why it broke off."""
+    def stream_ended(
+        self, token: Hashable, error_type: str = "", *, size: int = 0, error_body: bytes = b""
+    ) -> list[Effect]:
+        """The end of a streamed response. `error_type` and `error_body` come from its trailers, or say why it broke off."""
         assert self.current is not None, "a stream belongs to an invocation"
         self._advance(RuntimeEvent.RECEIVED)
         reply = calls.ACCEPTED
@@ -99,7 +101,8 @@ class Conversation:
             error_type, reply = "Function.ResponseSizeTooLarge", calls.TOO_LARGE
         elif error_type:
             error_type = calls.normalise_error_type(error_type)
-        done = Responded(self.current.request_id, b"", "", error_type, streamed=True)
+        body = error_body if error_type else b""
+        done = Responded(self.current.request_id, body, "", error_type, streamed=True)
         return [Reply(token, reply), done]
 
     def dispatch(self, invocation: Invocation) -> list[Effect]:

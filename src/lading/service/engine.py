@@ -81,7 +81,8 @@ class PoolInvoker:
         task = await self._start(request, loop.create_future(), sink)
         task.add_done_callback(lambda _: pieces.put(None))
         await _first(task, started)
-        content_type = started.result() if started.done() else (await self._outcome(task)).answer.content_type
+        whole = None if started.done() else (await self._outcome(task)).answer
+        content_type = whole.content_type if whole is not None else started.result()
 
         async def flow() -> AsyncIterator[bytes]:
             try:
@@ -99,7 +100,7 @@ class PoolInvoker:
             payload = outcome.answer.payload if outcome.answer.error_type else b""
             return InvokeResult(payload, outcome.answer.function_error, log)
 
-        return StreamedResult(content_type, flow(), end)
+        return StreamedResult(content_type, flow(), end, failed=whole is not None and bool(whole.error_type))
 
     async def provision(self, target: Target, wanted: int) -> None:
         """Environments a version has at all times; `report` hears how it goes. Raises ApiError where none can be made."""

@@ -43,6 +43,12 @@ class StreamedResponse:
     status: int
     headers: Mapping[str, str]
     pieces: AsyncIterator[bytes]
+    """May raise CutStreamError."""
+    cookies: tuple[str, ...] = ()
 
 
 Response = HttpResponse | StreamedResponse
+
+
+class CutStreamError(Exception):
+    """Raised by a response's pieces: it ends here, and not as it should have."""

@@ -83,6 +83,8 @@ class StreamedResult:
     content_type: str
     pieces: AsyncIterator[bytes]
     end: Callable[[], Awaitable[InvokeResult]]
+    failed: bool = False
+    """True where it is known before the first piece that there will be none but an error."""
 
 
 class Invoker(Protocol):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from lading.service.contract.errors import ApiError
-from lading.service.contract.http import HttpRequest, HttpResponse, Response, StreamedResponse
+from lading.service.contract.http import CutStreamError, HttpRequest, HttpResponse, Response, StreamedResponse
 from lading.service.control.control import Origin
 from lading.service.control.names import Scope
 from lading.service.front.body import DisconnectedError, Receive, read_body
@@ -184,8 +184,11 @@ async def _stream(send: Send, response: StreamedResponse, receive: Receive) -> N
     """The pieces as they come, until the last one or until the client leaves."""
 
     async def flow() -> None:
-        async for piece in response.pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        try:
+            async for piece in response.pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except CutStreamError:
+            return  # without the last chunk: the server closes the connection, and the client knows that something is missing
         await send({"type": "http.response.body", "body": b""})
 
     async def gone() -> None:

@@ -6,10 +6,11 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from lading.service.contract.errors import ApiError
-from lading.service.contract.http import HttpRequest, HttpResponse, Response, StreamedResponse
+from lading.service.contract.http import CutStreamError, HttpRequest, HttpResponse, Response, StreamedResponse
 from lading.service.control.control import Control, Origin
 from lading.service.control.invocation import Invoker, InvokeRequest, StreamedResult, check_invocable
 from lading.service.control.reach import UrlTarget
@@ -59,9 +60,7 @@ class FunctionUrls:
                 return _message(403, _FORBIDDEN, {**cors, "x-amzn-ErrorType": error.code})
             status = 429 if error.code == "TooManyRequestsException" else 502 if error.status < 500 else error.status
             return _message(status, error.message, {**cors, "x-amzn-ErrorType": error.code})
-        if isinstance(response, StreamedResponse):
-            return StreamedResponse(response.status, {**response.headers, **cors}, response.pieces)
-        return HttpResponse(response.status, {**response.headers, **cors}, response.body, response.cookies)
+        return replace(response, headers={**response.headers, **cors})
 
     def _authorize(self, request: HttpRequest, target: UrlTarget) -> dict[str, Any] | None:
         """Who calls, for the event; None for anybody. Raises AccessDeniedException."""
@@ -115,8 +114,10 @@ class FunctionUrls:
 
 
 async def _streamed(result: StreamedResult) -> Response:
+    if result.failed:
+        return failure()
     if result.content_type != INTEGRATION:
-        return StreamedResponse(200, {"Content-Type": result.content_type}, result.pieces)
+        return StreamedResponse(200, {"Content-Type": result.content_type}, _after(b"", result))
     head = b""
     async for piece in result.pieces:
         head += piece
@@ -127,18 +128,23 @@ async def _streamed(result: StreamedResult) -> Response:
     prelude, _, rest = head.partition(SEPARATOR)
     try:
         described = json.loads(prelude)
-        return StreamedResponse(
-            int(described.get("statusCode", 200)), response_headers(described), _after(rest, result)
-        )
+        status = int(described.get("statusCode", 200))
+        if not 100 <= status <= 599:
+            raise ValueError(status)
+        cookies = tuple(map(str, described.get("cookies") or ()))
+        return StreamedResponse(status, response_headers(described), _after(rest, result), cookies)
     except (ValueError, TypeError, AttributeError):
         return failure()
 
 
 async def _after(first: bytes, result: StreamedResult) -> AsyncIterator[bytes]:
+    """What is left of a stream. Raises CutStreamError at the end of one that its function gave up."""
     if first:
         yield first
     async for piece in result.pieces:
         yield piece
+    if (await result.end()).function_error:
+        raise CutStreamError
 
 
 def cors_headers(request: HttpRequest, cors: dict[str, Any] | None) -> dict[str, str]:

@@ -5,8 +5,8 @@ Carries out the conversation's effects and says when a phase is over. Starts no 
 
 from __future__ import annotations
 
-import base64
 import asyncio
+import base64
 import functools
 import time
 import uuid
