@@ -83,11 +83,13 @@ def _unsupported(path: Path, what: str) -> BadLockError:
 def _read_pdm(path: Path, requirements: Requirements, target: Target) -> PinnedLock:
     document = read_toml(path)
     sources = document.get("metadata", {}).get("sources", ())
-    pins = [_pdm_pin(package, path) for package in document.get("package", [])]
+    pins = [_pdm_pin(package, path, requirements.extras) for package in document.get("package", [])]
     return PinnedLock(tuple(pins), tuple(str(source["url"]) for source in sources if "url" in source))
 
 
-def _pdm_pin(package: Mapping[str, Any], path: Path) -> Pin:
+def _pdm_pin(package: Mapping[str, Any], path: Path, extras: Iterable[str]) -> Pin:
+    """pdm has a group for each extra; one that was chosen is as good as always installed."""
+    chosen = {normalize(extra) for extra in extras}
     source = None
     if package.get("git"):
         below = str(package.get("subdirectory", ""))
@@ -101,7 +103,7 @@ def _pdm_pin(package: Mapping[str, Any], path: Path) -> Pin:
         version=str(package.get("version", "")),
         files=_files(package.get("files", ())),
         marker=str(package.get("marker", "")),
-        groups=frozenset(package.get("groups", [DEFAULT])),
+        groups=frozenset(DEFAULT if normalize(name) in chosen else name for name in package.get("groups", [DEFAULT])),
         source=source,
         requires_python=str(package.get("requires_python", "")),
     )

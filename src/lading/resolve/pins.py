@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lading.model.lock import LockedSource
+from lading.model.suggest import did_you_mean
 from lading.model.target import Target
 from lading.resolve.pylock import BadLockError
 
@@ -44,6 +46,10 @@ def select(pins: Iterable[Pin], target: Target, extras: Iterable[str], groups: I
             continue
         if pin.requires_python and not python_matches(pin.requires_python, target):
             continue
+        if pin.version == "*":
+            raise BadLockError(
+                f"the lock has no version of {pin.name}, which {target} needs", hint="lock again on Linux"
+            )
         other = chosen.setdefault(pin.name, pin)
         if other.version != pin.version:
             versions = f"{other.version} and {pin.version}"
@@ -51,6 +57,14 @@ def select(pins: Iterable[Pin], target: Target, extras: Iterable[str], groups: I
                 f"the lock has {pin.name} {versions} for {target}, and nothing says which", hint="lock again"
             )
     return chosen
+
+
+def check_groups(pins: Iterable[Pin], groups: Iterable[str], path: Path) -> None:
+    """Raises BadLockError for a group that no package of the lock is in, where the lock says groups at all."""
+    known = {name for pin in pins for name in pin.groups}
+    for group in groups:
+        if known and group not in known:
+            raise BadLockError(f"{path} has no group {group!r}", hint=did_you_mean(group, sorted(known)))
 
 
 def applies(marker: str, target: Target, extras: Iterable[str], groups: Iterable[str]) -> bool:

@@ -14,7 +14,7 @@ from lading.model.project import RequirementKind, Requirements
 from lading.model.target import Target
 from lading.resolve.candidate import Candidate, settle
 from lading.resolve.compile import NoSolutionError, Question, Terms, solve
-from lading.resolve.pins import Pin, applies, select
+from lading.resolve.pins import Pin, applies, check_groups, select
 from lading.resolve.policy import Policy
 from lading.resolve.pylock import BadLockError, Entry, parse, read_toml
 from lading.resolve.uv import explain_failure, run_uv
@@ -127,6 +127,7 @@ def _from_pins(path: Path, requirements: Requirements, target: Target, policy: P
     from lading.resolve.pinned_formats import read_pins
 
     lock = read_pins(requirements, path, target)
+    check_groups(lock.pins, requirements.groups, path)
     chosen = select(lock.pins, target, requirements.extras, requirements.groups)
     local = [Candidate(pin.name, pin.version, source=pin.source) for pin in chosen.values() if pin.source]
     published = {name: pin for name, pin in chosen.items() if not pin.source}
