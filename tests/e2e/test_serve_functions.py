@@ -360,17 +360,19 @@ def test_lists_come_in_pages(url: str) -> None:
     assert refusal(mine.list_functions, Marker="not one of ours!")[1] == "InvalidParameterValueException"
 
 
-def test_snapstart_is_optimized_on_published_versions(api: Any) -> None:
-    create(api, "snap", SnapStart={"ApplyOn": "PublishedVersions"}, Publish=True)
-    settle(api, "snap:1")
-    latest = api.get_function_configuration(FunctionName="snap")["SnapStart"]
-    assert latest == {"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"}
-    version = api.get_function_configuration(FunctionName="snap", Qualifier="1")["SnapStart"]
-    assert version == {"ApplyOn": "PublishedVersions", "OptimizationStatus": "On"}
+def test_snapstart_says_that_it_isn_t_there(api: Any) -> None:
+    parameters = {"Role": ROLE, "Handler": "h.h", "Code": {"ZipFile": zipped()}}
+    status, code, message = refusal(
+        api.create_function, FunctionName="s", Runtime="python3.13", SnapStart={"ApplyOn": "PublishedVersions"}, **parameters
+    )  # fmt: skip
+    assert (status, code) == (501, "NotImplementedException")
+    assert message.startswith("SnapStart is not implemented by lading's local service")
     assert refusal(
-        api.create_function, FunctionName="old", Runtime="python3.11", Role=ROLE, Handler="h.h", Code={"ZipFile": zipped()},
-        SnapStart={"ApplyOn": "PublishedVersions"},
+        api.create_function, FunctionName="s", Runtime="python3.11", SnapStart={"ApplyOn": "PublishedVersions"}, **parameters
     )[2] == "python3.11 is not supported for SnapStart enabled functions."  # fmt: skip
+    create(api, "unsnapped", SnapStart={"ApplyOn": "None"})
+    found = api.get_function_configuration(FunctionName="unsnapped")["SnapStart"]
+    assert found == {"ApplyOn": "None", "OptimizationStatus": "Off"}
 
 
 def test_what_waits_for_later_says_so(api: Any) -> None:

@@ -110,9 +110,6 @@ def put_provisioned_concurrency_config(call: Call, parameters: Parameters) -> Re
 
 def _check_free(call: Call, name: str, qualifier: str) -> None:
     """A version can be provisioned by itself or through one alias, not both."""
-    _, version = call.resolve(FunctionReference(name, qualifier))
-    if version["SnapStart"]["ApplyOn"] != "None":
-        raise invalid("Provisioned Concurrency is not supported for SnapStart enabled functions.")
     alias = call.state.get(call.key("alias", name, qualifier))
     if alias is not None:
         if alias["_weights"]:

@@ -155,6 +155,7 @@ def _check_snapstart(new: Result) -> None:
         raise invalid(f"{new['Runtime']} is not supported for SnapStart enabled functions.")
     if new["EphemeralStorage"]["Size"] > facts()["snapstart_storage"]:
         raise invalid("SnapStart is not supported for functions with more than 512 MB of ephemeral storage.")
+    raise not_here("SnapStart", "leave SnapStart out, or set ApplyOn to None")
 
 
 def _logging(call: Call, new: Result, value: Any) -> None:

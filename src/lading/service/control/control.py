@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lading.service.contract.errors import ApiError
 from lading.service.control.call import Call, Outside, Parameters, Result
+from lading.service.control.garbage import collect
 from lading.service.control.invocation import Choice, find_choice
 from lading.service.control.names import FunctionReference, Scope, read_reference
 from lading.service.control.operations import OPERATIONS
@@ -50,6 +51,7 @@ class Control:
         self._urls: dict[str, UrlTarget] = {}
         self._generation = 0
         self._watchers: list[Callable[[Scope, str], None]] = []
+        collect(state, packages)
         for key in unfinished(state):
             self._prepare(key)
 

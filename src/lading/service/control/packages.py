@@ -16,6 +16,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -102,6 +103,14 @@ class Packages:
                 finally:
                     remove_tree(new) if new.exists() else None
         return final
+
+    def keep_only(self, digests: AbstractSet[str]) -> None:
+        """Remove every other package, unpacked or not. Nothing may be using them."""
+        with self._lock:
+            for digest in [digest for digest, _ in self._store.blobs.list() if digest not in digests]:
+                self._store.blobs.delete(digest)
+            for tree in [tree for tree in self._trees.iterdir() if tree.name not in digests]:
+                remove_tree(tree)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from lading.service.control.packages import Packages
 from lading.service.state import Key, State
 
 _REASONS = ("StateReason", "StateReasonCode", "LastUpdateStatusReason", "LastUpdateStatusReasonCode")
+_SUCCEEDED: Result = {"State": "Active", "LastUpdateStatus": "Successful"}
 
 
 def unfinished(state: State) -> list[Key]:
@@ -28,7 +29,7 @@ def prepare(state: State, packages: Packages, key: Key) -> None:
     try:
         for digest in [wanted["_digest"], *(layer["digest"] for layer in wanted.get("_layers", ()))]:
             packages.tree(digest)
-        outcome = _succeeded(wanted)
+        outcome = _SUCCEEDED
     except (LadingError, OSError) as error:
         outcome = _failed(wanted, str(error))
     with state.transaction():
@@ -50,13 +51,6 @@ def _subject(version: Result) -> tuple[object, ...]:
         version.get("LastUpdateStatus"),
         version["LastModified"],
     )
-
-
-def _succeeded(version: Result) -> Result:
-    snapstart = version["SnapStart"]
-    if snapstart["ApplyOn"] != "None" and version["Version"] != "$LATEST":
-        snapstart = snapstart | {"OptimizationStatus": "On"}
-    return {"State": "Active", "LastUpdateStatus": "Successful", "SnapStart": snapstart}
 
 
 def _failed(version: Result, reason: str) -> Result:

@@ -36,7 +36,7 @@ def publish(call: Call, latest: Result, description: str | None = None) -> Resul
     version.pop("_serving", None)
     if description is not None:
         version["Description"] = description
-    if latest["State"] == "Pending" or latest["LastUpdateStatus"] == "InProgress" or _optimized(latest):
+    if latest["State"] == "Pending" or latest["LastUpdateStatus"] == "InProgress":
         for member in ("LastUpdateStatus", "LastUpdateStatusReason", "LastUpdateStatusReasonCode"):
             version.pop(member, None)
         version |= {
@@ -48,10 +48,6 @@ def publish(call: Call, latest: Result, description: str | None = None) -> Resul
     call.state.put(call.key("function", name=name), function | {"next": function["next"] + 1})
     call.put_version(version)
     return version
-
-
-def _optimized(configuration: Result) -> bool:
-    return bool(configuration["SnapStart"]["ApplyOn"] != "None")
 
 
 def publish_version(call: Call, parameters: Parameters) -> Result:

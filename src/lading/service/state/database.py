@@ -120,6 +120,11 @@ class State:
             for account, region, parent, name, document in rows
         ]
 
+    def documents(self, kind: str) -> Iterator[Document]:
+        """Every document of a kind, of all accounts and regions."""
+        for (text,) in self._run("documents", {"kind": kind}):
+            yield json.loads(text)
+
     def secret(self, name: str) -> bytes:
         """32 random bytes, made once per state and kept."""
         self._run("put_setting", {"name": name, "value": secrets.token_bytes(32)})
