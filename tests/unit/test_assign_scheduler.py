@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -105,6 +105,49 @@ def test_what_waits_for_a_token_starts_at_a_tick() -> None:
     assert scheduler.submit("b", "f", 0, queue=True) == []
     assert scheduler.tick(5) == []
     assert scheduler.tick(10) == [Start(2, "f", "b")]
+
+
+def test_synchronous_requests_come_at_ten_a_second_for_each_unit_of_concurrency() -> None:
+    scheduler = made()
+    scheduler.reserve("f", 1, 0)
+    for number in range(10):
+        [decision] = scheduler.submit(f"a{number}", "f", 0)
+        assert isinstance(decision, Start | Run)
+        scheduler.finished(1, 0)
+    assert scheduler.submit("b", "f", 0) == [Throttle("b", Reason.RESERVED_REQUESTS)]
+    assert scheduler.submit("c", "f", 0, metered=False) == [Run(1, "c")]
+    scheduler.finished(1, 0)
+    assert scheduler.submit("d", "f", 0.1) == [Run(1, "d")]
+
+
+def test_functions_without_a_reservation_share_the_accounts_rate() -> None:
+    scheduler = made(Settings(account=3))
+    scheduler.reserve("h", 2, 0)
+    for number in range(10):
+        [decision] = scheduler.submit(f"a{number}", "fg"[number % 2], 0)
+        assert isinstance(decision, Start | Run)
+        scheduler.finished(decision.environment, 0)
+    assert scheduler.submit("b", "f", 0) == [Throttle("b", Reason.ACCOUNT_REQUESTS)]
+    assert isinstance(scheduler.submit("c", "h", 0)[0], Start)
+
+
+@given(pauses=st.lists(st.floats(0, 0.3), max_size=120), reserved=st.integers(1, 3))
+def test_no_schedule_gets_more_than_the_rate_and_a_slow_one_all(pauses: list[float], reserved: int) -> None:
+    scheduler = made()
+    scheduler.reserve("f", reserved, 0)
+    most, now, taken = 10 * reserved, 0.0, list[float]()
+    for number, pause in enumerate(pauses):
+        now += pause
+        [decision] = scheduler.submit(f"r{number}", "f", now)
+        if isinstance(decision, Start | Run):
+            taken.append(now)
+            scheduler.finished(decision.environment, now)
+        else:
+            assert decision == Throttle(f"r{number}", Reason.RESERVED_REQUESTS)
+            assert pause < 1 / most, "it came no faster than the rate"
+    for first, begin in enumerate(taken):
+        for last in range(first, len(taken)):
+            assert last - first + 1 <= most + (taken[last] - begin) * most + 1e-6
 
 
 def test_idle_environments_end() -> None:

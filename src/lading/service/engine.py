@@ -130,6 +130,7 @@ class PoolInvoker:
             invoked_arn=request.invoked_arn,
             trace_id=request.trace_id,
             client_context=request.client_context,
+            asynchronous=request.asynchronous,
             sink=sink,
         )
 

@@ -54,7 +54,7 @@ class Target:
 
 @dataclass(frozen=True)
 class InvokeRequest:
-    """One synchronous call of a target."""
+    """One call of a target."""
 
     target: Target
     request_id: str
@@ -64,6 +64,8 @@ class InvokeRequest:
     trace_id: str = ""
     client_context: str = ""
     """Decoded from the header's base64: JSON."""
+    asynchronous: bool = False
+    """Its event waited in a queue."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ BURST = 1000
 """Environments that a function may start at once …"""
 BURST_SECONDS = 10.0
 """… and again in every period of so many seconds (Lambda function scaling, 2023)."""
+REQUESTS = 10
+"""Synchronous requests per second for each unit of concurrency (Lambda quotas, "Invocation requests per … Region")."""
 IDLE_SECONDS = 600.0
 """How long an unused environment is kept here. AWS doesn't say."""
 
@@ -26,6 +28,10 @@ class Reason(Enum):
     RESERVED = "ReservedFunctionConcurrentInvocationLimitExceeded"
     ACCOUNT = "ConcurrentInvocationLimitExceeded"
     RATE = "FunctionInvocationRateLimitExceeded"
+    """Environments were wanted faster than a function may start them."""
+    RESERVED_REQUESTS = "ReservedFunctionInvocationRateLimitExceeded"
+    ACCOUNT_REQUESTS = "CallerRateLimitExceeded"
+    """More requests per second than concurrency allows. AWS names these reasons and explains none: the choice is ours."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,23 @@ class _Environment:
 
 
 @dataclass
+class _Bucket:
+    """Tokens that come back at a steady rate, up to the most there may be. Full at first."""
+
+    tokens: float = 0.0
+    at: float | None = None
+
+    def take(self, most: float, rate: float, now: float) -> bool:
+        gained = most if self.at is None else max(0.0, now - self.at) * rate
+        self.tokens = min(most, self.tokens + gained)
+        self.at = now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+@dataclass
 class _Account:
     """What the functions of one account and region share."""
 
@@ -99,6 +122,7 @@ class _Account:
     """The sum of its functions' reservations."""
     used: int = 0
     """What its functions without a reservation use."""
+    requests: _Bucket = field(default_factory=_Bucket)
 
 
 @dataclass
@@ -109,8 +133,8 @@ class _Function:
     reserved: int | None = None
     used: int = 0
     """Over its versions the larger of busy and provisioned: provisioned counts even where it does nothing."""
-    tokens: float = BURST
-    refilled: float | None = None
+    starts: _Bucket = field(default_factory=_Bucket)
+    requests: _Bucket = field(default_factory=_Bucket)
 
 
 @dataclass
@@ -178,9 +202,13 @@ class Scheduler:
         """A version is to be known: every other call that names it comes after this one."""
         self._versions.setdefault(version, _Version(self._function(function, account)))
 
-    def submit(self, request: str, version: str, now: float, *, queue: bool = False) -> list[Decision]:
-        """A request arrived. `queue`: wait for room in place of being throttled."""
+    def submit(
+        self, request: str, version: str, now: float, *, queue: bool = False, metered: bool = True
+    ) -> list[Decision]:
+        """A request arrived. `queue`: wait for room in place of being throttled. `metered`: the rate of requests counts, too."""
         entry = self._versions[version]
+        if metered and (too_fast := self._too_fast(entry.function, now)):
+            return [Throttle(request, too_fast)]
         if entry.queue:
             # 1. Others wait already: behind them.
             refused: Reason | None = self._room(entry) or Reason.RATE
@@ -318,18 +346,19 @@ class Scheduler:
         share = function.account
         return Reason.ACCOUNT if share.used >= self._settings.account - share.reserved else None
 
+    def _too_fast(self, entry: _Function, now: float) -> Reason | None:
+        """None when one more request may come in this second."""
+        share = entry.account
+        if entry.reserved is not None:
+            most = REQUESTS * entry.reserved
+            # of no concurrency at all the other limit tells
+            return None if not most or entry.requests.take(most, most, now) else Reason.RESERVED_REQUESTS
+        most = REQUESTS * (self._settings.account - share.reserved)
+        return None if most <= 0 or share.requests.take(most, most, now) else Reason.ACCOUNT_REQUESTS
+
     def _take_token(self, entry: _Function, now: float) -> bool:
         settings = self._settings
-        if entry.refilled is None:
-            entry.tokens = settings.burst
-        else:
-            gained = (now - entry.refilled) * settings.burst / settings.burst_seconds
-            entry.tokens = min(float(settings.burst), entry.tokens + max(0.0, gained))
-        entry.refilled = now
-        if entry.tokens < 1:
-            return False
-        entry.tokens -= 1
-        return True
+        return entry.starts.take(settings.burst, settings.burst / settings.burst_seconds, now)
 
     def _make_room(self) -> list[Decision] | None:
         """Stop the longest unused environment if the machine is full; None when none can be stopped."""

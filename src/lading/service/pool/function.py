@@ -76,6 +76,8 @@ class InvokeRequest:
     client_context: str = ""
     cognito_identity: str = ""
     tenant_id: str = ""
+    asynchronous: bool = False
+    """An event from a queue: the limit on requests per second is for synchronous ones."""
     sink: StreamSink | None = None
 
 

@@ -21,8 +21,8 @@ from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest,
 
 TICK = 1.0
 """Seconds between looks at idle environments and waiting requests."""
-
-
+SLOWEST_RETRY = 60.0
+"""Seconds at most between attempts to make a provisioned environment that can't be made."""
 INIT_FAILED = "FUNCTION_ERROR_INIT_FAILURE"
 
 
@@ -74,6 +74,8 @@ class Pool:
         self._numbers = itertools.count(1)
         self._reasons: dict[str, str] = {}
         """Version → why its provisioned environments are not what they should be."""
+        self._failures: dict[str, int] = {}
+        """Version → provisioned environments in a row that could not be made: each is tried later than the one before."""
         self._environments: dict[int, Environment] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
@@ -102,7 +104,9 @@ class Pool:
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._flights[request.request_id] = _Flight(function, request, answered, outcome)
         try:
-            self._carry_out(self._scheduler.submit(request.request_id, key, time.monotonic(), queue=queue))
+            metered = not queue and not request.asynchronous
+            now = time.monotonic()
+            self._carry_out(self._scheduler.submit(request.request_id, key, now, queue=queue, metered=metered))
             return await outcome
         except asyncio.CancelledError:
             self._scheduler.cancel(request.request_id, key)
@@ -187,6 +191,7 @@ class Pool:
         if decision.request is not None:
             await self._run(decision.environment, decision.request)
             return
+        self._failures.pop(decision.version, None)
         if environment.failed:
             self._reasons[decision.version] = INIT_FAILED
         self._carry_out(self._scheduler.started(decision.environment, time.monotonic()))
@@ -215,8 +220,10 @@ class Pool:
         if request_id is not None:
             self._gone(number)
         elif not self._closed:  # a provisioned one: the scheduler will replace it, but not in a tight loop
-            asyncio.get_running_loop().call_later(TICK, self._gone, number)
-            self._tell(self._scheduler.version_of(number))
+            key = self._scheduler.version_of(number)
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            asyncio.get_running_loop().call_later(retry_pause(failures), self._gone, number)
+            self._tell(key)
 
     def _gone(self, number: int) -> None:
         if not self._closed:
@@ -242,7 +249,13 @@ class Pool:
         for key in self._scheduler.forget_empty():
             del self._keys[self._versions.pop(key)]
             self._reasons.pop(key, None)
+            self._failures.pop(key, None)
         self._tick_on()
+
+
+def retry_pause(failures: int) -> float:
+    """Seconds until a provisioned environment is tried again after so many failures in a row."""
+    return min(SLOWEST_RETRY, TICK * 2.0 ** min(failures - 1, 16))
 
 
 def _share(function: FunctionVersion) -> str:

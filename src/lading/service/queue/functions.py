@@ -86,6 +86,7 @@ class ServiceFunctions:
                     invoked_arn=event.scope.function_arn(event.name, event.qualifier),
                     trace_id=write_lineage(event.trace_id, extend_lineage(dict(event.lineage), arn)),
                     client_context=event.client_context,
+                    asynchronous=True,
                 )
             )
         except ApiError:
