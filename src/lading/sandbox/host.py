@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import platform
@@ -224,7 +225,7 @@ class Host:
                 "users": f"0 0 1\n{UID} {user} 1" if user else f"{UID} 0 1",
                 "switch": self.capabilities.isolation is Isolation.ROOT,
                 "limits": RESOURCE_LIMITS,
-                "filter": seccomp.program(platform.machine()).hex(),
+                "filter": _filter(),
                 "folder": "/var/task",
             },
             "start": rest.get("start", []),
@@ -306,6 +307,11 @@ class Host:
 def _key(spec: SandboxSpec) -> tuple[Any, ...]:
     """What environments must share to be forks of one zygote."""
     return spec.interpreter, spec.client, spec.runtime, spec.network
+
+
+@functools.cache
+def _filter() -> str:
+    return seccomp.program(platform.machine()).hex()
 
 
 def choose_cold_start(spec: SandboxSpec) -> tuple[ColdStart, str]:
