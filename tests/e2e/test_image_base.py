@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from conftest import Command, Write
+
 from lading.oci.descriptor import Platform
 from lading.oci.layout import Layout
 from lading.oci.validate import validate

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from conftest import Command
+
 from lading.oci.descriptor import Platform
 from lading.oci.image import Image, empty
 from lading.oci.layer_writer import LayerWriter

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import Served, Start, require_client, require_interpreter
 from test_walls_leftovers import eventually
 
-from conftest import Served, Start, require_client, require_interpreter
 from lading.errors import SandboxError
 from lading.sandbox import outgoing
 from lading.sandbox.cgroups import owner_name
