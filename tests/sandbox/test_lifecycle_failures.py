@@ -130,7 +130,9 @@ def test_a_handler_exception(run: Run) -> None:
     assert (body["errorMessage"], body["errorType"], body["requestId"]) == ("no", "ValueError", "id-1")
     assert '/var/task/app.py", line 2' in body["stackTrace"][-1]
     assert ran.outcomes[0].answer.function_error == "Unhandled"
-    assert "[ERROR] ValueError: no" in ran.log
+    report = next(line for line in ran.lines if line.startswith("[ERROR] ValueError: no"))
+    assert report.splitlines()[1] == "Traceback (most recent call last):", "one event, several lines"
+    assert "\r" not in ran.log
     assert ran.outcomes[1].status == "error", "the environment lives on"
     assert ran.log.count("INIT_START") == 1
 

@@ -138,7 +138,7 @@ def print_log(event: Event) -> None:
     from lading.service.events import LogLine
 
     if isinstance(event, LogLine):
-        click.echo(event.text.replace("\r", "\n"), err=True)
+        click.echo(event.text, err=True)
 
 
 def read_event(given: str) -> bytes:

@@ -22,6 +22,11 @@ _DEBUG = ("platform.initRuntimeDone", "platform.runtimeDone")
 """Records that are in a JSON log at system log level DEBUG only; the default is INFO."""
 
 
+_ERROR = "[ERROR] "
+"""How AWS's client begins a report of an exception. Without AWS's own log descriptor it writes that in one line, with
+carriage returns in it; on AWS it is one event of several lines."""
+
+
 class Journal:
     """One log stream, while its environment lives."""
 
@@ -149,6 +154,8 @@ class Journal:
             self._write(text, "platform")
 
     def _output(self, line: str) -> None:
+        if line.startswith(_ERROR):
+            line = line.replace("\r", "\n")
         if self.follow:
             self.follow({"time": logs.iso(time.time()), "type": "function", "record": line + "\n"})
         self._write(line, "function")
