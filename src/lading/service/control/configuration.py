@@ -93,7 +93,7 @@ def runtime_version(call: Call, runtime: str) -> str:
 
 def _environment(call: Call, new: Result, value: Any) -> None:
     variables = value.get("Variables")
-    if variables is None:
+    if not variables:
         new.pop("Environment", None)
         return
     reserved = [name for name in variables if name in quotas().reserved_variables]
