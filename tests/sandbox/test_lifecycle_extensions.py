@@ -113,7 +113,8 @@ def lines(events: list[Event]) -> list[str]:
 
 
 def test_an_external_extension_lives_through_all_phases(host: Host, tmp_path: Path) -> None:
-    function = prepared(tmp_path, "def handler(event, context):\n    return 'ok'", layers=(layer(tmp_path, EXTENSION),))
+    code = "def handler(event, context):\n    print('said by the function')\n    return 'ok'"
+    function = prepared(tmp_path, code, layers=(layer(tmp_path, EXTENSION),))
     outcomes, events = asyncio.run(run(host, function, InvokeRequest("id-1", b"{}"), InvokeRequest("id-2", b"{}")))
     assert [outcome.answer.payload for outcome in outcomes] == [b'"ok"', b'"ok"']
     log = lines(events)
@@ -121,6 +122,9 @@ def test_an_external_extension_lives_through_all_phases(host: Host, tmp_path: Pa
     assert "registered extended False" in log
     assert log.count("saw INVOKE ") == 2
     assert log[-1] == "saw SHUTDOWN spindown"
+    sources = {event.text: event.source for event in events if isinstance(event, LogLine)}
+    assert sources["saw INVOKE "] == sources["saw SHUTDOWN spindown"] == "extension"
+    assert sources["said by the function"] == "function"
 
 
 def test_a_timeout_tells_the_extension_and_starts_it_again(host: Host, tmp_path: Path) -> None:

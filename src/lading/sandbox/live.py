@@ -100,9 +100,12 @@ class Sandbox:
         """Starts the runtime process: AWS's client, or the spec's command."""
         self._send(runtime_start(self.spec, self.cold_start))
 
-    def start_process(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Starts another program inside, an extension, behind the same walls."""
-        self._send({"do": "start", "name": name, "command": list(command), "environment": dict(environment)})
+    def start_process(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], output: int | None = None
+    ) -> None:
+        """Starts another program inside, an extension, behind the same walls. `output`: a descriptor it writes to."""
+        message = {"do": "start", "name": name, "command": list(command), "environment": dict(environment)}
+        self._send(message, [] if output is None else [output])
 
     def terminate(self, name: str = RUNTIME, number: int = signal.SIGTERM) -> None:
         """Sends a signal to one process that was started by name; nothing happens when it has ended."""
@@ -181,9 +184,9 @@ class Sandbox:
         self._closed = True
         self._release()
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         try:
-            wire.send(self._channel, message)
+            wire.send(self._channel, message, list(descriptors))
         except OSError as error:
             raise SandboxError(f"environment {self.id} is gone", hint="start another one") from error
 

@@ -6,12 +6,13 @@ It keeps the client imported (on the fork path) and no open files but its channe
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lading.sandbox.inside import process, root, wire
@@ -89,7 +90,7 @@ class First:
     def _obey(self, message: dict[str, Any], descriptors: list[int]) -> Client | None:
         action = message["do"]
         if action == "start":
-            return self._start(message)
+            return self._start(message, descriptors)
         if action == "dress":
             self.trees = dict(zip(message["descriptors"], descriptors))  # noqa: B905 -- its argument is newer than 3.9
             try:
@@ -131,7 +132,8 @@ class First:
         self.names[pid] = start["name"]
         return True
 
-    def _start(self, start: dict[str, Any]) -> Client | None:
+    def _start(self, start: dict[str, Any], output: Sequence[int] = ()) -> Client | None:
+        """`output`: where it writes, standard error too, if not where all others do."""
         if self._hand_over(start):
             return None
         waits = "wait" in start
@@ -139,6 +141,8 @@ class First:
         pid = os.fork()
         if pid:
             own.close()
+            for descriptor in output:
+                os.close(descriptor)
             process.adopt(pid, self.request["walls"], partner)
             if waits:
                 self.ready = pid, partner
@@ -152,7 +156,9 @@ class First:
                 end.detach()  # closed below by number: the objects must not close another's later
             if self.ready:
                 self.ready[1].detach()
-            process.enter(self.request["walls"], self.groups, self.output, own)
+            # out of the way of the numbers that they become
+            streams = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for descriptor in output] * 2
+            process.enter(self.request["walls"], self.groups, streams or self.output, own)
             if waits:
                 start = process.await_start(process.KEPT)
             os.close(process.KEPT)

@@ -7,6 +7,7 @@ goes where. Runs in one event loop; what blocks goes to a thread.
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import time
 import uuid
@@ -63,6 +64,8 @@ class Environment:
         self._freeze_timer: asyncio.TimerHandle | None = None
         self._freezing: asyncio.Future[None] | None = None
         self._extensions = _external_extensions(function)
+        self._pipe: tuple[int, ...] = ()
+        """What external extensions write to: apart from the function's output. Read end, write end."""
         if self._extensions:
             self._journal.follow = self._telemetry.add
 
@@ -88,7 +91,11 @@ class Environment:
         self._box = box
         self._inside.enter(box)
         self._journal.attach(box.stdout, box.stderr)
-        for descriptor in (box.stdout, box.stderr):
+        if self._extensions:
+            self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            os.set_blocking(self._pipe[1], True)
+            self._journal.attach_extensions(self._pipe[0])
+        for descriptor in (box.stdout, box.stderr, *self._pipe[:1]):
             self._loop.add_reader(descriptor, self._on_output, descriptor)
         self._loop.add_reader(box.fileno(), self._on_events)
         self._server = await serve(box.runtime_api_socket, self._inside)
@@ -147,7 +154,7 @@ class Environment:
         assert self._box is not None
         variables = extension_variables(process_environment(self._box.spec))
         for name in self._extensions:
-            self._box.start_process(name, [f"/opt/extensions/{name}"], variables)
+            self._box.start_process(name, [f"/opt/extensions/{name}"], variables, self._pipe[1])
 
     async def _finish_init(self, phase: str, budget: float, started: float) -> Init:
         """Wait for the end of an init phase that has begun; after a failure the environment is reset."""
@@ -333,8 +340,11 @@ class Environment:
 
     def _detach(self, box: Sandbox) -> None:
         self._journal.flush()
-        for descriptor in (box.stdout, box.stderr, box.fileno()):
+        for descriptor in (box.stdout, box.stderr, box.fileno(), *self._pipe[:1]):
             self._loop.remove_reader(descriptor)
+        for descriptor in self._pipe:
+            os.close(descriptor)
+        self._pipe = ()
         if self._server is not None:
             self._server.close()
         self._inside.disconnect()
@@ -368,8 +378,6 @@ class Environment:
 
 def _external_extensions(function: FunctionVersion) -> tuple[str, ...]:
     """Executables of /opt/extensions, from every layer, in the order they are started (by name)."""
-    import os
-
     names = set()
     for layer in function.spec.layers:
         folder = layer / "extensions"

@@ -45,7 +45,11 @@ class Journal:
 
     def attach(self, *descriptors: int) -> None:
         """Read ends of the processes' output, non-blocking."""
-        self._cutters = {number: logs.LineCutter(self._output) for number in descriptors}
+        self._cutters |= {number: logs.LineCutter(self._output) for number in descriptors}
+
+    def attach_extensions(self, descriptor: int) -> None:
+        """As attach: what external extensions write."""
+        self._cutters[descriptor] = logs.LineCutter(lambda line: self._record(line, "extension"))
 
     def read(self, descriptor: int) -> bool:
         """Take what is there; False when nobody can write any more."""
@@ -156,9 +160,12 @@ class Journal:
     def _output(self, line: str) -> None:
         if line.startswith(_ERROR):
             line = line.replace("\r", "\n")
+        self._record(line, "function")
+
+    def _record(self, line: str, kind: str) -> None:
         if self.follow:
-            self.follow({"time": logs.iso(time.time()), "type": "function", "record": line + "\n"})
-        self._write(line, "function")
+            self.follow({"time": logs.iso(time.time()), "type": kind, "record": line + "\n"})
+        self._write(line, kind)
 
     def _write(self, line: str, source: str) -> None:
         self._tail.add(line)
