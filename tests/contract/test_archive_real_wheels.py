@@ -17,10 +17,10 @@ import pytest
 
 from lading.build.archive import Assembled, Selection, assemble
 from lading.build.bytecode import FUNCTION, compiled_sources, prepare_bytecode
-from lading.build.interpreters import find_interpreter
 from lading.build.wheel import Recipe, prepare_wheel
 from lading.build.workers import CompilerPool
 from lading.model.lock import Wheel
+from lading.resolve.interpreters import find_interpreter
 from lading.store import Store, open_store
 
 pytestmark = pytest.mark.network

@@ -28,11 +28,11 @@ from lading.build.bytecode import (
     source_name,
 )
 from lading.build.folder import prepare_folder
-from lading.build.interpreters import Interpreter, candidates, find_interpreter
 from lading.build.records import FILE_MODE
 from lading.build.workers import CompilerError, CompilerPool
 from lading.errors import StoreError
 from lading.model.project import Source
+from lading.resolve.interpreters import Interpreter, candidates, find_interpreter
 from lading.store import Store, open_store
 
 VERSIONS = [(3, minor) for minor in range(9, 15)]

@@ -87,8 +87,8 @@ def write(tmp_path: Path) -> Write:
 @pytest.fixture(scope="session")
 def interpreters() -> Mapping[str, Path]:
     """Interpreters on this machine by version ("3.13" → its executable)."""
-    from lading.build.interpreters import find_interpreter
     from lading.model.target import runtimes
+    from lading.resolve.interpreters import find_interpreter
     from lading.store import open_store
 
     actions = open_store(ROOT / ".lading" / "test-cache").actions

@@ -20,7 +20,6 @@ from lading.build.bytecode import Place, prepare_bytecode
 from lading.build.image import lambda_variables
 from lading.build.image_base import platform_of
 from lading.build.image_layers import LayerPlan, make_layers
-from lading.build.interpreters import Interpreter, find_interpreter
 from lading.build.records import EXECUTABLE_MODE, FILE_MODE, LINK_MODE
 from lading.build.wheel import Recipe, prepare_wheel
 from lading.build.workers import CompilerPool
@@ -32,6 +31,7 @@ from lading.oci.image import Image, empty
 from lading.oci.layer import Layer
 from lading.oci.layer_writer import LayerWriter
 from lading.resolve import LockPlace, Policy, fetch, lock
+from lading.resolve.interpreters import Interpreter, find_interpreter
 from lading.store import Store
 
 LEFT_OUT = re.compile(

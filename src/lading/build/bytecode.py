@@ -18,11 +18,11 @@ from lading.audit import imports
 from lading.build import bundle as bundles
 from lading.build import compiler
 from lading.build.bundle import Bundle, BundleWriter
-from lading.build.interpreters import Interpreter
 from lading.build.records import FILE_MODE, Member
 from lading.build.workers import CompilerPool, Source, Worker
 from lading.errors import StoreError
 from lading.model.blobs import Actions, Blobs
+from lading.resolve.interpreters import Interpreter
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

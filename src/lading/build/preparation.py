@@ -16,13 +16,13 @@ from lading.build.archive import Selection
 from lading.build.bundle import Bundle
 from lading.build.bytecode import FUNCTION, LAYER, Place, compiled_sources, prepare_bytecode, recall_bytecode
 from lading.build.facts import function_facts, layer_facts, wheel_facts
-from lading.build.interpreters import Interpreter
 from lading.build.style import Interpreters, Style
 from lading.build.wheel import Recipe, prepare_wheel, recall_wheel
 from lading.model.blobs import Actions, Blobs
 from lading.model.lock import Wheel
 from lading.model.progress import Progress
 from lading.model.project import Bytecode
+from lading.resolve.interpreters import Interpreter
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lading.build.interpreters import Interpreter, find_interpreter
 from lading.build.plan import Unit
 from lading.errors import BuildError
 from lading.model.blobs import Actions
 from lading.model.progress import Progress
 from lading.model.project import Bytecode
 from lading.model.target import Target
+from lading.resolve.interpreters import Interpreter, find_interpreter
 
 
 class NoInterpreterError(BuildError):

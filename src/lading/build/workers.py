@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lading.audit import imports
 from lading.build import compiler
-from lading.build.interpreters import Interpreter
 from lading.errors import BuildError
+from lading.resolve.interpreters import Interpreter
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor

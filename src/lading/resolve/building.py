@@ -113,9 +113,9 @@ def _run(package: LockedPackage, folder: Path, shop: Workshop) -> Built:
 
     source = _prepare(package, folder, shop)
     version = shop.target.runtime.python_version
-    python = find_interpreter(version)
+    python = find_interpreter(shop.target.runtime.python, shop.actions)
     if python:
-        return Built(_uv_build(package, source, folder / "out", python, shop), matching_python=True)
+        return Built(_uv_build(package, source, folder / "out", python.path, shop), matching_python=True)
     import sys
 
     built = _uv_build(package, source, folder / "out", sys.executable, shop)

@@ -62,7 +62,7 @@ def find_parts(
 
 def find_prefix(runtime: Runtime, store: Store) -> Path:
     """The folder that holds bin/python3.X of the runtime's version. Raises InterpreterMissingError."""
-    from lading.build.interpreters import find_interpreter
+    from lading.resolve.interpreters import find_interpreter
 
     found = find_interpreter(runtime.python, store.actions)
     if found is None:
