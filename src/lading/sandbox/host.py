@@ -338,15 +338,13 @@ def find_capabilities(hierarchies: cgroups.Hierarchies, isolation: Isolation | N
     Raises SandboxError where there are no walls at all to be had, or not the ones asked for.
     """
     if sys.platform != "linux" and isolation is not Isolation.PROCESS:
-        raise SandboxError(f"no isolation on {sys.platform}", hint="use --isolation=process: no walls, your own risk")
+        raise SandboxError(f"no isolation on {sys.platform}", hint="run it in a Linux machine or container, as root")
     privileged = os.geteuid() == 0
     chosen = isolation or (Isolation.ROOT if privileged else Isolation.USER)
     if chosen is Isolation.ROOT and not privileged:
         raise SandboxError("isolation root needs root", hint="run as root, or use --isolation=user")
     if chosen is Isolation.USER and (problem := _user_namespace_problem()):
-        raise SandboxError(
-            f"isolation user is not available: {problem}", hint="run as root, or use --isolation=process"
-        )
+        raise SandboxError(f"isolation user is not available: {problem}", hint="run as root")
     limited = chosen is Isolation.ROOT and hierarchies.limits
     missing = {}
     if chosen is not Isolation.ROOT:
