@@ -22,7 +22,6 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-
 from conftest import LADING, Command, Write
 
 # What makes wrong things is shared with other tests; test folders have no packages to import it from.
@@ -428,3 +427,111 @@ def test_a_newcomers_first_minutes(lading: Command, tmp_path: Path) -> None:
     assert json.loads(invoked.out)["hello"] == "Lambda"
     assert "START RequestId" in invoked.err and "REPORT RequestId" in invoked.err
     assert "\x1b" not in invoked.out + invoked.err
+
+
+MONOREPO = {
+    "pyproject.toml": """
+        [build-system]
+        requires = ["hatchling"]
+        build-backend = "hatchling.build"
+
+        [project]
+        name = "shop"
+        version = "1.2.0"
+        dependencies = ["acme-common", "idna==3.10"]
+
+        [project.optional-dependencies]
+        tls = ["certifi==2025.1.31"]
+
+        [project.entry-points."shop.plugins"]
+        plain = "shop.api:plugin"
+
+        [tool.hatch.build.targets.wheel]
+        packages = ["src/shop", "src/acme"]
+
+        [tool.uv.sources]
+        acme-common = { path = "packages/common" }
+
+        [tool.lading]
+        runtime = "python3.13"
+        requirements = ["."]
+
+        [tool.lading.functions.orders]
+        handler = "orders.handler"
+        source = "functions/orders"
+        requirements = [".[tls]"]
+
+        [tool.lading.functions.users]
+        handler = "users.handler"
+        source = "functions/users"
+
+        [tool.lading.functions.report]
+        handler = "shop.api.handler"
+        source = "src"
+    """,
+    "src/shop/__init__.py": "",
+    "src/shop/api.py": """
+        from importlib.metadata import entry_points, version
+
+
+        def plugin():
+            return "found"
+
+
+        def handler(event, context):
+            from acme import common, tools
+
+            (plugin,) = entry_points(group="shop.plugins")
+            return " ".join([version("shop"), plugin.load()(), common.NAME, tools.NAME])
+    """,
+    "src/acme/tools.py": "NAME = 'tools'\n",
+    "packages/common/pyproject.toml": """
+        [build-system]
+        requires = ["hatchling"]
+        build-backend = "hatchling.build"
+
+        [project]
+        name = "acme-common"
+        version = "0.1"
+
+        [tool.hatch.build.targets.wheel]
+        packages = ["src/acme"]
+    """,
+    "packages/common/src/acme/common/__init__.py": "NAME = 'common'\n",
+    "functions/orders/orders.py": "import certifi\n\nfrom shop.api import handler\n",
+    "functions/users/users.py": "from shop.api import handler\n",
+}
+
+
+def test_a_monorepo_with_a_namespace_package_and_entry_points(
+    lading: Command, write: Write, interpreters: Mapping[str, Path], tmp_path: Path
+) -> None:
+    project = write(files=MONOREPO)
+    built = {artifact["name"]: artifact for artifact in lading("build", "--json", cwd=project).json["artifacts"]}
+    for artifact in built.values():
+        assert [finding for finding in artifact["findings"] if finding["severity"] != "advice"] == []
+    having = {name: "certifi" in {package["name"] for package in one["packages"]} for name, one in built.items()}
+    assert having == {"orders": True, "users": False, "report": False}
+    (project / "functions" / "users" / "users.py").write_text("from shop.api import handler\n\nx = 1\n")
+    again = lading("build", "--json", cwd=project).json["artifacts"]
+    assert [artifact["name"] for artifact in again if artifact["built"]] == ["users"]
+    if "3.13" not in interpreters:
+        pytest.skip("no python3.13 on this machine: the artifacts were not run")
+    for name, module in (("orders", "orders"), ("users", "users"), ("report", "shop.api")):
+        with zipfile.ZipFile(project / "dist" / f"{name}.zip") as archive:
+            archive.extractall(tmp_path / name)
+        program = f"import sys; sys.path.insert(0, '.'); import {module} as m; print(m.handler({{}}, None))"
+        command = [interpreters["3.13"], "-I", "-S", "-c", program]
+        ran = subprocess.run(command, cwd=tmp_path / name, capture_output=True, text=True, check=False, timeout=60)
+        assert ran.stdout.strip() == "1.2.0 found common tools", ran.stderr
+
+
+def test_a_package_below_src_that_a_function_elsewhere_imports_is_named_with_the_way_out(
+    lading: Command, write: Write
+) -> None:
+    project = write(
+        files={"lambda_function.py": "import shop\n\n\n" + CODE.decode(), "src/shop/__init__.py": "", "src/x.py": ""}
+    )
+    ran = lading("build", cwd=project, code=5)
+    assert "imports shop, which nobody provides" in ran.err
+    assert 'set source = "src"' in ran.err

@@ -11,6 +11,7 @@ from lading.audit import contents, distributions, native
 from lading.audit.codes import found
 from lading.audit.graph import Closure, Index, Missing, Provided
 from lading.audit.inventory import UNREADABLE
+from lading.audit.package import PackageFacts
 from lading.audit.stdlib import NEEDS_DISPLAY, REMOVED_IN
 from lading.audit.subject import Subject
 from lading.model.finding import Finding, Severity
@@ -157,8 +158,23 @@ def _is_certain(error: str, python: tuple[int, int]) -> bool:
 def _missing_module(missing: Missing, index: Index, severity: Severity) -> Finding:
     message = f"line {missing.line} imports {missing.module}, which nobody provides{_history(missing)}"
     return found(
-        "missing-module", message, file=_file(index, missing.importer), package=missing.package.name, severity=severity
+        "missing-module",
+        message,
+        file=_file(index, missing.importer),
+        package=missing.package.name,
+        severity=severity,
+        fix=_deeper(missing, index),
     )
+
+
+def _deeper(missing: Missing, index: Index) -> str:
+    """What to do where the module is there, but below a folder that is no import root, such as src/."""
+    ending = "." + missing.module
+    for name in sorted(name for name, owner in index.owners.items() if not owner.name and name.endswith(ending)):
+        folder = name.removesuffix(ending).replace(".", "/")
+        way = f'set source = "{folder}", or install the project too: requirements = ["."]'
+        return f"it is below {folder}/, which Python does not search: {way}"
+    return ""
 
 
 def _by_top(missing: Iterable[Missing], index: Index) -> list[Missing]:
@@ -188,8 +204,10 @@ def _file(index: Index, module: str) -> str:
 
 
 def check_shadows(subject: Subject, index: Index) -> Iterator[Finding]:
-    """Own modules that hide the standard library's or an installed package's."""
-    dependencies = {name: package.name for package in subject.packages if package.name for name in package.top_level}
+    """Own modules that hide the standard library's or an installed package's. The same files from both, as of a project
+    that is installed too, hide nothing.
+    """
+    dependencies = {name: package for package in subject.packages if package.name for name in package.top_level}
     for package in subject.packages:
         if package.name:
             continue
@@ -197,12 +215,18 @@ def check_shadows(subject: Subject, index: Index) -> Iterator[Finding]:
             hidden = (
                 "the standard library's"
                 if name in index.stdlib
-                else f"{dependencies[name]}'s"
-                if name in dependencies
+                else f"{dependencies[name].name}'s"
+                if name in dependencies and not _same_files(package, dependencies[name], name)
                 else ""
             )
             if hidden and name in package.modules:
                 yield found("shadowed-module", f"your own {name} hides {hidden} {name}", file=_file(index, name))
+
+
+def _same_files(own: PackageFacts, other: PackageFacts, name: str) -> bool:
+    """Whether all that the other has of a top-level module is among the user's own files, of the same sizes."""
+    paths = [path for path in other.files if path.startswith((f"{name}/", f"{name}."))]
+    return bool(paths) and all(path in own.files and own.files[path][0] == other.files[path][0] for path in paths)
 
 
 def check_runtime(target: Target, today: dt.date) -> Iterator[Finding]:
