@@ -52,6 +52,17 @@ def test_result_and_log_are_apart(project: Path) -> None:
     )
 
 
+def test_a_custom_runtime(tmp_path: Path) -> None:
+    bootstrap = tmp_path / "bootstrap"
+    bootstrap.write_text("#!/bin/bash\necho started $_HANDLER\nexit 3\n", "utf-8")
+    bootstrap.chmod(0o755)
+    tmp_path.chmod(0o755)
+    done = invoke(tmp_path, "--artifact", ".", "--runtime", "provided.al2023", "--handler", "mine", "-e", "1")
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["errorMessage"].endswith("Runtime exited with error: exit status 3")
+    assert "started mine" in done.stderr
+
+
 def test_the_project_is_built_first(project: Path) -> None:
     done = invoke(project, "-e", '{"a": 2}')
     assert done.returncode == 0, done.stderr

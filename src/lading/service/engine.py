@@ -12,7 +12,6 @@ from typing import Any
 
 from lading.errors import ConfigError, SandboxError
 from lading.model.progress import Silent
-from lading.model.target import find_target
 from lading.sandbox.host import Host
 from lading.sandbox.spec import ColdStart, Isolation, Network, SandboxSpec
 from lading.service.contract.errors import ApiError
@@ -20,10 +19,11 @@ from lading.service.control.control import Control
 from lading.service.control.invocation import InvokeRequest, InvokeResult, StreamedResult, Target, throttled
 from lading.service.control.names import Scope
 from lading.service.events import EventStream, Throttled
+from lading.service.pool.custom_runtime import find_any_target
 from lading.service.pool.function import Answer, FunctionVersion, Outcome, StreamSink
 from lading.service.pool.function import InvokeRequest as PoolRequest
 from lading.service.pool.pool import Pool, Provisioned, ThrottledError
-from lading.service.pool.runtime_folder import client_folder, find_prefix
+from lading.service.pool.runtime_folder import find_parts
 from lading.service.pool.streams import StreamBuffer
 from lading.store import open_store
 
@@ -204,16 +204,18 @@ class PoolInvoker:
 
     def _make(self, target: Target) -> FunctionVersion:
         configuration = target.configuration
-        runtime = find_target(configuration["Runtime"], configuration["Architectures"][0])
-        prefix = find_prefix(runtime.runtime, self._store)
+        runtime = find_any_target(configuration["Runtime"], configuration["Architectures"][0])
+        trees = (self._tree(target.package), *(self._tree(digest) for digest in target.layers))
+        parts = find_parts(runtime, trees, self._store, Silent())
         assert self._host is not None
         outgoing = self._walls.network is Network.OUTGOING and self._host.capabilities.outgoing
         spec = SandboxSpec(
-            code=self._tree(target.package),
-            interpreter=prefix,
-            client=client_folder(runtime, prefix, self._store, Silent()),
-            layers=tuple(self._tree(digest) for digest in target.layers),
-            runtime=configuration["Runtime"],
+            code=trees[0],
+            interpreter=parts.interpreter,
+            client=parts.client,
+            entry=parts.entry,
+            layers=trees[1:],
+            runtime=parts.name,
             handler=configuration["Handler"],
             environment=configuration.get("Environment", {}).get("Variables", {}),
             memory=configuration["MemorySize"],
