@@ -207,7 +207,8 @@ class Scheduler:
     ) -> list[Decision]:
         """A request arrived. `queue`: wait for room in place of being throttled. `metered`: the rate of requests counts, too."""
         entry = self._versions[version]
-        if metered and (too_fast := self._too_fast(entry.function, now)):
+        # what a limit of concurrency refuses doesn't count as a request of this second
+        if metered and self._room(entry) is None and (too_fast := self._too_fast(entry.function, now)):
             return [Throttle(request, too_fast)]
         if entry.queue:
             # 1. Others wait already: behind them.
