@@ -366,7 +366,7 @@ def test_snapstart_says_that_it_isn_t_there(api: Any) -> None:
         api.create_function, FunctionName="s", Runtime="python3.13", SnapStart={"ApplyOn": "PublishedVersions"}, **parameters
     )  # fmt: skip
     assert (status, code) == (501, "NotImplementedException")
-    assert message.startswith("SnapStart is not implemented by lading's local service")
+    assert message.startswith("CreateFunction: SnapStart is not implemented by lading's local service")
     assert refusal(
         api.create_function, FunctionName="s", Runtime="python3.11", SnapStart={"ApplyOn": "PublishedVersions"}, **parameters
     )[2] == "python3.11 is not supported for SnapStart enabled functions."  # fmt: skip
@@ -385,3 +385,42 @@ def test_what_waits_for_later_says_so(api: Any) -> None:
 def test_another_service_is_named(url: str) -> None:
     status, code, _ = refusal(client(url, "ecs").list_clusters)
     assert (status, code) == (501, "NotImplementedException")
+
+
+def test_a_layer_of_another_architecture(api: Any) -> None:
+    content = {"ZipFile": zipped()}
+    layer = api.publish_layer_version(LayerName="x86", Content=content, CompatibleArchitectures=["x86_64"])
+    arn = layer["LayerVersionArn"]
+    message = f"Layer version {arn} is not compatible with the architecture arm64."
+    assert refusal(
+        api.create_function, FunctionName="arm", Runtime="python3.13", Role=ROLE, Handler="h.h", Code=content, Layers=[arn],
+        Architectures=["arm64"],
+    ) == (400, "InvalidParameterValueException", message)  # fmt: skip
+    create(api, "turned", Layers=[arn])
+    code = {"FunctionName": "turned", "ZipFile": zipped(), "Architectures": ["arm64"]}
+    assert refusal(api.update_function_code, **code) == (400, "InvalidParameterValueException", message)
+    api.delete_layer_version(LayerName="x86", VersionNumber=1)
+    api.update_function_code(**code)
+    settle(api, "turned")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "what"),
+    [
+        ({"Runtime": "nodejs22.x"}, "the runtime nodejs22.x"),
+        ({"VpcConfig": {"SubnetIds": ["subnet-12345678"]}}, "VpcConfig with subnets or security groups"),
+        ({"SnapStart": {"ApplyOn": "PublishedVersions"}}, "SnapStart"),
+    ],
+)
+def test_a_501_names_the_operation_and_what_is_missing(api: Any, parameters: dict[str, Any], what: str) -> None:
+    given = {"Runtime": "python3.13", "Role": ROLE, "Handler": "h.h", "Code": {"ZipFile": zipped()}} | parameters
+    status, code, message = refusal(api.create_function, FunctionName="missing", **given)
+    assert (status, code) == (501, "NotImplementedException")
+    assert message.startswith(f"CreateFunction: {what} is not implemented by lading's local service")
+    assert refusal(api.get_function, FunctionName="missing")[0] == 404
+
+
+def test_a_service_that_isn_t_here_is_named_with_its_operation(api: Any) -> None:
+    other = client(api.meta.endpoint_url, "athena")
+    status, _, message = refusal(other.list_work_groups)
+    assert (status, message) == (501, "ListWorkGroups: lading's local service does not serve athena")

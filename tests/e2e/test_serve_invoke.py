@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import platform
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -193,19 +194,29 @@ def test_response_stream(api: Any) -> None:
 
 
 def test_a_reservation_holds_over_all_versions(api: Any) -> None:
+    def hold() -> None:
+        """Take the one place, when it isn't taken."""
+        while True:
+            try:
+                call(api, "held:1", {"sleep": 3})
+                return
+            except api.exceptions.TooManyRequestsException:
+                time.sleep(0.01)
+
     create(api, "held", Code={"ZipFile": zipped({"app.py": CODE})}, Timeout=20, Publish=True)
     settle(api, "held:1")
     call(api, "held:1"), call(api, "held")
     api.put_function_concurrency(FunctionName="held", ReservedConcurrentExecutions=1)
     with ThreadPoolExecutor(1) as threads:
-        busy = threads.submit(call, api, "held:1", {"sleep": 3})
-        deadline = time.monotonic() + 2.5
+        busy = threads.submit(hold)
+        deadline = time.monotonic() + 10
         refused = None
         while refused is None and time.monotonic() < deadline:
             try:
                 call(api, "held")
             except api.exceptions.TooManyRequestsException as error:
                 refused = error.response
+            time.sleep(0.05)
         busy.result()
     assert refused is not None
     assert refused["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
@@ -224,3 +235,36 @@ def test_variables_that_change_are_never_mixed_up(api: Any) -> None:
         with ThreadPoolExecutor(4) as threads:
             found = {answer["variable"] for _, answer in threads.map(lambda _: call(api, "flips"), range(4))}
         assert found == {value}
+
+
+@pytest.mark.parametrize(
+    ("handler", "error", "message"),
+    [
+        ("nope.handler", "Runtime.ImportModuleError", "Unable to import module 'nope': No module named 'nope'"),
+        ("app.nothing", "Runtime.HandlerNotFound", "Handler 'nothing' missing on module 'app'"),
+        ("app", "Runtime.MalformedHandlerName", "Bad handler 'app': not enough values to unpack (expected 2, got 1)"),
+    ],
+)
+def test_a_wrong_handler(api: Any, handler: str, error: str, message: str) -> None:
+    name = f"wrong-{error.rpartition('.')[2]}"
+    create(api, name, Handler=handler)
+    response, payload = call(api, name)
+    assert (response["StatusCode"], response["FunctionError"]) == (200, "Unhandled")
+    assert (payload["errorType"], payload["errorMessage"]) == (error, message)
+
+
+def test_a_function_for_another_processor_is_not_run(api: Any) -> None:
+    other = "x86_64" if platform.machine() in ("aarch64", "arm64") else "arm64"
+    create(api, "foreign", Architectures=[other], Publish=True)
+    status, code, message = refusal(api.invoke, FunctionName="foreign")
+    assert (status, code) == (501, "NotImplementedException")
+    assert message.startswith(f"running {other} functions on a machine of ")
+    settle(api, "foreign:1")
+    api.put_provisioned_concurrency_config(FunctionName="foreign", Qualifier="1", ProvisionedConcurrentExecutions=1)
+    deadline = time.monotonic() + 20
+    while (found := api.get_provisioned_concurrency_config(FunctionName="foreign", Qualifier="1"))[
+        "Status"
+    ] != "FAILED":
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+    assert message in found["StatusReason"]

@@ -4,6 +4,7 @@ translates what comes back. The pool and the host are made at the first invoke, 
 from __future__ import annotations
 
 import asyncio
+import platform
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from lading.service.contract.errors import ApiError
 from lading.service.control.control import Control
 from lading.service.control.invocation import InvokeRequest, InvokeResult, StreamedResult, Target, throttled
 from lading.service.control.names import Scope
+from lading.service.control.refusal import not_here
 from lading.service.events import EventStream, Throttled
 from lading.service.pool.custom_runtime import find_any_target
 from lading.service.pool.function import Answer, FunctionVersion, Outcome, StreamSink
@@ -204,6 +206,7 @@ class PoolInvoker:
 
     def _make(self, target: Target) -> FunctionVersion:
         configuration = target.configuration
+        _check_machine(configuration["Architectures"][0])
         runtime = find_any_target(configuration["Runtime"], configuration["Architectures"][0])
         trees = (self._tree(target.package), *(self._tree(digest) for digest in target.layers))
         parts = find_parts(runtime, trees, self._store, Silent())
@@ -253,6 +256,14 @@ class PoolInvoker:
                 self._pool.reserve(function, None)
                 self._pool.retire(function)
         self._reserved.pop(arn, None)
+
+
+def _check_machine(architecture: str) -> None:
+    """Raises ApiError for a function whose code this machine's processor doesn't run."""
+    here = {"aarch64": "arm64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+    if architecture != here:
+        hint = f"create the function for {here}, or serve it on such a machine"
+        raise not_here(f"running {architecture} functions on a machine of {here}", hint)
 
 
 async def _first(*futures: asyncio.Future[Any]) -> None:

@@ -207,10 +207,23 @@ def _layer(call: Call, new: Result, arn: str) -> Result:
     found = find_layer_version(call, reference)
     if found is None:
         raise invalid(f"Layer version {arn} does not exist.")
-    fits = found.get("CompatibleArchitectures")
-    if fits and new["Architectures"][0] not in fits:
-        raise invalid(f"Layer version {arn} is not compatible with the architecture {new['Architectures'][0]}.")
+    _check_architecture(new, found)
     return found
+
+
+def _check_architecture(new: Result, layer: Result) -> None:
+    fits = layer.get("CompatibleArchitectures")
+    if fits and new["Architectures"][0] not in fits:
+        arn = layer["LayerVersionArn"]
+        raise invalid(f"Layer version {arn} is not compatible with the architecture {new['Architectures'][0]}.")
+
+
+def check_layers_fit(call: Call, new: Result) -> None:
+    """Raises ApiError for layers of another architecture than the function's new one; deleted ones are let be."""
+    for layer in new.get("Layers", ()):
+        found = find_layer_version(call, read_layer_arn(layer["Arn"]))
+        if found is not None:
+            _check_architecture(new, found)
 
 
 _CHANGES: dict[str, Callable[[Call, Result, Any], None]] = {

@@ -21,7 +21,7 @@ from lading.service.control.operations import OPERATIONS
 from lading.service.control.packages import Packages
 from lading.service.control.preparation import prepare, unfinished
 from lading.service.control.reach import UrlTarget, find_url
-from lading.service.control.refusal import not_here
+from lading.service.control.refusal import named, not_here
 from lading.service.state import Key, State, open_state
 
 MEMORY = ":memory:"
@@ -67,8 +67,11 @@ class Control:
             raise not_here(operation)
         later: list[Key] = []
         call = Call(origin.scope, self.state, self.packages, origin.endpoint, later.append, self.now, self.outside)
-        with self.state.transaction():
-            result = run(call, parameters)
+        try:
+            with self.state.transaction():
+                result = run(call, parameters)
+        except ApiError as error:
+            raise named(error, operation) from None
         if not operation.startswith(("Get", "List")):
             self._changed(origin.scope, _function_named(origin.scope, parameters))
         for key in later:

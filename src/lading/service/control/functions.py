@@ -17,6 +17,7 @@ from lading.service.control.call import (
 )
 from lading.service.control.configuration import (
     changed_configuration,
+    check_layers_fit,
     check_unzipped,
     first_configuration,
     listed,
@@ -163,6 +164,7 @@ def update_function_code(call: Call, parameters: Parameters) -> Result:
         raise not_here("PublishTo")
     check_signing(call, name)
     new = _successor(old) | {"Architectures": parameters.get("Architectures", old["Architectures"])}
+    check_layers_fit(call, new)
     _set_code(new, uploaded(call, parameters))
     if parameters.get("DryRun"):
         return shown(call, new)

@@ -34,6 +34,13 @@ def stale_revision(where: str = "GetFunction/GetAlias") -> ApiError:
     return ApiError("PreconditionFailedException", message.format(where))
 
 
+def named(error: ApiError, operation: str) -> ApiError:
+    """The same error; one of `not_here` says which operation it kept from being done."""
+    if error.code != "NotImplementedException" or operation in error.message:
+        return error
+    return ApiError(error.code, f"{operation}: {error.message}", status=error.status)
+
+
 def not_here(operation: str, reason: str = "") -> ApiError:
     """For what this service does not do (yet): never a fake success."""
     message = f"{operation} is not implemented by lading's local service"

@@ -133,9 +133,9 @@ class Front:
         name = credential.service if credential else service_of(head)
         api = self._apis.get(name)
         if api is None:
-            raise ApiError(
-                "NotImplementedException", f"lading's local service does not serve {name or 'this request'}", status=501
-            )
+            wanted = (head.header("x-amz-target") or "").rpartition(".")[2] or f"{head.method} {head.path}"
+            message = f"{wanted[:200]}: lading's local service does not serve {name or 'this request'}"
+            raise ApiError("NotImplementedException", message, status=501)
         return api
 
 
