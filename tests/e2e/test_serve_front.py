@@ -200,3 +200,25 @@ def test_an_open_address_needs_keys(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_says_so(url: str) -> None:
     with pytest.raises(UsageError, match="can't listen on"):
         server.bind("127.0.0.1", urlsplit(url).port or 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("/2015-03-31/functions/", "GET"),
+        ("/2015-03-31/functions/f/invocations", "POST"),
+        ("/_lading/clock", "POST"),
+        ("/_lading/events", "GET"),
+    ],
+)
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/lambda/aws4_request"}]
+)
+def test_an_open_address_answers_nobody_without_a_right_signature(
+    path: str, method: str, headers: dict[str, str]
+) -> None:
+    with service(host="0.0.0.0", keys=KEYS, walls=None) as address:
+        local = address.replace("0.0.0.0", "127.0.0.1")
+        status, _, body = ask(local, path, method, b"{}" if method == "POST" else b"", **headers)
+        assert status in (401, 403, 404, 405), body
+        assert refusal(client(local).list_functions)[:2] == (403, "UnrecognizedClientException")
