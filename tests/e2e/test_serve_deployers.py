@@ -1,7 +1,7 @@
 """The calls that deployment tools make, in their order, with what they read of the answers.
 
-Terraform's AWS provider: read in its public source (internal/service/lambda, iam, s3; November 2026). CDK's hotswap, `sam sync`
-and CloudFormation's handlers: from their documentation. The tools themselves aren't run here.
+Terraform's AWS provider: functions and permissions as read in its public source (internal/service/lambda; November 2026); layers,
+aliases, roles and objects, CDK's hotswap, `sam sync` and CloudFormation as generally known. The tools themselves aren't run here.
 """
 
 from __future__ import annotations

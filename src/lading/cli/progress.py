@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lading.model.progress import Silent
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
@@ -54,7 +56,7 @@ class TerminalProgress:
             click.echo(f"note: {message}", err=True)
 
 
-class NotesOnly:
+class NotesOnly(Silent):
     """No bars: notes as lines on stderr."""
 
     def __enter__(self) -> NotesOnly:
@@ -63,15 +65,6 @@ class NotesOnly:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
-
-    def start(self, label: str, total: int | None = None) -> int:
-        return 0
-
-    def advance(self, task: int, amount: int = 1) -> None:
-        return None
-
-    def finish(self, task: int) -> None:
         return None
 
     def note(self, message: str) -> None:
