@@ -10,7 +10,7 @@ import click
 from lading.cli.endpoint import ask, endpoint_option
 
 
-@click.command()
+@click.command(name="clock")
 @endpoint_option
 @click.option("--step", type=click.FloatRange(min=0), metavar="SECONDS", help="Go ahead by so many seconds at once.")
 @click.option(

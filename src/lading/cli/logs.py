@@ -9,7 +9,7 @@ import click
 from lading.cli.endpoint import endpoint_option, lines
 
 
-@click.command()
+@click.command(name="logs")
 @click.argument("name")
 @endpoint_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come.")

@@ -10,7 +10,7 @@ import click
 from lading.cli.endpoint import ask, endpoint_option
 
 
-@click.command()
+@click.command(name="ps")
 @endpoint_option
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def command(endpoint: str, as_json: bool) -> None:
