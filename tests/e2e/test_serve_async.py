@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from serve_support import REGION, client, create, refusal, service, zipped
+from serve_support import REGION, client, create, make_role, refusal, service, zipped
 
 TRUST = {
     "Version": "2012-10-17",
@@ -29,8 +29,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def role(url: str) -> str:
-    made = client(url, "iam").create_role(RoleName="worker", AssumeRolePolicyDocument=json.dumps(TRUST))
-    return str(made["Role"]["Arn"])
+    return make_role(url)
 
 
 def until(ask: Callable[[], Any], seconds: float = 20) -> Any:

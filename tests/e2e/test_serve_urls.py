@@ -14,7 +14,7 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from serve_support import ACCOUNT, REGION, client, create, service, zipped
+from serve_support import ACCOUNT, REGION, client, create, make_role, service, zipped
 
 from lading.service.pool.variables import CREDENTIALS
 
@@ -211,9 +211,7 @@ def signed(host: str, key: str, secret: str) -> dict[str, str]:
 def test_without_keys_the_secrets_that_were_given_out_are_verified() -> None:
     with service(neighbours={}) as address:
         own = client(address)
-        trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
-        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-        client(address, "iam").create_role(RoleName="worker", AssumeRolePolicyDocument=document)
+        make_role(address)
         host = make(own, "handed-out", public=False, AuthType="AWS_IAM")
 
         def status(key: str, secret: str) -> int:

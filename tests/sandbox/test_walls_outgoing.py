@@ -23,6 +23,9 @@ from lading.sandbox.cgroups import owner_name
 from lading.sandbox.host import Host, sweep
 from lading.sandbox.spec import Isolation, Network, SandboxSpec
 
+# One worker for all: the other machine's addresses can exist once on this one.
+pytestmark = pytest.mark.xdist_group("outgoing")
+
 SOURCE = """
 import socket
 def lambda_handler(event, context):
