@@ -308,10 +308,8 @@ def test_aliases(api: Any) -> None:
     ],
 )
 def test_refused_aliases(api: Any, version: str, weights: dict[str, float], message: str) -> None:
-    if refusal_of_missing := api.list_functions()["Functions"]:
-        names = [function["FunctionName"] for function in refusal_of_missing]
-        if "routed" not in names:
-            create(api, "routed", Publish=True)
+    if "routed" not in [function["FunctionName"] for function in api.list_functions()["Functions"]]:
+        create(api, "routed", Publish=True)
     found = refusal(
         api.create_alias, FunctionName="routed", Name="a", FunctionVersion=version,
         RoutingConfig={"AdditionalVersionWeights": weights},
