@@ -32,6 +32,7 @@ from lading.service.provisioning import Provisioning
 from lading.service.queue.dispatch import Queue
 from lading.service.queue.functions import ServiceFunctions, accepting
 from lading.service.queue.store import DurableQueue
+from lading.service.registry.registry import LocalRegistry
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Parts:
         self.invoker = PoolInvoker(control, self.events, settings.walls) if settings.walls is not None else None
         self.provisioning = Provisioning(control, self.invoker) if self.invoker is not None else None
         self.logs = LogKeeper(LogStore(control.packages.folder / "logs.sqlite"), self.events)
+        self.registry = LocalRegistry(control.state, control.packages.folder, self.clock.now)
         self._control = control
         self.queue: Queue | None = None
         if self.invoker is not None:
@@ -104,8 +106,10 @@ class Parts:
         return OperationRoutes(OwnRoutes(self._control), controls, local=local)
 
     def life(self) -> Life:
-        starting = [part.start for part in (self.logs, self.queue, self.provisioning) if part is not None]
-        ending = (self.queue, self.provisioning, self.invoker, self.neighbours, self.logs)
+        starting = [
+            part.start for part in (self.logs, self.registry, self.queue, self.provisioning) if part is not None
+        ]
+        ending = (self.queue, self.provisioning, self.invoker, self.neighbours, self.registry, self.logs)
         closing = [part.close for part in ending if part is not None]
         return Life(starting, closing)
 

@@ -83,6 +83,8 @@ class FolderBlobWriter:
             )
         with disk_errors("can't write to the cache"):
             self._file.flush()
+            if self._blobs.durable:
+                os.fdatasync(self._file.fileno())
             os.fchmod(self._file.fileno(), 0o444)
             self._blobs.publish(self._path, digest)
         return digest
@@ -91,9 +93,11 @@ class FolderBlobWriter:
 class FolderBlobs:
     """Blobs in a folder; the `Blobs` protocol of the model, and removal for `prune`."""
 
-    def __init__(self, root: Path, temporary: Path) -> None:
+    def __init__(self, root: Path, temporary: Path, *, durable: bool = False) -> None:
         self._root = root
         self._temporary = temporary
+        self.durable = durable
+        """Whether what has a name is on the disk, so that a power cut can't leave half of it: for what can't be made anew."""
 
     def path(self, digest: str) -> Path:
         return self._root / digest[:2] / digest
@@ -207,11 +211,11 @@ class FolderActions:
 class Store:
     """The two halves of the cache and a folder on the same file system for work in progress."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, durable: bool = False) -> None:
         base = root / FORMAT
         self.root = root
         self.temporary = base / "temporary"
-        self.blobs = FolderBlobs(base / "blobs" / "sha256", self.temporary)
+        self.blobs = FolderBlobs(base / "blobs" / "sha256", self.temporary, durable=durable)
         self.actions = FolderActions(base / "actions", self.temporary)
 
     def leftovers(self) -> Iterator[Path]:
@@ -221,9 +225,9 @@ class Store:
                 yield path
 
 
-def open_store(root: Path | None = None) -> Store:
+def open_store(root: Path | None = None, *, durable: bool = False) -> Store:
     """The store under `root` (default `default_root()`), its folders made. Raises StoreError where that can't be."""
-    store = Store(root or default_root())
+    store = Store(root or default_root(), durable=durable)
     with disk_errors(f"can't make the cache folder {store.root}"):
         store.temporary.mkdir(parents=True, exist_ok=True)
     return store

@@ -115,10 +115,10 @@ class State:
 
     def find_everywhere(self, kind: str, path: str, value: str) -> list[Record]:
         rows = self._run("find_everywhere", {"kind": kind, "path": path, "value": value})
-        return [
-            Record(Key(account, region, kind, parent, name), 0, json.loads(document))
-            for account, region, parent, name, document in rows
-        ]
+        return [_anywhere(kind, *row) for row in rows]
+
+    def list_everywhere(self, kind: str) -> list[Record]:
+        return [_anywhere(kind, *row) for row in self._run("list_everywhere", {"kind": kind})]
 
     def documents(self, kind: str) -> Iterator[Document]:
         """Every document of a kind, of all accounts and regions."""
@@ -142,6 +142,10 @@ class State:
 
 def _record(key: Key, name: str, position: int, document: str) -> Record:
     return Record(Key(key.account, key.region, key.kind, key.parent, name), position, json.loads(document))
+
+
+def _anywhere(kind: str, account: str, region: str, parent: str, name: str, document: str) -> Record:
+    return Record(Key(account, region, kind, parent, name), 0, json.loads(document))
 
 
 @functools.cache

@@ -57,6 +57,10 @@ WHERE account = :account AND region = :region AND kind = :kind;
 -- All of a kind in every account and region whose document has a value at a path: what a restart has to resume.
 SELECT account, region, parent, name, document FROM records WHERE kind = :kind AND json_extract(document, :path) = :value;
 
+-- name: list_everywhere
+-- All of a kind in every account and region, with their keys.
+SELECT account, region, parent, name, document FROM records WHERE kind = :kind;
+
 -- name: documents
 -- All of a kind in every account and region: what is in use.
 SELECT document FROM records WHERE kind = :kind;
