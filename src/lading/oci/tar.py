@@ -49,6 +49,16 @@ class Entry:
     gid: int = 0
     mtime: int = 0
     pax: dict[str, str] = field(default_factory=dict)
+    device: tuple[int, int] = (0, 0)
+    """Major and minor number of a device."""
+
+    @property
+    def moment(self) -> int:
+        """mtime in ns: pax times have a fraction."""
+        whole, _, fraction = self.pax.get("mtime", "").partition(".")
+        digits = fraction[:9].ljust(9, "0")
+        exact = int(digits) if whole and not whole.startswith("-") and digits.isdigit() and digits.isascii() else 0
+        return min(self.mtime, 1 << 33) * 1_000_000_000 + exact
 
 
 def header(name: str, kind: bytes, mode: int, size: int = 0, link: str = "") -> bytes:
@@ -97,9 +107,13 @@ class Walker:
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._buffer = b""
+        self._at = 0
+        """What of the buffer is taken. The rest isn't copied at each header."""
         self._left = 0
         """Bytes of the current member not yet taken, padding included."""
         self.entries = 0
+        self.position = 0
+        """Bytes of the tar taken so far: at an entry, where its content begins."""
 
     def __iter__(self) -> Iterator[Entry]:
         pax: dict[str, str] = {}
@@ -131,10 +145,10 @@ class Walker:
 
     def rest(self) -> int:
         """Drain what follows the end mark; its length in bytes."""
-        length = len(self._buffer)
+        length = len(self._buffer) - self._at
         for piece in self._pieces:
             length += len(piece)
-        self._buffer = b""
+        self._buffer, self._at = b"", 0
         return length
 
     def _next_header(self) -> bytes | None:
@@ -169,12 +183,14 @@ class Walker:
 
     def _some(self, most: int) -> bytes:
         """At least one byte and at most `most`. Raises TarError at the end."""
-        while not self._buffer:
+        while self._at == len(self._buffer):
             piece = next(self._pieces, None)
             if piece is None:
                 raise TarError("the tar ends in the middle", hint="the layer is cut short; pull it anew")
-            self._buffer = piece
-        taken, self._buffer = self._buffer[:most], self._buffer[most:]
+            self._buffer, self._at = piece, 0
+        taken = self._buffer[self._at : self._at + most]
+        self._at += len(taken)
+        self.position += len(taken)
         return taken
 
     def _skip(self) -> None:
@@ -204,6 +220,7 @@ def _entry(block: bytes, kind: bytes, size: int, pax: dict[str, str]) -> Entry:
         gid=_decimal(pax["gid"]) if "gid" in pax else _number(block[116:124]),
         mtime=_decimal(pax["mtime"].partition(".")[0]) if "mtime" in pax else _number(block[136:148]),
         pax=pax,
+        device=(_number(block[329:337]), _number(block[337:345])) if shown.endswith("device") else (0, 0),
     )
 
 

@@ -1,0 +1,121 @@
+"""Where each file's content lies in the data space, and how that is cut into chunks. Decides; reads nothing.
+
+Files are placed so that images with common layers, and versions of one image, have the same chunks (decision 9).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lading.lazy.chunk import BLOCK, LARGEST_CHUNK
+from lading.lazy.erofs_image import is_inline
+from lading.lazy.tree import Node, walk
+
+SMALLEST_PACK = 128 << 10
+"""Bytes of small files after which a chunk may end early."""
+_ONE_IN = 32
+"""So many files, one ends a chunk: after the smallest pack, on average less than the largest chunk holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """`length` bytes from `start` of a file's content, at `at` of its chunk."""
+
+    node: Node
+    start: int
+    length: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A chunk: where it begins in the data space, its bytes, what it is made of."""
+
+    offset: int
+    length: int
+    pieces: tuple[Piece, ...]
+
+
+class Layout:
+    """Chunks in the order of the data space. `size` is right once `plans` has been read to its end."""
+
+    def __init__(self, root: Node, first: Sequence[bytes] = ()) -> None:
+        """`first`: paths that a start-up trace touched, in its order; they are placed before all others."""
+        self._hot, self._rest = _sort(root, first)
+        self.size = 0
+
+    def plans(self) -> Iterator[Plan]:
+        """Gives each file its block as it goes."""
+        yield from self._group(self._hot)
+        for layer in sorted(self._rest):
+            yield from self._group(self._rest[layer])
+
+    def _group(self, files: Iterable[tuple[bytes, Node]]) -> Iterator[Plan]:
+        """Packs of small files, and large ones in chunks of their own. A group ends its last chunk."""
+        pack: list[Node] = []
+        filled = 0
+        large: list[Node] = []
+        for path, node in files:
+            if node.size >= LARGEST_CHUNK:
+                large.append(node)
+                continue
+            if filled + node.size > LARGEST_CHUNK:
+                yield self._pack(pack)
+                pack, filled = [], 0
+            pack.append(node)
+            filled += _rounded(node.size)
+            if filled >= SMALLEST_PACK and _ends(path):
+                yield self._pack(pack)
+                pack, filled = [], 0
+        if pack:
+            yield self._pack(pack)
+        for node in large:
+            yield from self._cut(node)
+
+    def _pack(self, nodes: list[Node]) -> Plan:
+        pieces, at = [], 0
+        for node in nodes:
+            node.block = (self.size + at) // BLOCK
+            pieces.append(Piece(node, 0, node.size, at))
+            at += _rounded(node.size)
+        length = pieces[-1].at + pieces[-1].length
+        plan = Plan(self.size, length, tuple(pieces))
+        self.size += at
+        return plan
+
+    def _cut(self, node: Node) -> Iterator[Plan]:
+        node.block = self.size // BLOCK
+        for start in range(0, node.size, LARGEST_CHUNK):
+            length = min(LARGEST_CHUNK, node.size - start)
+            yield Plan(self.size, length, (Piece(node, start, length, 0),))
+            self.size += _rounded(length)
+
+
+def _sort(root: Node, first: Sequence[bytes]) -> tuple[list[tuple[bytes, Node]], dict[int, list[tuple[bytes, Node]]]]:
+    """Files with content apart from the metadata: those of the trace in its order, the others by layer, each by path."""
+    rank = {path: number for number, path in reversed(list(enumerate(first)))}
+    hot: list[tuple[int, bytes, Node]] = []
+    rest: dict[int, list[tuple[bytes, Node]]] = {}
+    seen: set[int] = set()
+    names = ((path, node) for path, node in walk(root) if node.is_file and node.size and not is_inline(node))
+    files: list[tuple[bytes, Node]] = []
+    for path, node in names:
+        if path in rank and id(node) not in seen:
+            seen.add(id(node))
+            hot.append((rank[path], path, node))
+        files.append((path, node))
+    for path, node in sorted(files, key=lambda one: one[0]):
+        if id(node) not in seen:
+            seen.add(id(node))
+            rest.setdefault(node.layer, []).append((path, node))
+    return [(path, node) for _, path, node in sorted(hot, key=lambda one: one[0])], rest
+
+
+def _ends(path: bytes) -> bool:
+    return hashlib.sha256(path).digest()[0] % _ONE_IN == 0
+
+
+def _rounded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
