@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import random
@@ -10,11 +11,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import parse_qsl, urlsplit
+from urllib.request import Request, urlopen
 
+import boto3
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials
 from serve_support import client, refusal, service
 
@@ -25,6 +30,7 @@ from lading.service.control.control import open_control
 from lading.service.embed import Settings, make_front
 from lading.service.front import body, server
 from lading.service.front.gate import Gate
+from lading.service.front.keyring import IssuedKey, Keyring
 from lading.service.front.sigv4 import verify
 
 KEYS = {"AKIDEXAMPLE": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}
@@ -174,17 +180,73 @@ def signed(method: str, url: str, data: bytes, headers: dict[str, str]) -> HttpR
 )
 def test_botocore_s_signature_is_ours(path: str) -> None:
     request = signed("POST", f"http://localhost:4566{path}", b'{"x": 1}', {"X-Amz-Invocation-Type": "  Event  now "})
-    verify(request, KEYS, time.time())
+    verify(request, Keyring(KEYS), time.time())
     changed: list[dict[str, Any]] = [
         {"body": b"{}"}, {"method": "PUT"}, {"path": request.path + "x"}, {"query": (*request.query, ("a", "b"))},
         {"headers": {**request.headers, "x-amz-invocation-type": "DryRun"}},
     ]  # fmt: skip
     for change in changed:
         with pytest.raises(ApiError, match="does not match"):
-            verify(HttpRequest(**{**vars(request), **change}), KEYS, time.time())
+            verify(HttpRequest(**{**vars(request), **change}), Keyring(KEYS), time.time())
     for moment in (time.time() - 1000, time.time() + 1000):
         with pytest.raises(ApiError, match="expired or not yet valid"):
-            verify(request, KEYS, moment)
+            verify(request, Keyring(KEYS), moment)
+
+
+def test_s3_s_signatures_in_headers_and_presigned() -> None:
+    key, secret = next(iter(KEYS.items()))
+    with service(keys=KEYS, neighbours={}, walls=None) as url:
+        s3 = boto3.client(
+            "s3", endpoint_url=url, region_name="eu-west-1", aws_access_key_id=key, aws_secret_access_key=secret,
+            config=Config(signature_version="s3v4"),
+        )  # fmt: skip
+        s3.create_bucket(Bucket="signed", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        named = {"Bucket": "signed", "Key": "a folder/b+c%20\u00fc=1.txt"}
+        try:
+            s3.put_object(**named, Body=b"once")
+            assert s3.get_object(**named)["Body"].read() == b"once"
+            link = s3.generate_presigned_url("put_object", named)
+            assert (
+                urlopen(Request(link, b"twice", {"Content-Type": "text/plain"}, method="PUT"), timeout=10).status == 200
+            )
+            link = s3.generate_presigned_url("get_object", named, ExpiresIn=60)
+            assert urlopen(link, timeout=10).read() == b"twice"
+            for wrong in (
+                link.replace("Expires=60", "Expires=90"),
+                link.replace("X-Amz-Signature", "X-Amz-Signature0"),
+            ):
+                with pytest.raises(HTTPError, match="403"):
+                    urlopen(wrong, timeout=10)
+        finally:
+            s3.delete_object(**named)
+            s3.delete_bucket(Bucket="signed")
+
+
+@pytest.mark.parametrize("version", ["s3", "s3v4"])
+def test_presigned_links_lead_to_s3(version: str) -> None:
+    with service(neighbours={}, walls=None) as url:
+        s3 = boto3.client(
+            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test",
+            config=Config(signature_version=version),
+        )  # fmt: skip
+        s3.create_bucket(Bucket="linked")
+        try:
+            s3.put_object(Bucket="linked", Key="k", Body=b"v")
+            link = s3.generate_presigned_url("get_object", {"Bucket": "linked", "Key": "k"})
+            assert urlopen(link, timeout=10).read() == b"v"
+        finally:
+            s3.delete_object(Bucket="linked", Key="k")
+            s3.delete_bucket(Bucket="linked")
+
+
+def test_temporary_keys_end() -> None:
+    request = signed("GET", "http://localhost:4566/a", b"", {})
+    key, secret = next(iter(KEYS.items()))
+    now = time.time()
+    for expires, refused in ((now + 9, False), (now - 9, True)):
+        keys = Keyring({}, {key: IssuedKey(secret, "111122223333", expires)}.get)
+        with pytest.raises(ApiError, match="is expired") if refused else contextlib.nullcontext():
+            verify(request, keys, now)
 
 
 def test_an_open_address_needs_keys(tmp_path: Path) -> None:

@@ -36,6 +36,26 @@ def test_the_first_request_starts_an_environment_and_the_next_reuses_it() -> Non
     assert scheduler.submit("b", "f", 2) == [Run(1, "b")]
 
 
+def test_an_environment_that_is_too_old_ends_idle_or_after_its_request() -> None:
+    scheduler = made(Settings(lifetime=100))
+    scheduler.submit("a", "f", 0)
+    assert scheduler.finished(1, 99) == []
+    scheduler.submit("b", "f", 99)
+    assert scheduler.finished(1, 100) == [Stop(1)]
+    scheduler.submit("c", "f", 100)
+    scheduler.finished(2, 150)
+    assert scheduler.tick(199) == []
+    assert scheduler.tick(200) == [Stop(2)]
+    assert scheduler.submit("d", "f", 200) == [Start(3, "f", "d")]
+
+
+def test_a_provisioned_environment_that_is_too_old_is_replaced() -> None:
+    scheduler = made(Settings(lifetime=100))
+    assert scheduler.provision("f", 1, 0) == [Start(1, "f", None)]
+    scheduler.started(1, 1)
+    assert scheduler.tick(100) == [Stop(1), Start(2, "f", None)]
+
+
 def test_the_most_recently_used_is_taken() -> None:
     scheduler = made()
     scheduler.submit("a", "f", 0)

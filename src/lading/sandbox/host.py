@@ -22,7 +22,7 @@ from lading.sandbox.environment import RESOURCE_LIMITS, UID, base_environment, s
 from lading.sandbox.forkers import Forker, ForkerGoneError, Launcher, Setup
 from lading.sandbox.live import Parts, Sandbox, await_ready, close_parts, interpreter_inside, runtime_start
 from lading.sandbox.operations import Operation, join
-from lading.sandbox.spec import RUNTIME_API, Capabilities, ColdStart, Isolation, Network, SandboxSpec
+from lading.sandbox.spec import RUNTIME_API, SERVICE_API, Capabilities, ColdStart, Isolation, Network, SandboxSpec
 
 _FIRST_UID = 1_500_000_000
 """Host users of environments: one each, so that no limit or signal of one reaches another. Far above real users."""
@@ -47,10 +47,11 @@ class Built:
 class Host:
     """Makes sandboxes; blocks for some milliseconds each, so call it from a worker thread. Safe between threads."""
 
-    def __init__(self, isolation: Isolation | None = None, *, spares: int = 0) -> None:
+    def __init__(self, isolation: Isolation | None = None, *, spares: int = 0, services: bool = False) -> None:
         """isolation: the strongest that works, unless a weaker one is asked for.
 
         spares: how many walls per runtime stand ready, without a function in them, for the next fork.
+        services: environments have a `services_socket`, which the owner answers.
         """
         self._lock = threading.RLock()
         self.capabilities = find_capabilities(find_hierarchies(), isolation)
@@ -60,6 +61,7 @@ class Host:
         self._live: dict[str, Sandbox] = {}
         self._free: list[int] = []
         self._spares = spares
+        self._listen = [RUNTIME_API, SERVICE_API] if services else [RUNTIME_API]
         self._ready: dict[tuple[Any, ...], list[Built]] = {}
         self._router: outgoing.Router | None = None
         self._work = ThreadPoolExecutor(1, "lading-spares")
@@ -219,7 +221,7 @@ class Host:
             "do": "create",
             "become": None,
             "operations": [step.encode() for step in operations],
-            "api": RUNTIME_API,
+            "listen": self._listen,
             "walls": {
                 "uid": UID,
                 "users": f"0 0 1\n{UID} {user} 1" if user else f"{UID} 0 1",
@@ -257,9 +259,10 @@ class Host:
             [pidfd] = forker.ask(message, sent)
             ours.callback(os.close, pidfd)
             theirs.close()
-            api = await_ready(channel)
+            api, *others = await_ready(channel)
             ours.pop_all()
-        return Built(number, identity, user, forker, Parts(channel, read[0], read[1], pidfd, api, group), way)
+        parts = Parts(channel, read[0], read[1], pidfd, api, others[0] if others else None, group)
+        return Built(number, identity, user, forker, parts, way)
 
     def _take_spare(self, spec: SandboxSpec) -> Built | None:
         """Walls that stand ready for this runtime; the next ones are prepared in the background."""

@@ -32,6 +32,7 @@ class Parts:
     stderr: int
     pidfd: int
     api: socket.socket
+    services: socket.socket | None
     group: Group
 
 
@@ -44,6 +45,8 @@ class Sandbox:
         self.cold_start = ColdStart.FORK
         self.cold_start_reason = ""
         self.runtime_api_socket = parts.api
+        self.services_socket = parts.services
+        """Listens at SERVICE_API; None unless the host serves other services to environments."""
         self.stdout = parts.stdout
         self.stderr = parts.stderr
         self.pidfd = parts.pidfd
@@ -218,6 +221,8 @@ def close_parts(parts: Parts, identity: str) -> None:
         raise SandboxError(f"environment {identity} survived SIGKILL", hint="look for its processes: stuck in D state?")
     parts.channel.close()
     parts.api.close()
+    if parts.services is not None:
+        parts.services.close()
     for descriptor in (parts.stdout, parts.stderr, parts.pidfd):
         os.close(descriptor)
     parts.group.remove()
@@ -240,17 +245,18 @@ def interpreter_inside(spec: SandboxSpec) -> str:
     return f"/var/lang/bin/{spec.runtime}"
 
 
-def await_ready(channel: socket.socket) -> socket.socket:
-    """The Runtime API's listening socket, once the walls stand. Raises SandboxError with the operation that failed."""
+def await_ready(channel: socket.socket) -> list[socket.socket]:
+    """The listening sockets that were asked for, once the walls stand. Raises SandboxError with the operation that failed."""
     if not wire.readable(channel.fileno(), _PATIENCE):
         raise SandboxError(f"an environment was not ready within {_PATIENCE:.0f} s", hint="is the machine overloaded?")
     received = wire.receive(channel)
     message, descriptors = received or ({"error": "its first process died"}, [])
     if "error" in message:
         raise SandboxError(f"an environment could not be made: {message['error']}", hint="choose another isolation")
-    api = socket.socket(fileno=descriptors[0])
-    api.settimeout(0)
-    return api
+    listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    for listener in listeners:
+        listener.settimeout(0)
+    return listeners
 
 
 def _pid_of(pidfd: int) -> int:

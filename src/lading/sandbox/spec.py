@@ -16,6 +16,8 @@ MEMORY_OF_ONE_CPU = 1_769
 """MB that buy one vCPU (AWS Lambda Developer Guide, "Configure Lambda function memory")."""
 RUNTIME_API = ("169.254.100.1", 9001)
 """Address and port of the Runtime API inside every environment, as recorded on AWS."""
+SERVICE_API = (RUNTIME_API[0], 4566)
+"""Where an environment finds other AWS services, on hosts that serve them to it. AWS has nothing there."""
 
 
 class Network(StrEnum):

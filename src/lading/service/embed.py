@@ -13,18 +13,19 @@ from lading.service.clock import Clock
 from lading.service.control.control import MEMORY, Control, open_control
 from lading.service.engine import PoolInvoker, Walls
 from lading.service.events import EventStream
-from lading.service.front.app import Api, Front, Life
+from lading.service.front.app import Admission, Api, Front, Life
 from lading.service.front.function_urls import FunctionUrls
 from lading.service.front.gate import Gate, is_loopback
-from lading.service.front.keyring import Issued, Keyring
+from lading.service.front.keyring import Keyring
 from lading.service.front.lambda_api import LambdaApi
 from lading.service.front.own import OwnRoutes
-from lading.service.front.server import bind, make_server
+from lading.service.front.server import bind, connections, make_server
+from lading.service.inside import ServiceDoor
 from lading.service.logs.api import LogsApi
 from lading.service.logs.keeper import LogKeeper
 from lading.service.logs.store import LogStore
 from lading.service.metrics import Metrics
-from lading.service.neighbours.moto import issued_secret
+from lading.service.neighbours.credentials import RoleCredentials
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.neighbours.outside import AwsOutside, Sender
 from lading.service.operation import Controls, OperationRoutes
@@ -61,8 +62,13 @@ def make_front(control: Control, settings: Settings) -> Front:
         )
     gate = Gate(settings.hosts, any_host=not local)
     parts = Parts(control, settings)
-    urls = FunctionUrls(control, parts.invoker, Keyring(settings.keys, parts.issued()))
-    return Front(parts.apis(), parts.routes(local=settings.keys is None), urls, gate, settings.keys, parts.life())
+    apis, signed = parts.apis(), settings.keys is not None
+    urls = FunctionUrls(control, parts.invoker, parts.keyring)
+    if parts.invoker is not None:
+        admission = Admission(Gate(any_host=True), parts.keyring, signed)
+        inside = Front(apis, OwnRoutes(control), urls, admission)
+        parts.invoker.door = ServiceDoor(connections(inside), parts.credentials)
+    return Front(apis, parts.routes(local=not signed), urls, Admission(gate, parts.keyring, signed), parts.life())
 
 
 class Parts:
@@ -76,6 +82,8 @@ class Parts:
         self.neighbours = Neighbours(settings.neighbours) if settings.neighbours is not None else None
         if self.neighbours is not None:
             control.outside = AwsOutside(self.neighbours)
+        self.credentials = RoleCredentials(self.neighbours) if self.neighbours is not None else None
+        self.keyring = Keyring(settings.keys, self.credentials.find if self.credentials is not None else None)
         self.invoker = PoolInvoker(control, self.events, settings.walls) if settings.walls is not None else None
         self.provisioning = Provisioning(control, self.invoker) if self.invoker is not None else None
         self.logs = LogKeeper(LogStore(control.packages.folder / "logs.sqlite"), self.events)
@@ -87,10 +95,6 @@ class Parts:
             store = DurableQueue(control.packages.folder / "queue.sqlite")
             self.queue = Queue(store, ServiceFunctions(control, self.invoker), sender.send, self.clock)
             sender.accept = self.queue.accept
-
-    def issued(self) -> Issued | None:
-        """Secrets of the access keys that IAM and STS made in this process."""
-        return issued_secret if self.neighbours is not None else None
 
     def apis(self) -> dict[str, Api]:
         accept = accepting(self.queue, self.clock.now) if self.queue is not None else None

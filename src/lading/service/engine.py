@@ -22,6 +22,7 @@ from lading.service.control.names import Scope
 from lading.service.control.refusal import not_here
 from lading.service.events import EventStream, Throttled
 from lading.service.pool.custom_runtime import find_any_target
+from lading.service.pool.door import Door
 from lading.service.pool.function import Answer, FunctionVersion, Outcome, StreamSink
 from lading.service.pool.function import InvokeRequest as PoolRequest
 from lading.service.pool.pool import Pool, Provisioned, ThrottledError
@@ -56,6 +57,8 @@ class PoolInvoker:
         """(ARN, version) → (what it was made of, the pool's value)."""
         self._reserved: dict[str, int | None] = {}
         """ARN → what the pool was told."""
+        self.door: Door | None = None
+        """How environments reach this service; to be set before the first invoke."""
         self.report: Callable[[FunctionVersion, Provisioned], None] | None = None
         """Who wants to know of provisioned environments."""
         self._lock = asyncio.Lock()
@@ -200,8 +203,9 @@ class PoolInvoker:
     async def _opened(self) -> Pool:
         if self._pool is None:
             self._loop = asyncio.get_running_loop()
-            self._host = await asyncio.to_thread(lambda: Host(self._walls.isolation, spares=SPARES))
-            self._pool = Pool(self._host, self._events, report=self._told)
+            services = self.door is not None
+            self._host = await asyncio.to_thread(lambda: Host(self._walls.isolation, spares=SPARES, services=services))
+            self._pool = Pool(self._host, self._events, report=self._told, door=self.door)
         return self._pool
 
     def _make(self, target: Target) -> FunctionVersion:
@@ -239,6 +243,7 @@ class PoolInvoker:
             log_group=logging["LogGroup"],
             region=target.scope.region,
             account_id=target.scope.account,
+            role=configuration["Role"],
         )
 
     def _tree(self, digest: str) -> Path:

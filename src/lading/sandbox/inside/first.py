@@ -37,26 +37,29 @@ class First:
     def run(self) -> Client | None:
         """Returns only in a fork that becomes the client; the first process itself never returns."""
         try:
-            api = self._build()
+            listeners = self._build()
         except BaseException as error:
             wire.send(self.channel, {"error": f"{type(error).__name__}: {error}"})
             os._exit(1)
-        wire.send(self.channel, {"ready": True}, [api.fileno()])
-        api.close()
+        wire.send(self.channel, {"ready": True}, [listener.fileno() for listener in listeners])
+        for listener in listeners:
+            listener.close()
         try:
             return self._serve()
         except OSError:
             self._end()  # the channel broke: the owner is gone
             raise
 
-    def _build(self) -> socket.socket:
+    def _build(self) -> list[socket.socket]:
         root.Builder(self.trees).run(self.request["operations"])
-        host, port = self.request["api"]
-        api = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        api.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        api.bind((host, port))
-        api.listen(64)
-        return api
+        listeners = []
+        for host, port in self.request["listen"]:
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(64)
+            listeners.append(listener)
+        return listeners
 
     def _serve(self) -> Client | None:
         for end in (self.wake, self.signalled):

@@ -19,7 +19,8 @@ from lading.service.control.refusal import conflict, function_not_found
 from lading.service.state import Key, State
 
 ENVIRONMENTAL = (
-    "Runtime", "Handler", "MemorySize", "Timeout", "EphemeralStorage", "Environment", "LoggingConfig", "Architectures"
+    "Runtime", "Handler", "MemorySize", "Timeout", "EphemeralStorage", "Environment", "LoggingConfig", "Architectures",
+    "Role",
 )  # fmt: skip
 """Members of a configuration that an environment is made of."""
 

@@ -18,11 +18,11 @@ from lading.service.control.names import Scope
 from lading.service.front.body import DisconnectedError, Receive, read_body
 from lading.service.front.function_urls import BODY_LIMIT, FunctionUrls, url_identity
 from lading.service.front.gate import Gate
+from lading.service.front.keyring import DEFAULT_ACCOUNT, Keyring
 from lading.service.front.plain import plain_error
 from lading.service.front.sigv4 import Credential, read_credential, verify
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-DEFAULT_ACCOUNT = "000000000000"
 DEFAULT_REGION = "us-east-1"
 OWN = "/_lading/"
 log = logging.getLogger("lading.service")
@@ -56,6 +56,15 @@ class Life:
     closing: Sequence[Callable[[], Awaitable[None]]] = ()
 
 
+@dataclass(frozen=True)
+class Admission:
+    """Who is let in, and as whom. `signed`: only with a signature of one of the keys."""
+
+    gate: Gate
+    keys: Keyring
+    signed: bool = False
+
+
 class Front:
     """One port for every API, by the service that a request is signed for, named for, or shaped for."""
 
@@ -64,16 +73,15 @@ class Front:
         apis: Mapping[str, Api],
         own: Routes,
         urls: FunctionUrls,
-        gate: Gate,
-        keys: Mapping[str, str] | None = None,
+        admission: Admission,
         life: Life | None = None,
     ) -> None:
         self._apis = apis
         self._own = own
         self._urls = urls
-        self._gate = gate
-        self._keys = keys
-        """Access key id → secret; None where signatures needn't be verified."""
+        self._gate = admission.gate
+        self._keys = admission.keys
+        self._signed = admission.signed
         self._life = life or Life()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -117,17 +125,23 @@ class Front:
             limit, too_large = api.body_limit(head)
             body = await read_body(receive, head.header("content-length"), limit, too_large)
             request = replace(head, body=body)
-            if self._keys is not None:
+            if self._signed:
                 verify(request, self._keys, time.time())
         except ApiError as error:
             return api.refuse(error)
-        return await api.answer(request, Origin(owner(credential), f"{scheme}{head.header('host')}", identity))
+        return await api.answer(request, Origin(self._owner(credential), f"{scheme}{head.header('host')}", identity))
 
     async def _at_url(self, head: HttpRequest, receive: Receive, function: str, identity: str) -> Response:
         self._gate.check_host(head)
         too_large = ApiError("RequestTooLargeException", f"Request must be smaller than {BODY_LIMIT} bytes", status=413)
         body = await read_body(receive, head.header("content-length"), BODY_LIMIT, too_large)
         return await self._urls.answer(replace(head, body=body), function, identity)
+
+    def _owner(self, credential: Credential | None) -> Scope:
+        """Region and account of a request."""
+        if credential is None:
+            return Scope(DEFAULT_ACCOUNT, DEFAULT_REGION)
+        return Scope(self._keys.account_of(credential.access_key), credential.region)
 
     def _api(self, head: HttpRequest, credential: Credential | None) -> Api:
         name = credential.service if credential else service_of(head)
@@ -140,18 +154,14 @@ class Front:
 
 
 def service_of(head: HttpRequest) -> str:
-    """The service of an unsigned request: the first label of its Host ("lambda.us-east-1.localhost"), or Lambda by its path."""
+    """The service of an unsigned request: the first label of its Host ("lambda.us-east-1.localhost"), or Lambda by its path.
+    S3's clients may sign with version 2, and still presign with it."""
+    version_2 = {"AWSAccessKeyId", "Signature"} <= dict(head.query).keys()
+    if version_2 or (head.header("authorization") or "").startswith("AWS "):
+        return "s3"
     label = (head.header("host") or "").split(":")[0].split(".")[0]
     dated = head.path[1:5].isdigit() and head.path[5:6] == "-"
     return "lambda" if dated else label
-
-
-def owner(credential: Credential | None) -> Scope:
-    """Region and account of a request: an access key id of 12 digits is an account."""
-    if credential is None:
-        return Scope(DEFAULT_ACCOUNT, DEFAULT_REGION)
-    key = credential.access_key
-    return Scope(key if len(key) == 12 and key.isascii() and key.isdigit() else DEFAULT_ACCOUNT, credential.region)
 
 
 def read_head(scope: MutableMapping[str, Any]) -> HttpRequest:

@@ -15,8 +15,8 @@ from lading.service.control.control import Control, Origin
 from lading.service.control.invocation import Invoker, InvokeRequest, StreamedResult, check_invocable
 from lading.service.control.reach import UrlTarget
 from lading.service.front.invoke import new_trace
-from lading.service.front.keyring import account_of
-from lading.service.front.sigv4 import Secrets, read_credential, verify
+from lading.service.front.keyring import Keyring
+from lading.service.front.sigv4 import read_credential, verify
 from lading.service.front.url_event import failure, make_event, make_response, response_headers
 
 BODY_LIMIT = 6_291_456
@@ -40,7 +40,7 @@ def url_identity(head: HttpRequest) -> str | None:
 class FunctionUrls:
     """Answers what comes in at function URLs. AWS_IAM takes signatures of keys that are configured or were given out here."""
 
-    def __init__(self, control: Control, invoker: Invoker | None, keys: Secrets) -> None:
+    def __init__(self, control: Control, invoker: Invoker | None, keys: Keyring) -> None:
         self._control = control
         self._invoker = invoker
         self._keys = keys
@@ -75,7 +75,7 @@ class FunctionUrls:
             verify(request, self._keys, time.time())
         except ApiError as error:
             raise _denied() from error
-        account = account_of(credential.access_key)
+        account = self._keys.account_of(credential.access_key)
         if account != target.scope.account and not target.admits & {account, "*"}:
             raise _denied()
         caller = {

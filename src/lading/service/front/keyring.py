@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from lading.service.pool.variables import CREDENTIALS
 
 DEFAULT_ACCOUNT = "000000000000"
 TEST = "test"
 """Access key id and secret that clients use against local endpoints; an account's number has the same secret."""
-Issued = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class IssuedKey:
+    """An access key that IAM or STS made. `expires`: seconds since the epoch; None for never."""
+
+    secret: str
+    account: str
+    expires: float | None = None
+
+
+Issued = Callable[[str], IssuedKey | None]
 
 
 class Keyring:
@@ -17,14 +29,23 @@ class Keyring:
 
     def __init__(self, configured: Mapping[str, str] | None, issued: Issued | None = None) -> None:
         self._configured = configured
-        self._issued = issued
+        self._issued = issued or (lambda access_key: None)
 
-    def get(self, access_key: str) -> str | None:
-        """The secret; None for a key that nobody here gave out."""
-        known = self._customary(access_key) if self._configured is None else self._configured.get(access_key)
-        if known is None and self._issued is not None:
-            return self._issued(access_key)
-        return known
+    def get(self, access_key: str) -> IssuedKey | None:
+        """None for a key that nobody here gave out."""
+        secret = self._customary(access_key) if self._configured is None else self._configured.get(access_key)
+        if secret is not None:
+            return IssuedKey(secret, access_key if is_account(access_key) else DEFAULT_ACCOUNT)
+        return self._issued(access_key)
+
+    def account_of(self, access_key: str) -> str:
+        """An access key id of 12 digits is an account; one that was given out here is its account's; others are the default's."""
+        if is_account(access_key):
+            return access_key
+        if access_key == TEST or len(access_key) != 20:
+            return DEFAULT_ACCOUNT
+        known = self._issued(access_key)
+        return known.account if known is not None else DEFAULT_ACCOUNT
 
     def _customary(self, access_key: str) -> str | None:
         if access_key == CREDENTIALS["AWS_ACCESS_KEY_ID"]:
@@ -34,8 +55,3 @@ class Keyring:
 
 def is_account(text: str) -> bool:
     return len(text) == 12 and text.isascii() and text.isdigit()
-
-
-def account_of(access_key: str) -> str:
-    """An access key id of 12 digits is an account; the others are of the one that everything is in by default."""
-    return access_key if is_account(access_key) else DEFAULT_ACCOUNT

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from lading.errors import UsageError
 
@@ -69,7 +71,17 @@ def bind(host: str, port: int) -> socket.socket:
 
 def make_server(app: Any) -> uvicorn.Server:
     """A server for an ASGI application; `server.run(sockets=[…])` or `await server.serve(sockets=[…])`."""
-    config = uvicorn.Config(
+    return uvicorn.Server(_config(app))
+
+
+def connections(app: Any) -> Callable[[], asyncio.Protocol]:
+    """What answers a connection that was accepted elsewhere, on the loop it is called on."""
+    config, state = _config(app), ServerState()
+    return lambda: BoundedProtocol(config, state, {})
+
+
+def _config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         http=BoundedProtocol,
         loop="uvloop",
@@ -82,4 +94,3 @@ def make_server(app: Any) -> uvicorn.Server:
         timeout_keep_alive=IDLE_TIME,
         timeout_graceful_shutdown=GRACE,
     )
-    return uvicorn.Server(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import io
 import threading
@@ -9,6 +10,8 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from lading.service.contract.http import HttpRequest, HttpResponse
+from lading.service.control.names import Scope
+from lading.service.front.keyring import IssuedKey
 
 SERVICES = (
     "s3", "iam", "sts", "sqs", "sns", "dynamodb", "events", "ssm", "secretsmanager", "kms", "kinesis", "ec2",
@@ -77,22 +80,36 @@ def _environment(request: HttpRequest, account: str, url: str) -> dict[str, Any]
     return environment | {"HTTP_HOST": host, "HTTP_X_MOTO_ACCOUNT_ID": account}
 
 
-def issued_secret(access_key: str) -> str | None:
-    """The secret of an access key that IAM or STS made here; None for any other."""
+def assume_role(scope: Scope, role: str, session: str, seconds: int) -> tuple[str, str, str]:
+    """Access key, secret and session token, as STS's AssumeRole gives them. Expired sessions are forgotten."""
+    from moto.core.utils import utcnow
+    from moto.sts.models import sts_backends
+
+    made = sts_backends[scope.account][scope.partition].assume_role(scope.region, session, role, "", seconds, "")
+    with _STARTING:
+        sessions = sts_backends[made.account_id][scope.partition].assumed_roles
+        while sessions[0].expiration < utcnow():
+            del sessions[0]
+    return made.access_key_id, made.secret_access_key, made.session_token
+
+
+def issued_key(access_key: str) -> IssuedKey | None:
+    """An access key that IAM or STS made here; None for any other."""
     if not _application.cache_info().currsize:
         return None
     from moto.iam.models import iam_backends
     from moto.sts.models import sts_backends
 
-    made: list[Any] = [
-        key
-        for account in list(iam_backends.values())
-        for backend in list(account.values())
-        for user in list(backend.users.values())
-        for key in user.access_keys
-        if key.status == "Active"
-    ]
-    made += [
-        role for account in list(sts_backends.values()) for one in list(account.values()) for role in one.assumed_roles
-    ]
-    return next((str(one.secret_access_key) for one in made if one.access_key_id == access_key), None)
+    for number, account in list(iam_backends.items()):
+        for backend in list(account.values()):
+            for user in list(backend.users.values()):
+                for key in user.access_keys:
+                    if key.access_key_id == access_key and key.status == "Active":
+                        return IssuedKey(str(key.secret_access_key), number)
+    for number, sessions in list(sts_backends.items()):
+        for sts in list(sessions.values()):
+            role = next((one for one in list(sts.assumed_roles) if one.access_key_id == access_key), None)
+            if role is not None:
+                expires = role.expiration.replace(tzinfo=dt.UTC).timestamp()
+                return IssuedKey(str(role.secret_access_key), number, expires)
+    return None

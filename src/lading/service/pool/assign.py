@@ -18,6 +18,8 @@ BURST_SECONDS = 10.0
 """… and again in every period of so many seconds (Lambda function scaling, 2023)."""
 REQUESTS = 10
 """Synchronous requests per second for each unit of concurrency (Lambda quotas, "Invocation requests per … Region")."""
+LIFETIME_SECONDS = 2400.0
+"""Age from which an environment takes no more requests: its credentials hold an hour, its longest invoke 15 minutes."""
 IDLE_SECONDS = 600.0
 """How long an unused environment is kept here. AWS doesn't say."""
 
@@ -89,6 +91,7 @@ class _Environment:
     state: _State
     request: str | None
     provisioned: bool
+    made: float
     used: float
     retired: bool = False
 
@@ -174,6 +177,7 @@ class Settings:
     burst: int = BURST
     burst_seconds: float = BURST_SECONDS
     idle: float = IDLE_SECONDS
+    lifetime: float = LIFETIME_SECONDS
     alive: int = 4000
     """Environments that exist at once: beyond it the longest unused one makes room."""
 
@@ -290,15 +294,15 @@ class Scheduler:
         return True
 
     def tick(self, now: float) -> list[Decision]:
-        """Time went by: end what was idle too long, start what had to wait for tokens."""
+        """Time went by: end what was idle too long or is too old, start what had to wait for tokens."""
         decisions: list[Decision] = []
-        for version in self._versions.values():
+        for name, version in self._versions.items():
             for number in list(version.idle):
                 entry = self._environments[number]
-                if now - entry.used < self._settings.idle:
-                    break
-                if not entry.provisioned:
+                unused = not entry.provisioned and now - entry.used >= self._settings.idle
+                if unused or self._too_old(entry, now):
                     decisions.append(self._stop(entry))
+            decisions += self._provision(name, now)
         return [*decisions, *self._serve_queues(now)]
 
     def forget_empty(self) -> list[str]:
@@ -378,7 +382,8 @@ class Scheduler:
         entry.state, entry.request, entry.used = _State.IDLE, None, now
         version.idle[entry.number] = None
         surplus = entry.provisioned and version.provisioned > version.wanted
-        decisions: list[Decision] = [self._stop(entry)] if entry.retired or surplus else []
+        ends = entry.retired or surplus or self._too_old(entry, now)
+        decisions: list[Decision] = [self._stop(entry)] if ends else []
         return [*decisions, *self._provision(entry.version, now), *self._serve_queues(now)]
 
     def _serve_queues(self, now: float) -> list[Decision]:
@@ -413,6 +418,9 @@ class Scheduler:
                 decisions.append(self._stop(self._environments[number]))
         return decisions
 
+    def _too_old(self, entry: _Environment, now: float) -> bool:
+        return now - entry.made >= self._settings.lifetime
+
     # Keeping the books
 
     def _function(self, name: str, account: str) -> _Function:
@@ -423,7 +431,7 @@ class Scheduler:
         return known
 
     def _add(self, version: str, request: str | None, now: float, *, provisioned: bool) -> _Environment:
-        environment = _Environment(next(self._numbers), version, _State.STARTING, request, provisioned, now)
+        environment = _Environment(next(self._numbers), version, _State.STARTING, request, provisioned, now, now)
         self._environments[environment.number] = environment
         entry = self._versions[version]
         entry.alive += 1

@@ -23,6 +23,7 @@ from lading.sandbox.live import Sandbox
 from lading.service.events import EnvironmentChanged, EventStream, InvocationEnded
 from lading.service.pool import faults, logs
 from lading.service.pool.dialogue import Dialogue, Exchange
+from lading.service.pool.door import Door
 from lading.service.pool.faults import Fault
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.journal import Journal
@@ -46,17 +47,18 @@ class Init:
 class Environment:
     """`start()`, then any number of `invoke()`, one after the other, then `close()`."""
 
-    def __init__(self, function: FunctionVersion, host: Host, events: EventStream) -> None:
+    def __init__(self, function: FunctionVersion, host: Host, events: EventStream, door: Door | None = None) -> None:
         self.id = uuid.uuid4().hex
         self.function = function
         self.state = "starting"
         self.invokes = 0
         self._host = host
         self._events = events
+        self._door = door
         self._journal = Journal(function, self.id, events)
         self._loop = asyncio.get_running_loop()
         self._box: Sandbox | None = None
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._telemetry = Telemetry()
         self._inside = Dialogue(function, self._journal, self._telemetry)
         self._needs_init = True
@@ -82,7 +84,8 @@ class Environment:
     async def start(self) -> None:
         """Make the walls and run the init phase. A failing init is no error here: the first invoke runs it again."""
         self._change("starting")
-        variables = function_variables(self.function, self._journal.stream)
+        given = await self._door.variables(self.function) if self._door else {}
+        variables = function_variables(self.function, self._journal.stream, given)
         spec = replace(self.function.spec, environment=variables)
         self._begin_conversation()
         self._journal.init_started("init")
@@ -98,7 +101,9 @@ class Environment:
         for descriptor in (box.stdout, box.stderr, *self._pipe[:1]):
             self._loop.add_reader(descriptor, self._on_output, descriptor)
         self._loop.add_reader(box.fileno(), self._on_events)
-        self._server = await serve(box.runtime_api_socket, self._inside)
+        self._servers.append(await serve(box.runtime_api_socket, self._inside))
+        if self._door and box.services_socket is not None:
+            self._servers.append(await self._loop.create_server(self._door.connect, sock=box.services_socket))
         self._start_extensions()
         self._init = await self._finish_init("init", self.function.budgets.init, started)
         self._change("ready")
@@ -345,8 +350,8 @@ class Environment:
         for descriptor in self._pipe:
             os.close(descriptor)
         self._pipe = ()
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         self._inside.disconnect()
 
     # What is readable

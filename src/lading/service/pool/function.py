@@ -41,6 +41,8 @@ class FunctionVersion:
     """Empty: /aws/lambda/NAME."""
     region: str = "us-east-1"
     account_id: str = "000000000000"
+    role: str = ""
+    """ARN of its execution role."""
     initialization_type: str = "on-demand"
     budgets: Budgets = Budgets()
 

@@ -16,6 +16,7 @@ from lading.runtimeapi.invocation import ShutdownReason
 from lading.sandbox.host import Host
 from lading.service.events import EventStream
 from lading.service.pool.assign import Allocation, Decision, Reason, Run, Scheduler, Settings, Start, Stop, Throttle
+from lading.service.pool.door import Door
 from lading.service.pool.environment import Environment
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest, Outcome
 
@@ -62,9 +63,12 @@ class Pool:
         settings: Settings | None = None,
         *,
         report: Callable[[FunctionVersion, Provisioned], None] | None = None,
+        door: Door | None = None,
     ) -> None:
-        """`report` is told of provisioned environments whenever one of them started, failed or ended."""
+        """`report` is told of provisioned environments whenever one of them started, failed or ended. `door`: for a host
+        whose environments are served other services."""
         self._host = host
+        self._door = door
         self._events = events
         self._report = report
         self._scheduler = Scheduler(settings or Settings())
@@ -179,7 +183,7 @@ class Pool:
         function = self._versions[decision.version]
         if decision.request is None:
             function = replace(function, initialization_type="provisioned-concurrency")
-        environment = Environment(function, self._host, self._events)
+        environment = Environment(function, self._host, self._events, self._door)
         self._environments[decision.environment] = environment
         try:
             await environment.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lading.service.pool.function import FunctionVersion
 
 CREDENTIALS = {
@@ -24,10 +26,14 @@ _NOT_FOR_EXTENSIONS = (
 )
 
 
-def function_variables(function: FunctionVersion, log_stream: str) -> dict[str, str]:
-    """AWS's variables for one environment, then the function's own. Recorded on python3.13, January 2026."""
+def function_variables(
+    function: FunctionVersion, log_stream: str, given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """AWS's variables for one environment, those that whoever serves it gives, then the function's own. Recorded on
+    python3.13, January 2026."""
     variables = {
         **CREDENTIALS,
+        **(given or {}),
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_VERSION": function.version,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.spec.memory),

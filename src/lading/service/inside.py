@@ -1,0 +1,32 @@
+"""The service as functions see it from inside their environments: the same APIs at another address, by their roles' keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from lading.sandbox.spec import SERVICE_API
+from lading.service.control.names import Scope
+from lading.service.neighbours.credentials import RoleCredentials
+from lading.service.pool.function import FunctionVersion
+
+ENDPOINT = "AWS_ENDPOINT_URL"
+
+
+class ServiceDoor:
+    """The pool's `Door`. Without credentials there are no neighbours: nothing leads a function here unless it knows the way."""
+
+    def __init__(self, connect: Callable[[], asyncio.BaseProtocol], credentials: RoleCredentials | None) -> None:
+        self._connect = connect
+        self._credentials = credentials
+
+    def connect(self) -> asyncio.BaseProtocol:
+        return self._connect()
+
+    async def variables(self, function: FunctionVersion) -> Mapping[str, str]:
+        if self._credentials is None:
+            return {}
+        scope = Scope(function.account_id, function.region)
+        made = await asyncio.to_thread(self._credentials.issue, scope, function.role, function.name)
+        host, port = SERVICE_API
+        return {ENDPOINT: f"http://{host}:{port}", **made.variables()}
