@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
-from serve_support import client, create, refusal, service, zipped
+from botocore.config import Config
+from serve_support import ACCOUNT, REGION, client, create, refusal, service, zipped
 
 CODE = zipped({"app.py": "def handler(event, context):\n    print('hello', event)\n"})
 
@@ -85,6 +87,76 @@ def test_filter_patterns(logs: Any, pattern: str, expected: list[str]) -> None:
         logGroupName=name, filterPattern=pattern, PaginationConfig={"PageSize": 1}
     )
     assert [event["message"] for page in pages for event in page["events"]] == expected
+
+
+def tail(logs: Any, fresh: dict[str, Any]) -> Iterator[str]:
+    """The calls of version 2's `aws logs tail --follow`: pages, then again from the newest time, known events left out."""
+    known: dict[int, set[str]] = {}
+    call = dict(fresh)
+    while True:
+        page = logs.filter_log_events(**call)
+        for event in page["events"]:
+            seen = known.setdefault(event["timestamp"], set())
+            if event["eventId"] not in seen:
+                seen.add(event["eventId"])
+                yield event["message"]
+        if "nextToken" in page:
+            call["nextToken"] = page["nextToken"]
+        else:
+            newest = max(known, default=fresh["startTime"])
+            known = {newest: known.get(newest, set())}
+            call = {**fresh, "startTime": newest}
+            time.sleep(0.05)
+
+
+def test_following_as_aws_logs_tail_does(logs: Any) -> None:
+    logs.create_log_group(logGroupName="tailed")
+    logs.create_log_stream(logGroupName="tailed", logStreamName="s")
+    moment = int(time.time() * 1000)
+
+    def put(*texts: str) -> None:
+        events = [{"timestamp": moment, "message": text} for text in texts]
+        logs.put_log_events(logGroupName="tailed", logStreamName="s", logEvents=events)
+
+    put("a", "b", "c")
+    fresh = {"logGroupName": "tailed", "interleaved": True, "startTime": moment - 1000, "limit": 2}
+    lines = tail(logs, fresh)
+    assert [next(lines) for _ in range(3)] == ["a", "b", "c"]
+    put("d")
+    assert next(lines) == "d"
+    put("e", "f")
+    assert [next(lines), next(lines)] == ["e", "f"]
+
+
+def test_live_tail(url: str) -> None:
+    logs = boto3.client(
+        "logs", endpoint_url=url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test",
+        config=Config(inject_host_prefix=False, retries={"max_attempts": 0}),
+    )  # fmt: skip
+    api = client(url)
+    create(api, "lively", Code={"ZipFile": CODE})
+    api.invoke(FunctionName="lively", Payload=b'{"n": 0}', LogType="Tail")
+    arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/lively"
+    session = logs.start_live_tail(logGroupIdentifiers=[arn], logEventFilterPattern="hello")
+    stream = session["responseStream"]
+    try:
+        messages = iter(stream)
+        start = next(messages)["sessionStart"]
+        assert start["logGroupIdentifiers"] == [arn] and start["logEventFilterPattern"] == "hello"
+        api.invoke(FunctionName="lively", Payload=b'{"n": 1}')
+        found: list[dict[str, Any]] = []
+        while not found:
+            update = next(messages)["sessionUpdate"]
+            assert update["sessionMetadata"] == {"sampled": False}
+            found += update["sessionResults"]
+        assert [event["message"] for event in found] == ["hello {'n': 1}\n"], "what was before isn't shown"
+        assert found[0]["logGroupIdentifier"] == arn and "[$LATEST]" in found[0]["logStreamName"]
+    finally:
+        stream.close()
+    assert refusal(logs.start_live_tail, logGroupIdentifiers=["lively"])[1] == "InvalidParameterException"
+    assert refusal(logs.start_live_tail, logGroupIdentifiers=[arn + "2"])[1] == "ResourceNotFoundException"
+    chosen = {"logStreamNames": ["a"], "logStreamNamePrefixes": ["b"]}
+    assert refusal(logs.start_live_tail, logGroupIdentifiers=[arn], **chosen)[1] == "InvalidParameterException"
 
 
 def test_errors(logs: Any) -> None:

@@ -34,3 +34,15 @@ def encode_event(shape: Any, name: str, value: dict[str, Any]) -> bytes:
         return encode_message({**headers, ":content-type": "application/octet-stream"}, value.get(payload, b""))
     body = {member: item for member, item in value.items() if item is not None}
     return encode_message({**headers, ":content-type": "application/json"}, json.dumps(body).encode())
+
+
+def encode_initial(result: dict[str, Any]) -> bytes:
+    """The first message of a stream over the json protocol: the operation's result but for the stream."""
+    headers = {":message-type": "event", ":event-type": "initial-response", ":content-type": "application/json"}
+    return encode_message(headers, json.dumps(result).encode())
+
+
+def encode_exception(name: str, message: str) -> bytes:
+    """A modelled error that ends a stream."""
+    headers = {":message-type": "exception", ":exception-type": name, ":content-type": "application/json"}
+    return encode_message(headers, json.dumps({"message": message}).encode())

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 
 from lading.service.contract.errors import ApiError
-from lading.service.contract.http import HttpRequest, HttpResponse, Response
+from lading.service.contract.eventstream import MEDIA_TYPE
+from lading.service.contract.http import HttpRequest, HttpResponse, Response, StreamedResponse
 from lading.service.contract.parse import parse
 from lading.service.contract.serialize import serialize, serialize_error
 from lading.service.contract.service import load_service
 from lading.service.contract.validate import validate
+from lading.service.control.call import Parameters
 from lading.service.control.control import Origin
 from lading.service.control.refusal import not_here
 from lading.service.logs.keeper import LogKeeper
+from lading.service.logs.live import live_tail, read_wanted
 from lading.service.logs.operations import OPERATIONS
 
 BODY_LIMIT = 2 * 1024 * 1024
 """Bytes of a request: a batch of PutLogEvents has at most 1 MiB."""
+LIVE_TAIL = "StartLiveTail"
 
 
 class LogsApi:
@@ -36,6 +40,8 @@ class LogsApi:
         try:
             operation, parameters = parse(self._service, request)
             validate(self._service.operation(operation).input_shape, parameters, {})
+            if operation == LIVE_TAIL:
+                return await self._live_tail(origin, parameters)
             run = OPERATIONS.get(operation)
             if run is None:
                 raise not_here(operation)
@@ -44,3 +50,9 @@ class LogsApi:
             return serialize(self._service, operation, result)
         except ApiError as error:
             return serialize_error(self._service, error)
+
+    async def _live_tail(self, origin: Origin, parameters: Parameters) -> StreamedResponse:
+        store, shape = self._keeper.store, self._service.operation(LIVE_TAIL).output_shape.members["responseStream"]
+        await self._keeper.flush()
+        wanted = await asyncio.to_thread(read_wanted, store, origin.scope, parameters)
+        return StreamedResponse(200, {"Content-Type": MEDIA_TYPE}, live_tail(store, wanted, shape, parameters))

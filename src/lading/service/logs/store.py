@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ class Entry:
     message: str
 
 
+Follower = Callable[[Sequence[Entry], int], None]
+
+
 @dataclass(frozen=True)
 class Span:
     """Which events: from a time on, before another, after a place (time, id), and of which streams (() for all)."""
@@ -62,6 +65,7 @@ class LogStore:
         self._lock = threading.RLock()
         self._ids: dict[tuple[Scope, str, str], tuple[int, int]] = {}
         """(owner, group, stream) → (group id, stream id), as far as known."""
+        self._followers: list[Follower] = []
         try:
             self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
             for setting in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
@@ -121,19 +125,26 @@ class LogStore:
 
     # Events
 
-    def append(self, entries: Iterable[Entry], now: int) -> None:
+    def follow(self, follower: Follower) -> Callable[[], None]:
+        """Call `follower` with what is appended from now on, and when, from the appending thread; returns what ends it."""
+        self._followers.append(follower)
+        return lambda: self._followers.remove(follower)
+
+    def append(self, entries: Sequence[Entry], now: int) -> None:
         """All in one transaction; groups and streams that aren't there are made."""
         with self._lock:
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                self._append(list(entries), now)
+                self._append(entries, now)
             except BaseException:
                 self._database.execute("ROLLBACK")
                 self._ids.clear()
                 raise
             self._database.execute("COMMIT")
+            for follower in list(self._followers):
+                follower(entries, now)
 
-    def _append(self, entries: list[Entry], now: int) -> None:
+    def _append(self, entries: Sequence[Entry], now: int) -> None:
         rows = []
         spans: dict[tuple[int, int], list[int]] = {}
         for entry in entries:
