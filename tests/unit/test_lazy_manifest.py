@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lading.lazy.chunk import ChunkRecord, chunk_compressor, decode_chunk, seal_chunk
 from lading.lazy.fault import ChunkError, KeyFileError, LazyFormatError, ManifestError, WrongKeyError
 from lading.lazy.keys import MasterKey, default_key_file, ensure_key, read_key

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lading.errors import UsageError
+
+if TYPE_CHECKING:
+    from lading.service.embed import Settings
 
 MODULES = ("botocore", "cryptography", "httptools", "moto", "starlette", "uvicorn", "uvloop")
 
@@ -54,6 +57,13 @@ MODULES = ("botocore", "cryptography", "httptools", "moto", "starlette", "uvicor
     metavar="SERVICE=URL",
     help="Use another endpoint for a service, in place of the one in this process (s3=http://127.0.0.1:9000).",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Of the lines on stderr, one a request and event.",
+)
 @click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A further name that requests may be for.")
 def command(
     host: str,
@@ -64,15 +74,15 @@ def command(
     cold_start: str,
     neighbours: bool,
     elsewhere: tuple[str, ...],
+    log_format: str,
     hosts: tuple[str, ...],
 ) -> None:
     """A local AWS endpoint: Lambda on this machine, for unmodified clients (AWS_ENDPOINT_URL=http://127.0.0.1:4566)."""
     require_extra()
     from lading.sandbox.spec import ColdStart, Isolation
-    from lading.service.control.control import MEMORY, open_control
-    from lading.service.embed import Settings, make_front
+    from lading.service.control.control import MEMORY
+    from lading.service.embed import Settings
     from lading.service.engine import Walls
-    from lading.service.front.server import bind, make_server
 
     folder = MEMORY if state == MEMORY else str(Path(state).expanduser().absolute() if state else default_state())
     walls = Walls(Isolation(isolation), ColdStart(cold_start))
@@ -81,18 +91,30 @@ def command(
         settings = replace(settings, neighbours=read_neighbours(elsewhere))
     elif elsewhere:
         raise UsageError("--neighbour says where a neighbour is, --no-neighbours that there is none", hint="choose one")
-    listener = bind(host, port)
-    try:
-        control = open_control(folder)
-        try:
-            server = make_server(make_front(control, settings))
-            name = f"[{host}]" if ":" in host else host
-            click.echo(f"lading serve: http://{name}:{listener.getsockname()[1]} (state: {folder})")
-            server.run(sockets=[listener])
-        finally:
-            control.close()
-    finally:
-        listener.close()
+    serve(settings, as_json=log_format == "json")
+
+
+def serve(settings: Settings, *, as_json: bool) -> None:
+    """Until a signal ends it."""
+    import contextlib
+    import logging
+    import sys
+
+    from lading.cli.service_log import ServiceLog
+    from lading.service.control.control import open_control
+    from lading.service.embed import make_front
+    from lading.service.front.server import bind, make_server
+
+    logger = logging.getLogger("lading")
+    with contextlib.closing(bind(settings.host, settings.port)) as listener, contextlib.ExitStack() as stack:
+        log = stack.enter_context(contextlib.closing(ServiceLog(sys.stderr, as_json=as_json)))
+        logger.addHandler(log)
+        stack.callback(logger.removeHandler, log)
+        control = stack.enter_context(contextlib.closing(open_control(settings.state)))
+        server = make_server(make_front(control, replace(settings, note=log.note)))
+        name = f"[{settings.host}]" if ":" in settings.host else settings.host
+        click.echo(f"lading serve: http://{name}:{listener.getsockname()[1]} (state: {settings.state})")
+        server.run(sockets=[listener])
 
 
 def require_extra() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lading.errors import UsageError
+from lading.service.access import Note
 from lading.service.clock import Clock
 from lading.service.control.control import MEMORY, Control, open_control
 from lading.service.engine import PoolInvoker, Walls
@@ -50,6 +51,8 @@ class Settings:
     """How environments are made; None: functions are kept and not run."""
     neighbours: Mapping[str, str] | None = None
     """None: Lambda alone, which takes any role. Else S3, IAM, SQS, … from this process, or from the URLs given by service."""
+    note: Note | None = None
+    """Is told of every request and event."""
 
 
 def make_front(control: Control, settings: Settings) -> Front:
@@ -66,9 +69,10 @@ def make_front(control: Control, settings: Settings) -> Front:
     urls = FunctionUrls(control, parts.invoker, parts.keyring)
     if parts.invoker is not None:
         admission = Admission(Gate(any_host=True), parts.keyring, signed)
-        inside = Front(apis, OwnRoutes(control), urls, admission)
+        inside = Front(apis, OwnRoutes(control), urls, admission, note=settings.note)
         parts.invoker.door = ServiceDoor(connections(inside), parts.credentials)
-    return Front(apis, parts.routes(local=not signed), urls, Admission(gate, parts.keyring, signed), parts.life())
+    admission = Admission(gate, parts.keyring, signed)
+    return Front(apis, parts.routes(local=not signed), urls, admission, parts.life(), settings.note)
 
 
 class Parts:
@@ -79,6 +83,8 @@ class Parts:
         self.events = EventStream()
         self.metrics = Metrics()
         self.events.follow(self.metrics.add)
+        if settings.note is not None:
+            self.events.follow(settings.note)
         self.neighbours = Neighbours(settings.neighbours) if settings.neighbours is not None else None
         if self.neighbours is not None:
             control.outside = AwsOutside(self.neighbours)

@@ -79,6 +79,13 @@ class Service:
                 return route.operation, labels
         raise UnknownOperationError(f"{request.method} {request.path[:200]}")
 
+    def name_of(self, request: HttpRequest) -> str:
+        """The operation that a request asks for; "" for none."""
+        try:
+            return self.route(request)[0]
+        except UnknownOperationError:
+            return ""
+
     def _route_target(self, target: str) -> str:
         prefix, _, name = target.rpartition(".")
         if prefix != self.model.metadata.get("targetPrefix") or name not in self.model.operation_names:

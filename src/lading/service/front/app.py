@@ -7,12 +7,14 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
+from lading.service.access import PATH_SHOWN, Note, Served
 from lading.service.contract.errors import ApiError
 from lading.service.contract.http import CutStreamError, HttpRequest, HttpResponse, Response, StreamedResponse
+from lading.service.contract.serialize import ERROR_TYPE
 from lading.service.control.control import Origin
 from lading.service.control.names import Scope
 from lading.service.front.body import DisconnectedError, Receive, read_body
@@ -41,6 +43,10 @@ class Api(Protocol):
 
     def refuse(self, error: ApiError) -> HttpResponse: ...
 
+    def operation_of(self, request: HttpRequest) -> str:
+        """For the log; "" where it can't be told."""
+        ...
+
 
 class Routes(Protocol):
     """The service's own paths, below /_lading/."""
@@ -65,6 +71,15 @@ class Admission:
     signed: bool = False
 
 
+@dataclass(slots=True)
+class _Exchange:
+    """A request under way: at first its head, then all of it."""
+
+    identity: str
+    request: HttpRequest
+    begun: float = field(default_factory=time.perf_counter)
+
+
 class Front:
     """One port for every API, by the service that a request is signed for, named for, or shaped for."""
 
@@ -75,6 +90,7 @@ class Front:
         urls: FunctionUrls,
         admission: Admission,
         life: Life | None = None,
+        note: Note | None = None,
     ) -> None:
         self._apis = apis
         self._own = own
@@ -83,21 +99,50 @@ class Front:
         self._keys = admission.keys
         self._signed = admission.signed
         self._life = life or Life()
+        self._note = note
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
         identity = str(uuid.uuid4())
+        exchange = _Exchange(identity, read_head(scope))
         response: Response
         try:
-            response = await self._answer(read_head(scope), receive, f"{scope['scheme']}://", identity)
+            response = await self._answer(exchange, receive, f"{scope['scheme']}://")
         except DisconnectedError:
             return
         except Exception:
             log.exception("request %s failed", identity)
             response = plain_error(ApiError("InternalFailure", f"an internal error; request {identity}", status=500))
-        await _send(send, response, identity, receive)
+        try:
+            await _send(send, response, identity, receive)
+        finally:
+            if self._note is not None:
+                self._note(self._served(exchange, response))
+
+    def _served(self, exchange: _Exchange, response: Response) -> Served:
+        head = exchange.request
+        credential = read_credential(head)
+        service = "url" if url_identity(head) else "lading" if head.path.startswith(OWN) else ""
+        if not service:
+            service = credential.service if credential else service_of(head)
+        api, owner = self._apis.get(service), self._owner(credential)
+        return Served(
+            time=time.time(),
+            request_id=exchange.identity,
+            service=service if api or service in ("url", "lading") else "",
+            operation=api.operation_of(head) if api else "",
+            method=head.method,
+            path=head.path[:PATH_SHOWN],
+            status=response.status,
+            error=response.headers.get(ERROR_TYPE, ""),
+            duration=(time.perf_counter() - exchange.begun) * 1000,
+            account=owner.account,
+            region=owner.region,
+            client=head.client,
+            received=len(head.body),
+        )
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -109,11 +154,12 @@ class Front:
             await close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _answer(self, head: HttpRequest, receive: Receive, scheme: str, identity: str) -> Response:
+    async def _answer(self, exchange: _Exchange, receive: Receive, scheme: str) -> Response:
+        head, identity = exchange.request, exchange.identity
         try:
             function = url_identity(head)
             if function is not None:
-                return await self._at_url(head, receive, function, identity)
+                return await self._at_url(exchange, receive, function)
             self._gate.check(head)
             if head.path.startswith(OWN):
                 return await self._own.answer(head)
@@ -124,18 +170,20 @@ class Front:
         try:
             limit, too_large = api.body_limit(head)
             body = await read_body(receive, head.header("content-length"), limit, too_large)
-            request = replace(head, body=body)
+            exchange.request = request = replace(head, body=body)
             if self._signed:
                 verify(request, self._keys, time.time())
         except ApiError as error:
             return api.refuse(error)
         return await api.answer(request, Origin(self._owner(credential), f"{scheme}{head.header('host')}", identity))
 
-    async def _at_url(self, head: HttpRequest, receive: Receive, function: str, identity: str) -> Response:
+    async def _at_url(self, exchange: _Exchange, receive: Receive, function: str) -> Response:
+        head = exchange.request
         self._gate.check_host(head)
         too_large = ApiError("RequestTooLargeException", f"Request must be smaller than {BODY_LIMIT} bytes", status=413)
         body = await read_body(receive, head.header("content-length"), BODY_LIMIT, too_large)
-        return await self._urls.answer(replace(head, body=body), function, identity)
+        exchange.request = replace(head, body=body)
+        return await self._urls.answer(exchange.request, function, exchange.identity)
 
     def _owner(self, credential: Credential | None) -> Scope:
         """Region and account of a request."""

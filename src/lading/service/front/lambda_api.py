@@ -49,6 +49,9 @@ class LambdaApi:
     def refuse(self, error: ApiError) -> HttpResponse:
         return serialize_error(self._service, error)
 
+    def operation_of(self, request: HttpRequest) -> str:
+        return self._service.name_of(request)
+
     async def answer(self, request: HttpRequest, origin: Origin) -> Response:
         try:
             if len(request.body) < BIG:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -52,6 +53,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
 
+class GracefulServer(uvicorn.Server):
+    """uvicorn's, which ends by returning: what its owner does then is not cut off by the signal, raised once more."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises UsageError for an address that can't be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -69,9 +78,9 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def make_server(app: Any) -> uvicorn.Server:
+def make_server(app: Any) -> GracefulServer:
     """A server for an ASGI application; `server.run(sockets=[…])` or `await server.serve(sockets=[…])`."""
-    return uvicorn.Server(_config(app))
+    return GracefulServer(_config(app))
 
 
 def connections(app: Any) -> Callable[[], asyncio.Protocol]:

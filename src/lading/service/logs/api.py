@@ -36,6 +36,9 @@ class LogsApi:
     def refuse(self, error: ApiError) -> HttpResponse:
         return serialize_error(self._service, error)
 
+    def operation_of(self, request: HttpRequest) -> str:
+        return self._service.name_of(request)
+
     async def answer(self, request: HttpRequest, origin: Origin) -> Response:
         try:
             operation, parameters = parse(self._service, request)

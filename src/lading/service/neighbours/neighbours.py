@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from lading.service.neighbours.moto import SERVICES, call_moto
 BODY_LIMIT = 256 * 1024 * 1024
 """Bytes of one request: it is kept in memory."""
 THREADS = 8
+_ACTION = re.compile(r"(?:^|&)Action=(\w{1,100})")
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,13 @@ class NeighbourApi:
 
     def refuse(self, error: ApiError) -> HttpResponse:
         return plain_error(error)
+
+    def operation_of(self, request: HttpRequest) -> str:
+        """Where a header, the query or a form names it; S3's is in its method and path."""
+        if target := request.header("x-amz-target"):
+            return target.rpartition(".")[2]
+        match = _ACTION.search(request.raw_query) or _ACTION.search(request.body[:4096].decode("latin-1"))
+        return match[1] if match else ""
 
     async def answer(self, request: HttpRequest, origin: Origin) -> Response:
         return await self.neighbours.answer(self.name, request, origin)
