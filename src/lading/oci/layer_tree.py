@@ -111,7 +111,10 @@ class LayerTree:
 
     def _resolve(self, folder: str) -> str:
         if self._last[0] != folder:
-            found = self._all.resolve(folder)
+            try:
+                found = self._all.resolve(folder)
+            except OSError as error:
+                raise ImageRefusedError(f"{folder[:200]!r}: {error.strerror}", hint="build the layer anew") from None
             if found.count("/") > MOST_FOLDERS:
                 raise ImageRefusedError(
                     f"{folder[:200]!r} leads more than {MOST_FOLDERS} folders deep", hint="make it flat"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lading.model.target import runtimes
+from lading.sandbox.image import image_environment
 from lading.sandbox.spec import RUNTIME_API, SandboxSpec
 
 LIBRARY_PATH = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
@@ -25,6 +26,8 @@ def base_environment(spec: SandboxSpec) -> dict[str, str]:
     An OS-only runtime has nothing of a language, and no AWS_EXECUTION_ENV (Lambda, "Defined runtime environment variables").
     """
     host, port = RUNTIME_API
+    if spec.image:
+        return image_environment(spec.image.process.variables, f"{host}:{port}")
     if spec.entry:
         return {
             "AWS_LAMBDA_RUNTIME_API": f"{host}:{port}",
@@ -58,7 +61,7 @@ def base_environment(spec: SandboxSpec) -> dict[str, str]:
 def process_environment(spec: SandboxSpec) -> dict[str, str]:
     """All variables of the runtime process."""
     environment = {**base_environment(spec), **spec.environment}
-    libraries = environment["LD_LIBRARY_PATH"].split(":")
+    libraries = environment.get("LD_LIBRARY_PATH", "").split(":")
     if spec.interpreter and "/var/lang/lib" not in libraries:
         # an interpreter built elsewhere finds its own library here only; on AWS it is in the program's own search path
         environment["LD_LIBRARY_PATH"] = ":".join([*filter(None, libraries), "/var/lang/lib"])

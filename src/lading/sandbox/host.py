@@ -130,8 +130,8 @@ class Host:
         if spec.network is Network.OUTGOING and not self.capabilities.outgoing:
             why = self.capabilities.missing["outgoing"]
             raise SandboxError(why, hint='use network = "none" (--network none)')
-        for folder in (spec.code, *spec.layers, *filter(None, (spec.client,))):
-            if not folder.is_dir():
+        for folder in spec.folders:
+            if not folder.is_dir() and folder != spec.interpreter:
                 raise SandboxError(f"{folder} is not a folder", hint="unpack the code or layer there first")
 
     def _get_launcher(self) -> Launcher:
@@ -181,7 +181,7 @@ class Host:
 
     def _make(self, spec: SandboxSpec, wish: ColdStart, *, start: bool) -> Sandbox:
         with contextlib.ExitStack() as stack:
-            trees = {"code": self._tree([spec.code], stack)}
+            trees = {"code": self._tree([spec.code], stack)} if spec.code else {}
             if spec.layers:
                 trees["layers"] = self._tree(spec.layers, stack)
             spare = self._take_spare(spec) if wish is ColdStart.FORK else None
@@ -198,7 +198,7 @@ class Host:
             own = layout.own(spec, self._user(number), way)
             operations = own if wish is ColdStart.FORK else join(layout.base(spec), own)
             begin = [runtime_start(spec, wish)] if start else []
-            rest = {"trees": trees, "start": begin, "way": way}
+            rest = {"trees": trees, "start": begin, "way": way, "folder": _folder(spec)}
             made = self._build(self._forker(spec, wish), number, operations, rest)
             made.parts.group.limit(spec.memory)
             return self._sandbox(spec, wish, made)
@@ -228,7 +228,7 @@ class Host:
                 "switch": self.capabilities.isolation is Isolation.ROOT,
                 "limits": RESOURCE_LIMITS,
                 "filter": _filter(),
-                "folder": "/var/task",
+                "folder": rest["folder"],
             },
             "start": rest.get("start", []),
             "prepare": rest.get("prepare", False),
@@ -291,7 +291,8 @@ class Host:
                     return
             forker, number = self._zygote(spec), self._take_number()
             way = self._way(spec)
-            made = self._build(forker, number, layout.walls(self._user(number), way), {"prepare": True, "way": way})
+            rest = {"prepare": True, "way": way, "folder": _folder(spec)}
+            made = self._build(forker, number, layout.walls(self._user(number), way), rest)
             with self._lock:
                 self._ready[key].append(made)
 
@@ -309,7 +310,15 @@ class Host:
 
 def _key(spec: SandboxSpec) -> tuple[Any, ...]:
     """What environments must share to be forks of one zygote."""
+    if spec.image:
+        variables = tuple(sorted(spec.image.process.variables.items()))
+        return spec.image.folders, spec.image.client and spec.image.client.interpreter, variables, spec.network
     return spec.interpreter, spec.client, spec.runtime, spec.network
+
+
+def _folder(spec: SandboxSpec) -> str:
+    """Where processes start that don't say so; an image may have no /var/task."""
+    return "/" if spec.image else "/var/task"
 
 
 @functools.cache
@@ -321,6 +330,8 @@ def choose_cold_start(spec: SandboxSpec) -> tuple[ColdStart, str]:
     """How an environment will really start, and why not as asked."""
     if spec.cold_start is ColdStart.EXEC:
         return ColdStart.EXEC, ""
+    if spec.image and spec.image.client is None:
+        return ColdStart.EXEC, "the image's entry point is not AWS's Python client"
     if spec.entry:
         return ColdStart.EXEC, "a custom runtime has no client to fork"
     names = startup_variables(spec.environment)

@@ -13,6 +13,7 @@ from pathlib import Path
 from lading.errors import SandboxError
 from lading.sandbox import operations as do
 from lading.sandbox.environment import UID, USER, bootstrap_source, search_path
+from lading.sandbox.image_layout import root_operations
 from lading.sandbox.operations import Operation
 from lading.sandbox.outgoing import Way, name_servers
 from lading.sandbox.spec import EPHEMERAL_STORAGE, RUNTIME_API, Network, SandboxSpec
@@ -27,12 +28,16 @@ _MASKED = ("kcore", "keys", "kallsyms", "sysrq-trigger", "timer_list")
 
 def base(spec: SandboxSpec) -> tuple[Operation, ...]:
     """The root that every environment of this interpreter and client shares. Ends inside, with the root read-only."""
+    servers = name_servers() if spec.network is Network.OUTGOING else ()
+    if spec.image:
+        root = root_operations(spec.image, servers, _devices())
+        return (do.Unshare(("mount",)), do.Stage(), *root, do.Proc(), do.Enter(), do.Seal("/dev"), do.Seal())
     return (
         do.Unshare(("mount",)),
         do.Stage(),
         *_skeleton(),
         *_system(),
-        *_settings(name_servers() if spec.network is Network.OUTGOING else ()),
+        *_settings(servers),
         *_devices(),
         *(_language(spec) if spec.interpreter else ()),
         *(_client(spec) if spec.client else ()),
@@ -64,7 +69,7 @@ def walls(user: int, way: Way | None = None) -> tuple[Operation, ...]:
 def dress(spec: SandboxSpec, user: int) -> tuple[Operation, ...]:
     """What a function brings: its code, its layers, a larger /tmp."""
     return (
-        do.Attach("code", "/var/task"),
+        *((do.Attach("code", "/var/task"),) if spec.code else ()),
         *((do.Attach("layers", "/opt"),) if spec.layers else ()),
         *((_temporary(spec.ephemeral_storage, user),) if spec.ephemeral_storage > EPHEMERAL_STORAGE.start else ()),
     )

@@ -15,6 +15,7 @@ from lading.errors import SandboxError
 from lading.sandbox import measure
 from lading.sandbox.cgroups import Group
 from lading.sandbox.environment import process_environment, search_path
+from lading.sandbox.image import ImageRoot
 from lading.sandbox.inside import wire
 from lading.sandbox.operations import Operation
 from lading.sandbox.spec import ColdStart, ProcessEnded, SandboxSpec
@@ -204,7 +205,8 @@ class Sandbox:
         if "error" in message:
             raise SandboxError(f"an environment could not be made: {message['error']}", hint="close it, start another")
         if "ended" in message:
-            events.append(ProcessEnded(message["ended"], message["code"], message["signal"]))
+            refused = message.get("refused", "")
+            events.append(ProcessEnded(message["ended"], message["code"], message["signal"], refused))
 
 
 def kill_parts(parts: Parts) -> None:
@@ -232,6 +234,8 @@ def runtime_start(spec: SandboxSpec, cold_start: ColdStart) -> dict[str, Any]:
     """The message that starts the runtime process. A fork needs no command: the client is imported already."""
     environment = process_environment(spec)
     start = {"do": "start", "name": RUNTIME, "environment": environment, "command": []}
+    if spec.image:
+        return start | _image_start(spec.image, cold_start)
     if cold_start is ColdStart.FORK:
         return {**start, "handler": spec.handler, "path": list(search_path(spec.runtime))}
     if spec.entry:  # wrapper scripts are for managed runtimes only
@@ -241,7 +245,17 @@ def runtime_start(spec: SandboxSpec, cold_start: ColdStart) -> dict[str, Any]:
     return {**start, "command": [wrapper, *command] if wrapper else command}
 
 
+def _image_start(image: ImageRoot, cold_start: ColdStart) -> dict[str, Any]:
+    if cold_start is ColdStart.EXEC:
+        return {"command": list(image.process.command), "folder": image.process.folder}
+    assert image.client is not None, "only AWS's client is forked"
+    path = list(image.client.path)
+    return {"handler": image.client.handler, "path": path, "folder": image.process.folder}
+
+
 def interpreter_inside(spec: SandboxSpec) -> str:
+    if spec.image and spec.image.client:
+        return spec.image.client.interpreter
     return f"/var/lang/bin/{spec.runtime}"
 
 

@@ -68,7 +68,9 @@ class Enter(Operation):
 
 @dataclass(frozen=True)
 class Seal(Operation):
-    """The root itself becomes read-only."""
+    """A mount itself, not what is mounted in it, becomes read-only: the root, once it is entered."""
+
+    path: str = "/"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,18 @@ class Overlay(Operation):
 
     def describe(self) -> str:
         return f"overlay {self.path} of {' '.join(map(str, self.sources))} + {', '.join(self.files) or 'nothing'}"
+
+
+@dataclass(frozen=True)
+class Root(Operation):
+    """The new root itself: folders merged, a later one winning, with small files (path → text) and empty folders above."""
+
+    sources: tuple[Path, ...]
+    files: Mapping[str, str] = field(default_factory=dict, hash=False)
+    folders: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        return f"root of {' '.join(map(str, self.sources))} + {', '.join((*self.folders, *self.files)) or 'nothing'}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from lading.errors import SandboxError
+from lading.sandbox.image import ImageRoot
 
 MEMORY = range(128, 10_241)
 EPHEMERAL_STORAGE = range(512, 10_241)
@@ -46,8 +47,8 @@ class ColdStart(StrEnum):
 class SandboxSpec:
     """One execution environment. Folders must be absolute and stay unchanged while the environment lives."""
 
-    code: Path
-    """The function's unpacked folder: /var/task, read-only."""
+    code: Path | None = None
+    """The function's unpacked folder: /var/task, read-only. None with an image, which has its own."""
     interpreter: Path | None = None
     """Prefix of a CPython (the folder that holds bin/python3.X): /var/lang, read-only. None for custom runtimes."""
     client: Path | None = None
@@ -68,6 +69,9 @@ class SandboxSpec:
     entry: tuple[str, ...] = ()
     """Command of the runtime process. Empty: AWS's client in the interpreter. Custom runtimes: ("/var/task/bootstrap",)."""
 
+    image: ImageRoot | None = None
+    """The root, in place of code, layers, interpreter, client, handler and entry."""
+
     def __post_init__(self) -> None:
         if self.memory not in MEMORY:
             raise _outside("memory", self.memory, MEMORY)
@@ -75,11 +79,14 @@ class SandboxSpec:
             raise _outside("ephemeral storage", self.ephemeral_storage, EPHEMERAL_STORAGE)
         if len(self.layers) > MAXIMUM_LAYERS:
             raise SandboxError(f"{len(self.layers)} layers given", hint=f"Lambda allows {MAXIMUM_LAYERS} layers")
-        folders = [self.code, *self.layers, *filter(None, (self.interpreter, self.client))]
-        for folder in folders:
+        for folder in self.folders:
             if not folder.is_absolute():
                 raise SandboxError(f"{folder} is not an absolute path", hint="give the resolved path of the folder")
-        if not self.entry and (self.interpreter is None or self.client is None):
+        if (self.code is None) is (self.image is None):
+            raise SandboxError("an environment has either code or an image", hint="give one of them")
+        if self.image is not None and not self.image.process.command:
+            raise SandboxError("the image says nothing to run", hint="give it an ENTRYPOINT or a CMD")
+        if self.image is None and not self.entry and (self.interpreter is None or self.client is None):
             raise SandboxError(
                 f"runtime {self.runtime} has no command to run",
                 hint="give an interpreter and a client, or the command of a custom runtime",
@@ -87,6 +94,12 @@ class SandboxSpec:
         for name, value in self.environment.items():
             if not name or "=" in name or "\0" in name + value:
                 raise SandboxError(f"environment variable {name!r} can't be set", hint="remove = and NUL from its name")
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All folders of the host that become part of it."""
+        image = self.image.folders if self.image else ()
+        return (*filter(None, (self.code, self.interpreter, self.client)), *self.layers, *image)
 
 
 def _outside(what: str, value: int, allowed: range) -> SandboxError:
@@ -101,6 +114,8 @@ class ProcessEnded:
     exit_code: int | None
     """None where a signal ended it."""
     signal: int | None
+    refused: str = ""
+    """Why it could not be started at all: what the kernel said of its program, or of its folder ("chdir: …")."""
 
 
 @dataclass(frozen=True)

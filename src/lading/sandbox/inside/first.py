@@ -31,6 +31,8 @@ class First:
         self.trees = descriptors
         self.request = request
         self.names: dict[int, str] = {}
+        self.partners: dict[int, socket.socket] = {}
+        """What a started process says when its program can't be started; closed when it can."""
         self.ready: tuple[int, socket.socket] | None = None
         self.wake, self.signalled = socket.socketpair()
 
@@ -112,6 +114,8 @@ class First:
         elif action == "reset":
             self.names.clear()
             self._kill_others()
+            while self.partners:
+                self.partners.popitem()[1].close()
             if self.ready:
                 self.ready[1].close()
                 self.ready = None
@@ -127,12 +131,13 @@ class First:
         if self.ready is None or start["command"]:
             return False
         (pid, partner), self.ready = self.ready, None
-        with partner:
-            try:
-                partner.sendall(json.dumps(start).encode())
-            except OSError:
-                return False
-        self.names[pid] = start["name"]
+        try:
+            partner.sendall(json.dumps(start).encode())
+            partner.shutdown(socket.SHUT_WR)
+        except OSError:
+            partner.close()
+            return False
+        self.names[pid], self.partners[pid] = start["name"], partner
         return True
 
     def _start(self, start: dict[str, Any], output: Sequence[int] = ()) -> Client | None:
@@ -150,24 +155,23 @@ class First:
             if waits:
                 self.ready = pid, partner
             else:
-                partner.close()
-                self.names[pid] = start["name"]
+                self.names[pid], self.partners[pid] = start["name"], partner
             return None
         try:
             partner.close()
             for end in (self.channel, self.wake, self.signalled):
                 end.detach()  # closed below by number: the objects must not close another's later
-            if self.ready:
-                self.ready[1].detach()
+            for other in [*self.partners.values(), *([self.ready[1]] if self.ready else [])]:
+                other.detach()
             # out of the way of the numbers that they become
             streams = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for descriptor in output] * 2
             process.enter(self.request["walls"], self.groups, streams or self.output, own)
             if waits:
                 start = process.await_start(process.KEPT)
-            os.close(process.KEPT)
-            os.chdir(self.request["walls"]["folder"])
+            process.change_folder(start.get("folder") or self.request["walls"]["folder"])
             if start["command"]:
                 process.execute(start["command"], start["environment"])
+            os.close(process.KEPT)
             return process.client(start["handler"], start["environment"], start["path"])
         except BaseException as error:
             os.write(2, f"lading: {start['name']} could not start: {type(error).__name__}: {error}\n".encode())
@@ -183,11 +187,12 @@ class First:
                 return
             if not pid:
                 return
-            name = self.names.pop(pid, None)
+            name, partner = self.names.pop(pid, None), self.partners.pop(pid, None)
             if name is not None:
                 code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
                 number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-                wire.send(self.channel, {"ended": name, "code": code, "signal": number})
+                refused = process.read_refusal(partner) if partner else ""
+                wire.send(self.channel, {"ended": name, "code": code, "signal": number, "refused": refused})
 
     def _kill_others(self) -> None:
         """SIGKILL to every process of this namespace but this one, and waits until they are gone."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import resource
@@ -10,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from lading.sandbox.inside import kernel
 
@@ -85,12 +87,57 @@ def await_start(channel: int) -> dict[str, Any]:
 
 
 def execute(command: list[str], environment: dict[str, str]) -> None:
-    """Becomes another program; ends as a shell would when it isn't there."""
+    """Becomes another program; when it can't, says why to the first process and ends as a shell would."""
+    fcntl.fcntl(KEPT, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     try:
-        os.execve(command[0], command, environment)
+        os.execve(_program(command[0], environment), command, environment)
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())
-        os._exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_RUNNABLE)
+        _refuse(_reason(error), _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_RUNNABLE)
+
+
+def change_folder(path: str) -> None:
+    """Where the process starts."""
+    if not path.startswith("/"):
+        _refuse("chdir: not an absolute path", _NOT_FOUND)
+    try:
+        os.chdir(path)
+    except OSError as error:
+        os.write(2, f"{path}: {error.strerror}\n".encode())
+        _refuse(f"chdir: {_reason(error)}", _NOT_FOUND)
+
+
+def read_refusal(partner: socket.socket) -> str:
+    """What a process that ended said of its start; nothing where its program ran."""
+    with partner:
+        partner.settimeout(0)
+        try:
+            return partner.recv(4096).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+
+def _reason(error: OSError) -> str:
+    """As Go words it, in which AWS's messages are written."""
+    text = str(error.strerror)
+    return text[:1].lower() + text[1:]
+
+
+def _refuse(reason: str, status: int) -> NoReturn:
+    with contextlib.suppress(OSError):
+        os.write(KEPT, reason.encode())
+    os._exit(status)
+
+
+def _program(name: str, environment: dict[str, str]) -> str:
+    """As a shell finds it: a bare name on the environment's PATH."""
+    if "/" in name:
+        return name
+    for folder in environment.get("PATH", os.defpath).split(":"):
+        path = f"{folder or '.'}/{name}"
+        if os.access(path, os.X_OK) and not os.path.isdir(path):  # noqa: PTH112
+            return path
+    raise FileNotFoundError(2, "executable file not found in $PATH", name)
 
 
 def client(handler: str, environment: dict[str, str], path: list[str]) -> Callable[[], None]:
@@ -98,12 +145,12 @@ def client(handler: str, environment: dict[str, str], path: list[str]) -> Callab
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
-    sys.path[:] = path
-    script = "/var/runtime/bootstrap.py"
-    sys.argv[:] = [script]
+    sys.path[:] = path or [os.getcwd(), *sys.path[1:]]  # noqa: PTH109 -- as -m does
     import awslambdaric.__main__ as program  # type: ignore[import-not-found]
     from awslambdaric import bootstrap
 
+    script = "/var/runtime/bootstrap.py" if path else program.__file__
+    sys.argv[:] = [script] if "/var/runtime" in path else [script, handler]
     # read from the environment when the module was imported, which was in the zygote
     bootstrap._AWS_LAMBDA_LOG_FORMAT = bootstrap.LogFormat.from_str(environment.get("AWS_LAMBDA_LOG_FORMAT"))
     bootstrap._AWS_LAMBDA_LOG_LEVEL = bootstrap._get_log_level_from_env_var(environment.get("AWS_LAMBDA_LOG_LEVEL"))

@@ -54,8 +54,8 @@ class Builder:
         os.chdir("/")
         self.prefix = ""
 
-    def do_seal(self) -> None:
-        kernel.set_mount_attributes("/", kernel.MOUNT_ATTR_RDONLY, recursive=False)
+    def do_seal(self, path: str) -> None:
+        kernel.set_mount_attributes(path, kernel.MOUNT_ATTR_RDONLY, recursive=False)
 
     def do_directory(self, path: str, mode: int) -> None:
         os.makedirs(self.prefix + path, exist_ok=True)
@@ -76,19 +76,28 @@ class Builder:
 
     def do_overlay(self, path: str, sources: list[str], files: dict[str, str]) -> None:
         """The folders merged, a later one winning, and small files (name → text) above them."""
+        os.makedirs(self.prefix + path, exist_ok=True)
+        self._merge(path, sources, files)
+
+    def do_root(self, sources: list[str], files: dict[str, str], folders: list[str]) -> None:
+        """The folders merged are the root. `folders` are what they lack."""
+        self._merge("", sources, files, folders)
+
+    def _merge(self, path: str, sources: list[str], files: dict[str, str], folders: list[str] | None = None) -> None:
         lower = []
         for number, source in enumerate(reversed(sources)):  # short names: a mount table shows them inside
             lower.append(f"/.lower{number}")
             os.mkdir(lower[-1])
             kernel.mount(_HOST + source, lower[-1], "", kernel.MS_BIND)
         os.mkdir("/.files")
+        for name in dict.fromkeys([*(folders or ()), *(name.rpartition("/")[0] for name in files)]):
+            os.makedirs("/.files/" + name, exist_ok=True)
+            os.chmod("/.files/" + name, 0o755)
         for name, text in files.items():
             self._write("/.files/" + name, text)
         options = "lowerdir=" + ":".join(["/.files", *lower])
-        os.makedirs(self.prefix + path, exist_ok=True)
-        kernel.mount(
-            "overlay", self.prefix + path, "overlay", kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV, options
-        )
+        flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+        kernel.mount("overlay", self.prefix + path, "overlay", flags, options)
 
     def do_attach(self, tree: str, path: str) -> None:
         descriptor = self.trees.pop(tree)

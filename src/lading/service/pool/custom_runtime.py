@@ -42,7 +42,7 @@ def find_entry(code: Path, layers: tuple[Path, ...]) -> tuple[str, ...]:
 
 def judge_entry(spec: SandboxSpec, ended: ProcessEnded) -> Fault | None:
     """Why a bootstrap could not be started, in AWS's words; None where it ran and ended by itself."""
-    if not spec.entry or spec.entry[0] not in BOOTSTRAPS or ended.exit_code not in _NOT_RUNNABLE:
+    if spec.code is None or not spec.entry or spec.entry[0] not in BOOTSTRAPS or ended.exit_code not in _NOT_RUNNABLE:
         return None
     folders = (spec.code,) if spec.entry[0] == BOOTSTRAPS[0] else spec.layers[::-1]
     path = next((folder / "bootstrap" for folder in folders if (folder / "bootstrap").is_file()), None)

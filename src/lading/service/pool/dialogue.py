@@ -23,6 +23,7 @@ from lading.service.pool import faults
 from lading.service.pool.custom_runtime import judge_entry
 from lading.service.pool.faults import Fault
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest
+from lading.service.pool.image_function import judge_image, launch_error
 from lading.service.pool.journal import Journal
 from lading.service.pool.server import Connection
 from lading.service.pool.streams import Pace
@@ -139,8 +140,15 @@ class Dialogue:
         self.apply(self.talk.exited(event.name))
         fault = faults.process_ended(event)
         if event.name == "runtime":
-            self.exit_fault = fault = judge_entry(self._function.spec, event) or fault
+            self.exit_fault = fault = self._judge(event) or fault
         self.settle(fault)
+
+    def _judge(self, event: ProcessEnded) -> Fault | None:
+        spec = self._function.spec
+        refused = judge_image(spec, event)
+        if refused:
+            self._journal.launch_failed(launch_error(spec, refused))
+        return refused or judge_entry(spec, event)
 
     def disconnect(self) -> None:
         for connection in list(self._connections):

@@ -63,6 +63,7 @@ class Environment:
         self._inside = Dialogue(function, self._journal, self._telemetry)
         self._needs_init = True
         self._init: Init | None = None
+        self._held = False
         self._freeze_timer: asyncio.TimerHandle | None = None
         self._freezing: asyncio.Future[None] | None = None
         self._extensions = _external_extensions(function)
@@ -84,6 +85,9 @@ class Environment:
     async def start(self) -> None:
         """Make the walls and run the init phase. A failing init is no error here: the first invoke runs it again."""
         self._change("starting")
+        if self.function.root is not None:
+            self.function.root.hold()
+            self._held = True
         given = await self._door.variables(self.function) if self._door else {}
         variables = function_variables(self.function, self._journal.stream, given)
         spec = replace(self.function.spec, environment=variables)
@@ -140,13 +144,20 @@ class Environment:
     async def close(self, reason: ShutdownReason = ShutdownReason.SPINDOWN) -> None:
         """The SHUTDOWN phase, then nothing is left. Safe to call more than once."""
         if self.state == "stopped" or self._box is None:
+            self._leave_root()
             return
         await self._thaw()
         await self._shutdown(reason)
         box, self._box = self._box, None
         self._detach(box)
         await self._blocking(box.close)
+        self._leave_root()
         self._change("stopped")
+
+    def _leave_root(self) -> None:
+        if self._held and self.function.root is not None:
+            self._held = False
+            self.function.root.release()
 
     # Init
 
@@ -388,4 +399,8 @@ def _external_extensions(function: FunctionVersion) -> tuple[str, ...]:
         folder = layer / "extensions"
         if folder.is_dir():
             names |= {path.name for path in folder.iterdir() if path.is_file() and os.access(path, os.X_OK)}
+    if function.spec.image:
+        view = function.spec.image.view
+        found = {name: view.follow(f"opt/extensions/{name}") for name in view.list("opt/extensions")}
+        names |= {name for name, path in found.items() if path and path.is_file() and os.access(path, os.X_OK)}
     return tuple(sorted(names))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from lading.sandbox.spec import SandboxSpec
 
@@ -20,6 +21,14 @@ class Budgets:
     """Of the shutdown budget, what the runtime process gets before the extensions have the rest."""
     linger: float = 0.05
     """How long after an invoke an environment stays thawed: back-to-back invokes then cost no freeze."""
+
+
+class RootLease(Protocol):
+    """See image_function.py."""
+
+    def hold(self) -> None: ...
+
+    def release(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class FunctionVersion:
     """ARN of its execution role."""
     initialization_type: str = "on-demand"
     budgets: Budgets = Budgets()
+    root: RootLease | None = field(default=None, compare=False, repr=False)
+    """What an image's folders are held by, for as long as an environment of it lives."""
 
     @property
     def group(self) -> str:

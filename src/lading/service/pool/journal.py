@@ -85,12 +85,18 @@ class Journal:
         record = {
             "initializationType": self._function.initialization_type,
             "phase": phase,
-            "runtimeVersion": version,
-            "runtimeVersionArn": arn,
             "functionName": self._function.name,
             "functionVersion": self._function.version,
         }
+        if self._function.spec.image:  # which has no runtime of AWS's to tell of
+            self._platform("platform.initStart", record, "")
+            return
+        record |= {"runtimeVersion": version, "runtimeVersionArn": arn}
         self._platform("platform.initStart", record, logs.init_start_line(version, arn))
+
+    def launch_failed(self, text: str) -> None:
+        """An image's process could not be started."""
+        self._record(text, "platform")
 
     def init_runtime_done(self, phase: str, status: str) -> None:
         record = {"initializationType": self._function.initialization_type, "phase": phase, "status": status}
