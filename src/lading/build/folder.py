@@ -47,7 +47,7 @@ class SourceTreeError(BuildError):
 
 
 @dataclass(frozen=True)
-class _File:
+class SourceFile:
     """A file or link to pack: its name in the artifact, where it is, and its stat."""
 
     name: str
@@ -64,7 +64,7 @@ class _Memory:
     taken: int
     """time_ns() before the stats were taken."""
 
-    def knows(self, file: _File) -> int | None:
+    def knows(self, file: SourceFile) -> int | None:
         """The number of the file in the bundle, if its stat proves it unchanged (as Git's index does)."""
         if self.bundle is None or self.stats.get(file.name) != file.stat:
             return None
@@ -78,7 +78,7 @@ def prepare_folder(source: Source, prefix: str, name: str, blobs: Blobs, actions
     Raises SourceTreeError for a link out of the tree, a special file, a name that isn't UTF-8, a tree too large.
     """
     taken = time.time_ns()
-    files = sorted(_find(source, prefix), key=lambda file: file.name)
+    files = sorted(find_files(source, prefix), key=lambda file: file.name)
     _check_size(files, source)
     key = json.dumps([str(source.root), prefix, name, list(source.include), list(source.exclude)])
     memory = _remember(key, blobs, actions)
@@ -106,7 +106,7 @@ class _Packer:
         self._old = memory.bundle
         self._blobs = blobs
 
-    def add(self, file: _File, known: int | None, source: Source) -> None:
+    def add(self, file: SourceFile, known: int | None, source: Source) -> None:
         if known is not None and self._copy(file, known):
             return
         try:
@@ -116,7 +116,7 @@ class _Packer:
                 f"can't read {file.path}: {error.strerror or error}", hint="check its permissions"
             ) from None
 
-    def _read(self, file: _File, source: Source) -> None:
+    def _read(self, file: SourceFile, source: Source) -> None:
         mode = normal_mode(file.stat[0])
         if stat.S_ISLNK(mode):
             target = os.readlink(file.path)  # noqa: PTH115 - pathlib would tidy it
@@ -131,11 +131,11 @@ class _Packer:
         if number is None or not self._copy(file, number):
             self.writer.add_content(file.name, mode, content)
 
-    def _same(self, file: _File, digest: bytes) -> int | None:
+    def _same(self, file: SourceFile, digest: bytes) -> int | None:
         number = self._old.positions_by_name.get(file.name) if self._old else None
         return number if self._old and number is not None and self._old.digest(number) == digest else None
 
-    def _copy(self, file: _File, number: int) -> bool:
+    def _copy(self, file: SourceFile, number: int) -> bool:
         """Take the packed bytes of the earlier bundle, verified; False when they are gone or its mode was another."""
         old = self._old
         if old is None or old.member(number).mode != normal_mode(file.stat[0]):
@@ -177,7 +177,7 @@ class _Packer:
             self.writer.end(old.digest(number))
         return True
 
-    def _stream(self, file: _File, mode: int) -> None:
+    def _stream(self, file: SourceFile, mode: int) -> None:
         deflater = zlib.compressobj(bundles.LEVEL, zlib.DEFLATED, -15)
         digest, crc, size = hashlib.sha256(), 0, 0
         with open(file.path, "rb") as content, tempfile.TemporaryFile() as spool:
@@ -211,8 +211,8 @@ def _remember(key: str, blobs: Blobs, actions: Actions) -> _Memory:
         return nothing
 
 
-def _find(source: Source, prefix: str) -> Iterator[_File]:
-    """Every file and link that belongs to the source."""
+def find_files(source: Source, prefix: str = "") -> Iterator[SourceFile]:
+    """Every file and link that belongs to the source. Raises SourceTreeError."""
     root = source.root
     try:
         facts = root.stat()
@@ -221,7 +221,7 @@ def _find(source: Source, prefix: str) -> Iterator[_File]:
             f"can't read {root}: {error.strerror}", hint="the project's source folder is missing"
         ) from None
     if not stat.S_ISDIR(facts.st_mode):
-        yield _File(prefix + root.name, str(root), _stat(facts))
+        yield SourceFile(prefix + root.name, str(root), _stat(facts))
         return
     include = Patterns(source.include)
     exclude = Patterns([*ALWAYS_EXCLUDED, *source.exclude])
@@ -237,7 +237,7 @@ def _find(source: Source, prefix: str) -> Iterator[_File]:
             if is_folder:
                 folders.append((f"{path}/", entry.path, wanted))
             elif wanted:
-                yield _check(_File(prefix + path, entry.path, _stat(entry.stat(follow_symlinks=False))))
+                yield _check(SourceFile(prefix + path, entry.path, _stat(entry.stat(follow_symlinks=False))))
 
 
 def _scan(folder: str) -> list[os.DirEntry[str]]:
@@ -257,7 +257,7 @@ def _stat(facts: os.stat_result) -> Stat:
     return (facts.st_mode, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
 
 
-def _check(file: _File) -> _File:
+def _check(file: SourceFile) -> SourceFile:
     try:
         file.name.encode()
     except UnicodeEncodeError:
@@ -273,7 +273,7 @@ def _check(file: _File) -> _File:
     return file
 
 
-def _check_link(file: _File, target: str, source: Source) -> None:
+def _check_link(file: SourceFile, target: str, source: Source) -> None:
     relative = os.path.relpath(file.path, source.root)
     problem = link_problem(relative, target)
     if problem:
@@ -281,7 +281,7 @@ def _check_link(file: _File, target: str, source: Source) -> None:
         raise SourceTreeError(f"{file.path} {problem}", hint="copy the file in its place, or exclude the link")
 
 
-def _check_size(files: list[_File], source: Source) -> None:
+def _check_size(files: list[SourceFile], source: Source) -> None:
     total = sum(file.stat[1] for file in files)
     if len(files) <= MOST_FILES and total <= LARGEST_TREE:
         return

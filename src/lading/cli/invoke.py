@@ -11,14 +11,20 @@ import click
 from lading.errors import UsageError
 
 if TYPE_CHECKING:
-    from lading.model.project import FunctionConfig, Project
+    from collections.abc import Iterator
+
+    from lading.model.project import FunctionConfig, LayerConfig, Project
     from lading.sandbox.spec import Isolation, Network
     from lading.service.events import Event
+    from lading.service.pool.debugging import Address
     from lading.service.pool.function import Outcome
     from lading.service.pool.local import LocalFunction, LocalOptions
 
 LARGEST_EVENT = 6_291_556
 LARGEST_COUNT = 1_000_000
+DEBUG_ADDRESS = "127.0.0.1:5678"
+INPUTS = ("pyproject.toml", "requirements*.txt", "constraints*.txt", "Pipfile", "*.lock", "pylock*.toml")
+"""What stands beside a file of requirements and may be part of it."""
 
 
 @click.command(name="invoke")
@@ -63,24 +69,56 @@ LARGEST_COUNT = 1_000_000
 @click.option("--json-logs", is_flag=True, help="The log as JSON (LogFormat=JSON).")
 @click.option("--no-build", is_flag=True, help="Run what was built last.")
 @click.option("-v", "--verbose", is_flag=True, help="With --count: every result and log as well.")
+@click.option("--debug", is_flag=True, help="Wait for a debugger (debugpy) before the function is loaded; no timeout.")
+@click.option(
+    "--debug-address", default=DEBUG_ADDRESS, show_default=True, metavar="HOST:PORT", help="Where it connects to."
+)
+@click.option("--watch", is_flag=True, help="Invoke again whenever the code, the requirements or the event change.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Run function NAME of the project here, in an isolated execution environment as Lambda's.
 
     Exit code 1 when the function failed.
     """
+    refuse_beside_debug(given)
+    if given["watch"]:
+        from lading.cli.watch import watch
+
+        refuse_beside_watch(given)
+        watch(given)
+        return
     event = read_event(given["event"])
     function = chosen_function(given)
     outcomes, seconds = run(function, event, given)
     if given["count"] == 1 or given["verbose"]:
         for outcome in outcomes:
-            sys.stdout.write(outcome.answer.payload.decode("utf-8", "replace") + "\n")
+            print_result(outcome)
     if given["count"] > 1:
         from lading.cli.measure import print_table
 
         print_table(outcomes, function, seconds)
     if any(outcome.answer.error_type for outcome in outcomes):
         ctx.exit(1)
+
+
+def refuse_beside_debug(given: dict[str, Any]) -> None:
+    """Raises UsageError for what has no meaning with --debug."""
+    for wrong, nothing in (("concurrency", 1), ("timeout", None)):
+        if given["debug"] and given[wrong] != nothing:
+            raise UsageError(f"--{wrong} together with --debug", hint="leave one of them out: debugging takes its time")
+
+
+def refuse_beside_watch(given: dict[str, Any]) -> None:
+    """Raises UsageError for what has no meaning with --watch."""
+    for wrong in ("count", "concurrency"):
+        if given[wrong] != 1:
+            raise UsageError(f"--{wrong} together with --watch", hint="leave one of them out: a change invokes once")
+    if given["no_build"]:
+        raise UsageError("--no-build together with --watch", hint="leave one of them out: a change may need a build")
+
+
+def print_result(outcome: Outcome) -> None:
+    sys.stdout.write(outcome.answer.payload.decode("utf-8", "replace") + "\n")
 
 
 def run(function: LocalFunction, event: bytes, given: dict[str, Any]) -> tuple[list[Outcome], float]:
@@ -117,7 +155,21 @@ def options_of(given: dict[str, Any]) -> LocalOptions:
         isolation=Isolation(isolation),
         cold_start=ColdStart(given["cold_start"]),
         network=network_of(given["network"], Isolation(isolation)),
+        debug=address_of(given["debug_address"]) if given["debug"] else None,
     )
+
+
+def address_of(text: str) -> Address:
+    """Where a debugger connects to; says what it has to be told. Raises UsageError."""
+    from lading.service.pool.debugging import Address
+
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise UsageError(f"not an address: {text!r}", hint="write it as 127.0.0.1:5678")
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        click.secho(f"warning: whoever reaches {text} can run any code in the function", fg="yellow", err=True)
+    click.echo(f"waiting for a debugger at {text}", err=True)
+    return Address(host.strip("[]"), int(port))
 
 
 def network_of(asked: str | None, isolation: Isolation) -> Network:
@@ -145,13 +197,13 @@ def read_event(given: str) -> bytes:
     """The event's bytes: inline JSON, stdin or a file. Raises UsageError for what isn't JSON or is too large."""
     import json
 
-    text = given.lstrip()
-    if given == "-":
+    path = event_file(given)
+    if path is not None:
+        data = _read_file(path)
+    elif given == "-":
         data = sys.stdin.buffer.read(LARGEST_EVENT + 1)
-    elif text[:1] in ("{", "[", '"') or text[:1].isdigit() or text in ("null", "true", "false"):
-        data = given.encode()
     else:
-        data = _read_file(Path(given))
+        data = given.encode()
     if len(data) > LARGEST_EVENT:
         raise UsageError(
             f"the event is larger than {LARGEST_EVENT} bytes", hint="Lambda would refuse it: send a smaller one"
@@ -161,6 +213,13 @@ def read_event(given: str) -> bytes:
     except ValueError as error:
         raise UsageError(f"the event is not JSON: {error}", hint="""try: -e '{"key": "value"}'""") from None
     return data
+
+
+def event_file(given: str) -> Path | None:
+    """The file that -e names; None for JSON and stdin."""
+    text = given.lstrip()
+    inline = text[:1] in ("{", "[", '"') or text[:1].isdigit() or text in ("null", "true", "false")
+    return None if given == "-" or inline else Path(given)
 
 
 def _read_file(path: Path) -> bytes:
@@ -186,16 +245,19 @@ def chosen_function(given: dict[str, Any]) -> LocalFunction:
 def function_of_artifact(given: dict[str, Any]) -> LocalFunction:
     import platform
 
+    from lading.model.project import Source
     from lading.service.pool.custom_runtime import find_any_target
     from lading.service.pool.local import LocalFunction
 
-    artifact: Path = given["artifact"]
+    artifact: Path = given["artifact"].resolve()
     architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
     return LocalFunction(
         name=given["name"] or artifact.stem,
         artifact=artifact,
         handler=given["handler"] or "lambda_function.lambda_handler",
         target=find_any_target(given["runtime"] or "python3.13", architecture),
+        source=Source(artifact) if artifact.is_dir() else None,
+        inputs=() if artifact.is_dir() else (artifact,),
     )
 
 
@@ -206,17 +268,35 @@ def function_of_project(given: dict[str, Any]) -> LocalFunction:
     project = load(given["path"], runtime=given["runtime"], handler=given["handler"])
     function = choose(project, given["name"])
     artifacts = existing(project, function) if given["no_build"] else build(project, function)
+    layers = [layer for layer in map(project.layer, (reference.name for reference in function.layers)) if layer]
     return LocalFunction(
         name=function.name,
         artifact=artifacts[function.name],
         handler=function.handler,
         target=function.target,
-        layers=tuple(artifacts[layer.name] for layer in function.layers if layer.name),
+        layers=tuple(artifacts[layer.name] for layer in layers),
+        source=function.source,
+        layer_sources=tuple(layer.content for layer in layers if layer.content),
+        inputs=tuple(inputs_of(project, function, layers)),
         environment=function.environment,
         memory=function.memory,
         timeout=function.timeout,
         ephemeral_storage=function.ephemeral_storage,
     )
+
+
+def inputs_of(project: Project, function: FunctionConfig, layers: list[LayerConfig]) -> Iterator[Path]:
+    """The files that decide what a build makes, beside the code: the project's own, requirements, locks."""
+    from lading.model.project import RequirementKind
+
+    yield from (project.root / "pyproject.toml", *([project.origin] if project.origin.suffix != ".py" else []))
+    for requirements in (function.requirements, *(layer.requirements for layer in layers)):
+        if requirements.path is None:
+            continue
+        yield requirements.path
+        if requirements.kind is not RequirementKind.SCRIPT:
+            folder = requirements.path.parent
+            yield from (path for pattern in INPUTS for path in folder.glob(pattern))
 
 
 def choose(project: Project, name: str | None) -> FunctionConfig:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from importlib import resources
 
 from lading.model.target import runtimes
 from lading.sandbox.image import image_environment
@@ -12,6 +14,7 @@ LIBRARY_PATH = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/v
 USER = "sbx_user1051"
 UID = 993
 BOOTSTRAP = "/var/runtime/bootstrap.py"
+DEBUGGED = "/var/runtime/lading_debugged.py"
 
 RESOURCE_LIMITS = {"NOFILE": 1024, "NPROC": 742, "CORE": 10_737_418_240, "MEMLOCK": 65_536, "STACK": 8_388_608}
 """By the names of the resource module, soft and hard alike: `ulimit -a` in a python3.13 function."""
@@ -92,3 +95,14 @@ from awslambdaric.__main__ import main
 
 main([{BOOTSTRAP!r}, os.environ["_HANDLER"]])
 """
+
+
+def debugged(spec: SandboxSpec) -> tuple[str, ...]:
+    """What stands between an interpreter and its program: with a debugger, `inside/debugged.py` and its arguments."""
+    if spec.debugger is None:
+        return ()
+    return ("-Xfrozen_modules=off", DEBUGGED, str(spec.debugger.port), json.dumps(spec.debugger.paths))
+
+
+def debugged_source() -> str:
+    return resources.files("lading.sandbox.inside").joinpath("debugged.py").read_text("utf-8")

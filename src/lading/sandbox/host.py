@@ -117,6 +117,12 @@ class Host:
             self._hierarchies.remove_owner()
 
     @property
+    def live(self) -> tuple[Sandbox, ...]:
+        """The sandboxes that are not closed, oldest first."""
+        with self._lock:
+            return tuple(self._live.values())
+
+    @property
     def launcher_pid(self) -> int:
         """The process under which every zygote and environment of this host runs."""
         return self._get_launcher().pid
@@ -206,7 +212,11 @@ class Host:
     def _sandbox(self, spec: SandboxSpec, wish: ColdStart, made: Built) -> Sandbox:
         box = Sandbox(spec, made.identity, made.parts, lambda: self._release(made))
         box.cold_start, box.cold_start_reason = wish, choose_cold_start(spec)[1]
-        self._live[box.id] = box
+        with self._lock:
+            self._live[box.id] = box
+            if self._closed:  # while it was made
+                box.close()
+                raise SandboxError("the host was closed", hint="make another one")
         return box
 
     def _tree(self, sources: Sequence[Path], stack: contextlib.ExitStack) -> int:
@@ -332,6 +342,8 @@ def choose_cold_start(spec: SandboxSpec) -> tuple[ColdStart, str]:
         return ColdStart.EXEC, ""
     if spec.image and spec.image.client is None:
         return ColdStart.EXEC, "the image's entry point is not AWS's Python client"
+    if spec.debugger:
+        return ColdStart.EXEC, "a debugger starts with the interpreter"
     if spec.entry:
         return ColdStart.EXEC, "a custom runtime has no client to fork"
     names = startup_variables(spec.environment)

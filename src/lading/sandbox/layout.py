@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lading.errors import SandboxError
 from lading.sandbox import operations as do
-from lading.sandbox.environment import UID, USER, bootstrap_source, search_path
+from lading.sandbox.environment import DEBUGGED, UID, USER, bootstrap_source, debugged_source, search_path
 from lading.sandbox.image_layout import root_operations
 from lading.sandbox.operations import Operation
 from lading.sandbox.outgoing import Way, name_servers
@@ -165,4 +165,8 @@ def _language(spec: SandboxSpec) -> Iterator[Operation]:
 def _client(spec: SandboxSpec) -> Iterator[Operation]:
     assert spec.client is not None
     files = {"bootstrap.py": bootstrap_source(spec.runtime)} if search_path(spec.runtime) else {}
-    yield do.Overlay("/var/runtime", (spec.client.resolve(),), files)
+    debugger: tuple[Path, ...] = ()
+    if spec.debugger:
+        files[Path(DEBUGGED).name] = debugged_source()
+        debugger = (spec.debugger.folder.resolve(),)
+    yield do.Overlay("/var/runtime", (spec.client.resolve(), *debugger), files)

@@ -14,7 +14,7 @@ from typing import Any
 from lading.errors import SandboxError
 from lading.sandbox import measure
 from lading.sandbox.cgroups import Group
-from lading.sandbox.environment import process_environment, search_path
+from lading.sandbox.environment import debugged, process_environment, search_path
 from lading.sandbox.image import ImageRoot
 from lading.sandbox.inside import wire
 from lading.sandbox.operations import Operation
@@ -136,6 +136,18 @@ class Sandbox:
         if self._group.limits:
             self._group.limit_cpu(self.spec.memory)
 
+    def connect(self, port: int) -> socket.socket:
+        """A connection to a port of the environment's loopback. Raises SandboxError where nobody listens there."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            self._send({"do": "connect", "port": port}, [theirs.fileno()])
+            theirs.close()
+            received = wire.receive(ours) if wire.readable(ours.fileno(), _PATIENCE) else None
+        if received is None or not received[1]:
+            why = received[0]["error"] if received else "no answer"
+            raise SandboxError(f"port {port} of environment {self.id}: {why}", hint="does something listen there yet?")
+        return socket.socket(fileno=received[1][0])
+
     def reset(self) -> None:
         """Ends every process inside; /tmp, network and limits stay. `start_runtime()` begins again."""
         if self._group.limits:
@@ -240,7 +252,7 @@ def runtime_start(spec: SandboxSpec, cold_start: ColdStart) -> dict[str, Any]:
         return {**start, "handler": spec.handler, "path": list(search_path(spec.runtime))}
     if spec.entry:  # wrapper scripts are for managed runtimes only
         return {**start, "command": list(spec.entry)}
-    command = [interpreter_inside(spec), "/var/runtime/bootstrap.py"]
+    command = [interpreter_inside(spec), *debugged(spec), "/var/runtime/bootstrap.py"]
     wrapper = environment.get("AWS_LAMBDA_EXEC_WRAPPER")
     return {**start, "command": [wrapper, *command] if wrapper else command}
 

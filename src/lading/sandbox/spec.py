@@ -44,6 +44,18 @@ class ColdStart(StrEnum):
 
 
 @dataclass(frozen=True)
+class Debugger:
+    """A debugger that starts with the runtime's interpreter, before AWS's client and the function's code."""
+
+    folder: Path
+    """Where the package debugpy is: laid over /var/runtime."""
+    port: int
+    """Of the environment's loopback, where it waits: see `Sandbox.connect`."""
+    paths: tuple[tuple[str, str], ...] = ()
+    """A folder of the host and where it is inside: breakpoints are set in the one and hit in the other."""
+
+
+@dataclass(frozen=True)
 class SandboxSpec:
     """One execution environment. Folders must be absolute and stay unchanged while the environment lives."""
 
@@ -66,6 +78,7 @@ class SandboxSpec:
     network: Network = Network.NONE
     isolation: Isolation = Isolation.ROOT
     cold_start: ColdStart = ColdStart.FORK
+    debugger: Debugger | None = None
     entry: tuple[str, ...] = ()
     """Command of the runtime process. Empty: AWS's client in the interpreter. Custom runtimes: ("/var/task/bootstrap",)."""
 

@@ -111,6 +111,8 @@ class First:
         elif action == "signal all":
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, message["signal"])
+        elif action == "connect":
+            self._connect(message["port"], descriptors[0])
         elif action == "reset":
             self.names.clear()
             self._kill_others()
@@ -121,6 +123,17 @@ class First:
                 self.ready = None
             wire.send(self.channel, {"reset": True})
         return None
+
+    def _connect(self, port: int, answer_number: int) -> None:
+        """The owner is in another network: it gets a connection to a port of this one's loopback."""
+        with socket.socket(fileno=answer_number) as answer, socket.socket() as connection:
+            connection.settimeout(1)
+            try:
+                connection.connect(("127.0.0.1", port))
+            except OSError as error:
+                wire.send(answer, {"error": str(error)})
+            else:
+                wire.send(answer, {"connected": True}, [connection.fileno()])
 
     def _prepare(self) -> Client | None:
         """Forks the runtime process ahead: it gives up its privileges, then waits to hear what it is to run."""

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lading.errors import LadingError
+from lading.model.project import Source
 from lading.model.target import Target
-from lading.sandbox.host import Host
 from lading.sandbox.spec import ColdStart, Isolation, Network, SandboxSpec
-from lading.service.events import Event, EventStream
-from lading.service.pool.assign import Settings
+from lading.service.events import Event
 from lading.service.pool.custom_runtime import CustomRuntime
-from lading.service.pool.function import Budgets, FunctionVersion, InvokeRequest, Outcome
-from lading.service.pool.pool import Pool
+from lading.service.pool.debugging import Address, find_debugger, path_pairs
+from lading.service.pool.function import Budgets, FunctionVersion, Outcome
 from lading.service.pool.runtime_folder import find_parts, unpack_archive
+from lading.service.pool.session import Session, run_in_loop
 
 if TYPE_CHECKING:
     from lading.model.progress import Progress
     from lading.store import Store
 
 ACCOUNT = "000000000000"
-SPARES = 4
-"""Walls that stand ready for the next cold starts."""
 
 
 class ArtifactUnusableError(LadingError):
@@ -50,6 +45,11 @@ class LocalFunction:
     timeout: float = 3.0
     ephemeral_storage: int = 512
     log_format: str = "Text"
+    source: Source | None = None
+    """Its own files, where they are known: what the artifact was built from, or a folder that is run as it is."""
+    layer_sources: tuple[Source, ...] = ()
+    inputs: tuple[Path, ...] = ()
+    """Files whose change asks for another build."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,26 @@ class LocalOptions:
     cold_start: ColdStart = ColdStart.FORK
     network: Network = Network.NONE
     budgets: Budgets = field(default_factory=Budgets)
+    debug: Address | None = None
+    """Wait for a debugger there before each start; then there is no timeout."""
 
 
 def prepare(function: LocalFunction, options: LocalOptions, store: Store, progress: Progress) -> FunctionVersion:
     """Everything on disk that an environment needs, and the value the pool takes. Raises SandboxError, DownloadError."""
     code, layers = _folder(function.artifact, store), tuple(_folder(layer, store) for layer in function.layers)
     parts = find_parts(function.target, (code, *layers), store, progress)
+    debugger = None
+    if options.debug:
+        paths = path_pairs((function.source,) if function.source else (), function.layer_sources)
+        debugger = find_debugger(function.target, parts, paths, store, progress)
+    timeout = 0.0 if options.debug else function.timeout
     spec = SandboxSpec(
         code=code,
         interpreter=parts.interpreter,
         client=parts.client,
         entry=parts.entry,
         layers=layers,
+        debugger=debugger,
         runtime=parts.name,
         handler=function.handler,
         environment=function.environment,
@@ -87,10 +95,10 @@ def prepare(function: LocalFunction, options: LocalOptions, store: Store, progre
         arn=f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{function.name}",
         name=function.name,
         spec=spec,
-        timeout=function.timeout,
+        timeout=timeout,
         log_format=function.log_format,
         account_id=ACCOUNT,
-        budgets=options.budgets if function.timeout else replace(options.budgets, init=0.0),
+        budgets=options.budgets if timeout else replace(options.budgets, init=0.0),
     )
 
 
@@ -103,7 +111,7 @@ def invoke_local(
     """Invoke `options.count` times, with the events in turn, at most `options.concurrency` at once; outcomes in order."""
     if not events or options.count < 1 or options.concurrency < 1:
         raise ValueError("at least one event, one invoke and one at a time")
-    return _run(_invoke_all(version, events, options, follow))
+    return run_in_loop(_invoke_all(version, events, options, follow))
 
 
 async def _invoke_all(
@@ -112,31 +120,8 @@ async def _invoke_all(
     options: LocalOptions,
     follow: Callable[[Event], None] | None,
 ) -> list[Outcome]:
-    stream = EventStream()
-    if follow is not None:
-        stream.follow(follow)
-    host = await asyncio.to_thread(lambda: Host(options.isolation, spares=min(options.concurrency, SPARES)))
-    pool = Pool(host, stream, Settings(account=max(1000, options.concurrency), burst=max(1000, options.concurrency)))
-    try:
-        await asyncio.to_thread(host.warm, version.spec)
-        pool.reserve(version, options.concurrency)
-        return list(await asyncio.gather(*(
-            pool.invoke(version, InvokeRequest(str(uuid.uuid4()), events[number % len(events)], trace_id=_trace()), queue=True)
-            for number in range(options.count)
-        )))  # fmt: skip
-    finally:
-        await pool.close()
-        await asyncio.to_thread(host.close)
-
-
-def _run(work: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
-    """In a loop of uvloop's where it is installed: half the time per warm invoke."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(work)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+    async with Session(options.isolation, options.concurrency, follow, options.debug) as session:
+        return await session.invoke(version, events, options.count)
 
 
 def _folder(path: Path, store: Store) -> Path:
@@ -150,9 +135,3 @@ def _folder(path: Path, store: Store) -> Path:
     if not path.is_file():
         raise ArtifactUnusableError(f"{path} does not exist", hint="build it first: lading build")
     return unpack_archive(path, store)
-
-
-def _trace() -> str:
-    """A trace id as X-Ray's, not sampled."""
-    identity = uuid.uuid4().hex
-    return f"Root=1-{int(time.time()):08x}-{identity[:24]};Parent={identity[16:]};Sampled=0"

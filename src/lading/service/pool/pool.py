@@ -82,6 +82,8 @@ class Pool:
         """Version → provisioned environments in a row that could not be made: each is tried later than the one before."""
         self._environments: dict[int, Environment] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stops: set[asyncio.Task[None]] = set()
+        """Those of the tasks that end an environment."""
         self._ticker: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -137,9 +139,11 @@ class Pool:
         if key is not None:
             self._carry_out(self._scheduler.retire(key))
 
-    async def close(self) -> None:
-        """End every environment, after the invokes that are under way."""
+    async def close(self, *, now: bool = False) -> None:
+        """End every environment, after the invokes that are under way; with `now` in the middle of them."""
         self._closed = True
+        for task in self._tasks - self._stops if now else ():  # what stops an environment is under way already
+            task.cancel()
         if self._ticker is not None:
             self._ticker.cancel()
         while self._tasks:
@@ -170,7 +174,7 @@ class Pool:
             elif isinstance(decision, Start):
                 self._spawn(self._start(decision))
             elif isinstance(decision, Stop):
-                self._spawn(self._stop(decision.environment))
+                self._spawn_stop(decision.environment)
             else:
                 self._throttle(decision)
 
@@ -220,7 +224,7 @@ class Pool:
         flight = self._flights.get(request_id) if request_id else None
         if flight is not None and not flight.outcome.done():
             flight.outcome.set_exception(error)
-        self._spawn(self._stop(number))
+        self._spawn_stop(number)
         if request_id is not None:
             self._gone(number)
         elif not self._closed:  # a provisioned one: the scheduler will replace it, but not in a tight loop
@@ -238,10 +242,16 @@ class Pool:
         if environment is not None:
             await environment.close(ShutdownReason.SPINDOWN)
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _spawn_stop(self, number: int) -> None:
+        task = self._spawn(self._stop(number))
+        self._stops.add(task)
+        task.add_done_callback(self._stops.discard)
 
     def _tick_on(self) -> None:
         if self._ticker is None and not self._closed:

@@ -76,14 +76,20 @@ def find_prefix(runtime: Runtime, store: Store) -> Path:
 
 def client_folder(target: Target, prefix: Path, store: Store, progress: Progress) -> Path:
     """The folder that becomes /var/runtime: the runtime's client and SDK in the versions of runtimes.toml, compiled."""
-    bundled = target.runtime.bundled
-    recipe = json.dumps([target.key, sorted(bundled.items())])
+    pins = tuple(f"{name}=={version}" for name, version in sorted(target.runtime.bundled.items()))
+    return installed(pins, target, prefix, store, progress)
+
+
+def installed(specifiers: tuple[str, ...], target: Target, prefix: Path, store: Store, progress: Progress) -> Path:
+    """A folder with these packages, compiled, made once. Raises ResolveError, DownloadError."""
+    recipe = json.dumps([target.key, specifiers])
     name = f"{target.key}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     folder = _unpacked(store) / "runtimes" / name
     if not folder.is_dir():
         with _lock(folder):
             if not folder.is_dir():
-                _install(target, prefix, folder, (store, progress))
+                requirements = Requirements(RequirementKind.INLINE, specifiers=specifiers)
+                _install(requirements, target, prefix, folder, (store, progress))
     return folder
 
 
@@ -152,13 +158,13 @@ def _make_folders(path: Path, root: Path) -> None:
     path.chmod(0o755)
 
 
-def _install(target: Target, prefix: Path, folder: Path, help_from: tuple[Store, Progress]) -> None:
+def _install(
+    requirements: Requirements, target: Target, prefix: Path, folder: Path, help_from: tuple[Store, Progress]
+) -> None:
     from lading.resolve import LockPlace, Policy, fetch, lock
 
     store, progress = help_from
     policy = Policy()
-    pins = tuple(f"{name}=={version}" for name, version in sorted(target.runtime.bundled.items()))
-    requirements = Requirements(RequirementKind.INLINE, specifiers=pins)
     with tempfile.TemporaryDirectory(dir=store.temporary) as scratch:
         place = LockPlace(Path(scratch), "runtime")
         locked = lock(requirements, target, place, policy, progress)
