@@ -15,7 +15,7 @@ def main() -> None:
     before = dict(os.environ)
     os.environ["PATHS_FROM_ECLIPSE_TO_PYTHON"] = paths  # read by the debugger when it is imported
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    import debugpy  # type: ignore[import-untyped]
+    import debugpy
 
     debugpy.configure(subProcess=False)
     debugpy.listen(("127.0.0.1", int(port)))
