@@ -101,8 +101,9 @@ class _Watch:
             version = prepare(function, self._options, store, progress)
         self._number += 1
         self._live = None
-        if function.source is not None and function.artifact.is_file():
-            self._live = LiveCode(version.spec.code, function.source, self._folder / str(self._number))
+        code = version.spec.code
+        if code is not None and function.source is not None and function.artifact.is_file():
+            self._live = LiveCode(code, function.source, self._folder / str(self._number))
             version = replace(version, spec=replace(version.spec, code=self._live.folder))
         self._function = function
         self._watcher = Watcher(

@@ -11,6 +11,7 @@ from lading.oci.descriptor import Platform
 from lading.oci.find import find_image
 from lading.oci.unpack import ImageTrees
 from lading.sandbox.spec import SandboxSpec
+from lading.service.pool.debugging import DebugError
 from lading.service.pool.function import FunctionVersion
 from lading.service.pool.image_function import Overrides, Roots, UnpackedRoots, root_of
 from lading.service.pool.local import ACCOUNT, LocalOptions
@@ -40,8 +41,10 @@ def machine_platform() -> Platform:
 def prepare_image(function: LocalImage, options: LocalOptions, store: Store, progress: Progress) -> FunctionVersion:
     """The image found and unpacked, and the value the pool takes.
 
-    Raises NoImageHereError, RegistryError, ImageFormatError, ImageProcessError, StoreError.
+    Raises DebugError, NoImageHereError, RegistryError, ImageFormatError, ImageProcessError, StoreError.
     """
+    if options.debug:
+        raise DebugError("no debugger for images", hint="debug the project's zip: lading invoke --debug")
     image = find_image(function.source, machine_platform(), store.blobs, store.actions, progress)
     lease = local_roots(store).open(image)
     spec = SandboxSpec(
