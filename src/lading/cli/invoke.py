@@ -82,10 +82,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     """
     refuse_beside_debug(given)
     if given["watch"]:
-        from lading.cli.watch import watch
-
         refuse_beside_watch(given)
-        watch(given)
+        watch_for_changes(given)
         return
     event = read_event(given["event"])
     function = chosen_function(given)
@@ -115,6 +113,20 @@ def refuse_beside_watch(given: dict[str, Any]) -> None:
             raise UsageError(f"--{wrong} together with --watch", hint="leave one of them out: a change invokes once")
     if given["no_build"]:
         raise UsageError("--no-build together with --watch", hint="leave one of them out: a change may need a build")
+
+
+def watch_for_changes(given: dict[str, Any]) -> None:
+    from lading.cli.watch import Request, watch
+
+    request = Request(
+        function=lambda: chosen_function(given),
+        event=lambda: read_event(given["event"]),
+        event_file=event_file(given["event"]),
+        options=options_of(given),
+        follow=print_log,
+        show=print_result,
+    )
+    watch(request)
 
 
 def print_result(outcome: Outcome) -> None:

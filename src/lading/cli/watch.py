@@ -7,13 +7,13 @@ import contextlib
 import os
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from lading.cli.invoke import chosen_function, event_file, options_of, print_log, print_result, read_event
 from lading.cli.main import report
 from lading.cli.progress import choose_progress
 from lading.errors import LadingError
@@ -24,34 +24,51 @@ from lading.service.pool.session import Session, run_in_loop
 from lading.service.pool.watching import Change, Watched, Watcher
 from lading.store import open_store
 
+if TYPE_CHECKING:
+    from lading.service.events import Event
+    from lading.service.pool.function import Outcome
+    from lading.service.pool.local import LocalOptions
 
-def watch(given: dict[str, Any]) -> None:
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line, to be read again whenever it may have changed."""
+
+    function: Callable[[], LocalFunction]
+    """Builds it if something changed."""
+    event: Callable[[], bytes]
+    event_file: Path | None
+    options: LocalOptions
+    follow: Callable[[Event], None]
+    show: Callable[[Outcome], None]
+
+
+def watch(request: Request) -> None:
     """Returns when the user interrupts it; then nothing is left."""
     store = open_store()
     with contextlib.suppress(KeyboardInterrupt), workspace(store) as folder:
-        run_in_loop(_Watch(given, folder).run())
+        run_in_loop(_Watch(request, folder).run())
     click.echo("\nended", err=True)
 
 
 class _Watch:
     """What is loaded now, and what is looked at."""
 
-    def __init__(self, given: dict[str, Any], folder: Path) -> None:
-        self._given = given
+    def __init__(self, request: Request, folder: Path) -> None:
+        self._request = request
         self._folder = folder
-        self._options = options_of(given)
         self._number = 0
         self._live: LiveCode | None = None
         self._function: LocalFunction
         self._watcher: Watcher
 
     async def run(self) -> None:
-        event = read_event(self._given["event"])
+        event = self._request.event()
         version = await asyncio.to_thread(self._load)
         files = f"{self._watcher.files} files" if self._watcher.files else str(self._function.artifact)
         click.echo(f"watching {files} of {self._function.name}: a change invokes again, ^C ends", err=True)
-        options = self._options
-        async with Session(options.isolation, options.concurrency, print_log, options.debug) as session:
+        options = self._request.options
+        async with Session(options.isolation, options.concurrency, self._request.follow, options.debug) as session:
             while True:
                 await self._invoke(session, version, event)
                 version, event = await self._next(session, version, event)
@@ -62,7 +79,7 @@ class _Watch:
         except LadingError as error:
             report(error)
         else:
-            print_result(outcome)
+            self._request.show(outcome)
             sys.stdout.flush()
 
     async def _next(self, session: Session, version: FunctionVersion, event: bytes) -> tuple[FunctionVersion, bytes]:
@@ -72,7 +89,7 @@ class _Watch:
             begin = time.perf_counter()
             try:
                 if change.events:
-                    event = read_event(self._given["event"])
+                    event = self._request.event()
                 if change.own or change.inputs:
                     session.retire(version)
                     version, how = await asyncio.to_thread(self._reload, version, change)
@@ -95,10 +112,10 @@ class _Watch:
 
     def _load(self) -> FunctionVersion:
         """Build, and put what was built where own files can be replaced."""
-        function = chosen_function(self._given)
+        function = self._request.function()
         store = open_store()
         with choose_progress() as progress:
-            version = prepare(function, self._options, store, progress)
+            version = prepare(function, self._request.options, store, progress)
         self._number += 1
         self._live = None
         code = version.spec.code
@@ -111,7 +128,7 @@ class _Watch:
                 own=(function.source,) if function.source else (),
                 inputs=function.inputs,
                 built=function.layer_sources,
-                events=tuple(filter(None, [event_file(self._given["event"])])),
+                events=tuple(filter(None, [self._request.event_file])),
                 ignored=frozenset(os.fstat(number).st_ino for number in (1, 2)),
             )
         )
