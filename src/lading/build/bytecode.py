@@ -45,9 +45,9 @@ LAYER = Place("python/", "/opt")
 
 @dataclass(frozen=True)
 class _Piece:
-    """One source's outcome: facts, and the member to write where it compiled."""
+    """One source's outcome: facts (a JSON object, as text: thousands wait for the others), and the member where it compiled."""
 
-    facts: dict[str, Any]
+    facts: bytes
     member: Member | None = None
     packed: bytes = b""
     digest: bytes = b""
@@ -149,7 +149,7 @@ def _compile(bundle: Bundle, place: Place, pool: CompilerPool, blobs: Blobs, act
                 skipped += piece.member is None
                 if piece.member is not None:
                     writer.add(piece.member, piece.packed, piece.digest)
-            kept = blobs.put([json.dumps(facts, separators=(",", ":")).encode()])
+            kept = blobs.put([b"[", b",".join(facts), b"]"])
             return writer.finish(
                 "bytecode", bundle.name, bundle.version, origin=bundle.index, facts=kept, skipped=skipped
             )
@@ -171,11 +171,16 @@ def _compile_one(worker: Worker, number: int, *, bundle: Bundle, place: Place, d
     content = _content(bundle, number, descriptor)
     module, is_package = module_name(name, place.prefix)
     compiled = worker.compile(Source(f"{place.mount}/{name}", module, is_package, content))
-    facts = {"path": name, "name": module, "is_package": is_package, **compiled.facts}
+    where = {"path": name, "name": module, "is_package": is_package}
+    facts = _text(where)[:-1] + b"," + compiled.facts[1:]
     if compiled.bytecode is None:
         return _Piece(facts)
     member, packed = bundles.pack(bytecode_name(name, tag), FILE_MODE, compiled.bytecode)
     return _Piece(facts, member, packed, hashlib.sha256(compiled.bytecode).digest())
+
+
+def _text(facts: dict[str, Any]) -> bytes:
+    return json.dumps(facts, separators=(",", ":")).encode()
 
 
 def module_name(path: str, prefix: str) -> tuple[str, bool]:
@@ -251,7 +256,7 @@ class _Earlier:
         """The outcome then, verified."""
         place = self.bytecode.positions_by_name.get(bytecode_name(name, self.tag)) if self.bytecode else None
         if self.bytecode is None or place is None:
-            return _Piece(self.facts[name])
+            return _Piece(_text(self.facts[name]))
         member = self.bytecode.member(place)
         offset, length = self.bytecode.span(place)
         with self.blobs.open(self.bytecode.data) as file:
@@ -261,4 +266,4 @@ class _Earlier:
             bundles.unpack(member, packed)
         except bundles.DamagedBundleError:
             raise self.blobs.corrupt(self.bytecode.data) from None
-        return _Piece(self.facts[name], member, packed, self.bytecode.digest(place))
+        return _Piece(_text(self.facts[name]), member, packed, self.bytecode.digest(place))

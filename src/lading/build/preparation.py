@@ -64,6 +64,7 @@ class Preparation:
         self._jobs: dict[tuple[Wheel, Recipe, Style], Future[Packed]] = {}
 
     def __enter__(self) -> Preparation:
+        _give_memory_back()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,3 +141,13 @@ class Preparation:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="prepare")
         return self._threads
+
+
+def _give_memory_back() -> None:
+    """Has the C library return freed memory from 128 KiB on (mallopt(3), M_TRIM_THRESHOLD). By itself it raises that bound
+    with the largest block ever freed, and each thread's wheels would stay in memory to the end.
+    """
+    import ctypes
+
+    with contextlib.suppress(AttributeError, OSError):  # another C library has no such setting
+        ctypes.CDLL(None).mallopt(-1, 128 * 1024)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from lading.audit import imports
 from lading.build import compiler
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 SECONDS_PER_SOURCE = 60
+LARGE_SOURCE = 200_000
+"""Bytes of a source whose syntax tree takes tens of MB: such sources are compiled one at a time, each by an interpreter of its
+own, since one seldom gives memory back."""
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_TRIM_THRESHOLD_": "131072"}
 _LARGEST_ANSWER = 1 << 30
 
 
@@ -50,35 +54,46 @@ class Source:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A .pyc's content, None where the source does not compile, and the scanner's facts."""
+    """A .pyc's content, None where the source does not compile, and the scanner's facts: a JSON object, as it came."""
 
     bytecode: bytes | None
-    facts: dict[str, Any]
+    facts: bytes
 
 
 class Worker:
     """One running interpreter; answers one source at a time."""
 
-    def __init__(self, interpreter: Interpreter) -> None:
+    def __init__(self, interpreter: Interpreter, alone: threading.Lock) -> None:
         self._interpreter = interpreter
+        self._alone = alone
+        """Held by the one worker that has a large source."""
         self._process: Popen[bytes] | None = None
 
     def compile(self, source: Source) -> Compiled:
+        if len(source.content) < LARGE_SOURCE:
+            return self._compile(source)
+        with self._alone:
+            self.close()
+            compiled = self._compile(source)
+            self.close()
+        return compiled
+
+    def _compile(self, source: Source) -> Compiled:
         try:
             return self._ask(self._process or self._start(), source)
         except (_WorkerLostError, BrokenPipeError):
             self.close()
             return Compiled(
-                None, {"imports": [], "defines": None, "error": "line 0: the compiler crashed or took too long"}
+                None, b'{"imports":[],"defines":null,"error":"line 0: the compiler crashed or took too long"}'
             )
 
     def _start(self) -> Popen[bytes]:
-        """Launch with an environment of one variable: hashes, and so sets in bytecode, are the same every time."""
+        """Hashes, and so sets in bytecode, are the same every time; a syntax tree's memory goes back when it is freed."""
         from subprocess import PIPE, Popen
 
         command = [self._interpreter.path, "-S", "-s", "-B", str(Path(compiler.__file__)), str(Path(imports.__file__))]
         try:
-            process = Popen(command, stdin=PIPE, stdout=PIPE, cwd="/", env={"PYTHONHASHSEED": "0"}, bufsize=0)
+            process = Popen(command, stdin=PIPE, stdout=PIPE, cwd="/", env=ENVIRONMENT, bufsize=0)
             self._process = process
             greeting = json.loads(self._read_line(process))
         except (OSError, ValueError, _WorkerLostError) as error:
@@ -101,7 +116,7 @@ class Worker:
         if size + facts_size > _LARGEST_ANSWER:
             raise _WorkerLostError
         bytecode = self._read(process, size)
-        return Compiled(bytecode if compiled else None, json.loads(self._read(process, facts_size)))
+        return Compiled(bytecode if compiled else None, self._read(process, facts_size))
 
     def _read(self, process: Popen[bytes], length: int) -> bytes:
         assert process.stdout is not None
@@ -144,7 +159,8 @@ class CompilerPool:
     def __init__(self, interpreter: Interpreter, workers: int | None = None) -> None:
         self.interpreter = interpreter
         count = workers or len(os.sched_getaffinity(0))
-        self._workers = [Worker(interpreter) for _ in range(count)]
+        alone = threading.Lock()
+        self._workers = [Worker(interpreter, alone) for _ in range(count)]
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
