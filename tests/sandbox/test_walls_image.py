@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from conftest import RuntimeEndedError, Served
 from image_support import MACHINE, python_layer, shell_layer, write_layer
 
 from lading.errors import SandboxError
+from lading.sandbox import host as hosts
 from lading.sandbox.host import Host, choose_cold_start
 from lading.sandbox.image import ImageProcess, ImageRoot, find_client
 from lading.sandbox.live import Sandbox
@@ -223,3 +225,30 @@ def test_the_client_is_recognised_only_where_it_is(python: Path, shell: Path, tm
     assert client("/bin/sh", "-m", "awslambdaric", "app.handler") is None
     assert client("/lambda-entrypoint.sh", "app.handler") is None
     assert shutil.which("sh")
+
+
+def test_an_interpreter_that_can_t_be_forked_is_started_afresh(
+    function: ImageRoot, python: Path, shell: Path, tmp_path: Path, image_start: Callable[..., Served]
+) -> None:
+    """One without ctypes has no way to enter namespaces."""
+    hidden = "usr/local/lib/python3.13/ctypes/__init__.py"
+    own = write_layer(tmp_path / "own2", {"srv/app/app.py": LOOK, hidden: "raise ImportError('no ctypes')"})
+    process = function.process
+    served = image_start(ImageRoot((shell, python, own), process, find_client((shell, python, own), process)))
+    assert served.box.cold_start is ColdStart.EXEC and "zygote" in served.box.cold_start_reason
+    assert served.invoke({}).kind == "response"
+
+
+def test_images_that_nobody_uses_keep_no_more_than_so_many_clients(
+    function: ImageRoot, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "MOST_IMAGES", 1)
+    process = function.process
+    processes = [dataclasses.replace(process, variables={**process.variables, "N": str(number)}) for number in range(3)]
+    variants = [dataclasses.replace(function, process=one) for one in processes]
+    with host.create(SandboxSpec(image=variants[0], runtime="")) as kept:
+        for one in variants[1:]:
+            host.create(SandboxSpec(image=one, runtime="")).close()
+        assert Served(kept).invoke({}).kind == "response"
+        alive = [key for key in host._zygotes if key[0] is hosts.IMAGE]
+        assert len(alive) == 2

@@ -24,6 +24,7 @@ COMMANDS = {
     "push": "Push an image to a registry: only what it lacks.",
     "logs": "Print the log of a function of a running `lading serve`.",
     "ps": "Show the execution environments of a running `lading serve`.",
+    "run": "Serve one function as AWS's Runtime Interface Emulator does.",
     "serve": "Serve AWS Lambda's API on this machine for unmodified clients.",
 }
 """Name → one line of help; the module is `lading.cli.NAME`, its click command is `command`."""

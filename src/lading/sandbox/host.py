@@ -29,6 +29,9 @@ _FIRST_UID = 1_500_000_000
 _UIDS = 4_096
 _NUMBERS = itertools.count(1)
 """Every host of this process takes its environments' numbers from here."""
+IMAGE = "image"
+MOST_IMAGES = 16
+"""Clients of images that stand ready though nothing runs: each is an interpreter of 10 to 20 MB."""
 NO_HIERARCHIES = cgroups.Hierarchies("none", {}, "no controllers are used")
 
 
@@ -58,7 +61,11 @@ class Host:
         self._hierarchies = find_hierarchies() if self.capabilities.cgroup != "none" else NO_HIERARCHIES
         self._launcher: Launcher | None = None
         self._zygotes: dict[tuple[Any, ...], Forker] = {}
+        self._unforkable: dict[tuple[Any, ...], str] = {}
+        """What images' clients can't be forked, and why."""
         self._live: dict[str, Sandbox] = {}
+        self._forkers: dict[str, Forker] = {}
+        """What each of them was forked by, or its spare walls: it must live as long."""
         self._free: list[int] = []
         self._spares = spares
         self._listen = [RUNTIME_API, SERVICE_API] if services else [RUNTIME_API]
@@ -83,7 +90,7 @@ class Host:
         Raises SandboxError where this host can't give what the spec asks for, or a step fails.
         """
         self._check(spec)
-        wish, _ = choose_cold_start(spec)
+        wish, _ = self._choose(spec)
         try:
             return self._make(spec, wish, start=start)
         except ForkerGoneError:  # killed since it was last used: once more, with a new one
@@ -92,7 +99,7 @@ class Host:
     def warm(self, spec: SandboxSpec) -> None:
         """Starts what `create(spec)` will fork from, so that the first start is as fast as the others."""
         self._check(spec)
-        wish, _ = choose_cold_start(spec)
+        wish, _ = self._choose(spec)
         self._forker(spec, wish)
         if wish is ColdStart.FORK and self._spares:
             self._fill(spec)
@@ -150,15 +157,41 @@ class Host:
     def _forker(self, spec: SandboxSpec, wish: ColdStart) -> Forker:
         return self._zygote(spec) if wish is ColdStart.FORK else self._get_launcher()
 
+    def _choose(self, spec: SandboxSpec) -> tuple[ColdStart, str]:
+        """As `choose_cold_start`, and whether this image's interpreter bears it: one without ctypes doesn't."""
+        wish, reason = choose_cold_start(spec)
+        if wish is ColdStart.EXEC or spec.image is None:
+            return wish, reason
+        key = _key(spec)
+        if key not in self._unforkable:
+            try:
+                self._zygote(spec)
+            except SandboxError as error:
+                self._unforkable[key] = error.message
+        return (ColdStart.EXEC, self._unforkable[key]) if key in self._unforkable else (wish, reason)
+
+    def _make_room(self) -> None:
+        """Ends the clients of images of which nothing was started for longest, and of which nothing lives."""
+        busy = set(self._forkers.values())
+        images = [key for key, forker in self._zygotes.items() if key[0] is IMAGE and forker not in busy]
+        for key in images[: max(len(images) - MOST_IMAGES, 0)]:
+            for made in self._ready.pop(key, []):
+                close_parts(made.parts, made.identity)
+                self._give_back(made.number, made.way)
+            self._zygotes.pop(key).close()
+
     def _zygote(self, spec: SandboxSpec) -> Forker:
         key = _key(spec)
         with self._lock:
-            forker = self._zygotes.get(key)
+            forker = self._zygotes.pop(key, None)
+            if forker is not None:
+                self._zygotes[key] = forker  # the last one used is the last
             if forker is None or not forker.alive:
-                environment = base_environment(replace(spec, environment={}))
+                environment = base_environment(replace(spec, environment={})) | _zygote_variables(spec)
                 command = [interpreter_inside(spec)]
                 forker = self._get_launcher().start_zygote(layout.base(spec), command, environment)
                 self._zygotes[key] = forker
+                self._make_room()
             return forker
 
     def _way(self, spec: SandboxSpec) -> outgoing.Way | None:
@@ -211,9 +244,11 @@ class Host:
 
     def _sandbox(self, spec: SandboxSpec, wish: ColdStart, made: Built) -> Sandbox:
         box = Sandbox(spec, made.identity, made.parts, lambda: self._release(made))
-        box.cold_start, box.cold_start_reason = wish, choose_cold_start(spec)[1]
+        box.cold_start = wish
+        box.cold_start_reason = choose_cold_start(spec)[1] or self._unforkable.get(_key(spec), "")
         with self._lock:
             self._live[box.id] = box
+            self._forkers[box.id] = made.forker
             if self._closed:  # while it was made
                 box.close()
                 raise SandboxError("the host was closed", hint="make another one")
@@ -315,6 +350,7 @@ class Host:
     def _release(self, made: Built) -> None:
         with self._lock:
             self._live.pop(made.identity, None)
+            self._forkers.pop(made.identity, None)
             self._give_back(made.number, made.way)
 
 
@@ -322,8 +358,15 @@ def _key(spec: SandboxSpec) -> tuple[Any, ...]:
     """What environments must share to be forks of one zygote."""
     if spec.image:
         variables = tuple(sorted(spec.image.process.variables.items()))
-        return spec.image.folders, spec.image.client and spec.image.client.interpreter, variables, spec.network
+        interpreter = spec.image.client.interpreter if spec.image.client else ""
+        return IMAGE, spec.image.folders, interpreter, variables, spec.network
     return spec.interpreter, spec.client, spec.runtime, spec.network
+
+
+def _zygote_variables(spec: SandboxSpec) -> dict[str, str]:
+    """What only the start of a client needs: where it is, when the image's own start script would have said so."""
+    client = spec.image.client if spec.image else None
+    return {"PYTHONPATH": "/var/runtime"} if client and client.path else {}
 
 
 def _folder(spec: SandboxSpec) -> str:
