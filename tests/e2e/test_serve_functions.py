@@ -374,9 +374,9 @@ def test_snapstart_says_that_it_isn_t_there(api: Any) -> None:
 
 
 def test_what_waits_for_later_says_so(api: Any) -> None:
-    status, code, message = refusal(api.list_event_source_mappings)
+    status, code, message = refusal(api.list_capacity_providers)
     assert (status, code) == (501, "NotImplementedException")
-    assert message == "ListEventSourceMappings is not implemented by lading's local service"
+    assert message == "ListCapacityProviders is not implemented by lading's local service"
     assert refusal(api.create_event_source_mapping, FunctionName="f!")[1] == "ValidationException"
 
 

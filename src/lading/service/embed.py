@@ -35,6 +35,7 @@ from lading.service.queue.dispatch import Queue
 from lading.service.queue.functions import ServiceFunctions, accepting
 from lading.service.queue.store import DurableQueue
 from lading.service.registry.registry import LocalRegistry
+from lading.service.sources.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,9 @@ class Parts:
             store = DurableQueue(control.packages.folder / "queue.sqlite")
             self.queue = Queue(store, ServiceFunctions(control, self.invoker), sender.send, self.clock)
             sender.accept = self.queue.accept
+        self.sources: Sources | None = None
+        if self.invoker is not None and self.neighbours is not None:
+            self.sources = Sources(control, self.invoker, self.neighbours, self.clock)
 
     def apis(self) -> dict[str, Api]:
         accept = accepting(self.queue, self.clock.now) if self.queue is not None else None
@@ -116,10 +120,9 @@ class Parts:
         return OperationRoutes(OwnRoutes(self._control), controls, local=local)
 
     def life(self) -> Life:
-        starting = [
-            part.start for part in (self.logs, self.registry, self.queue, self.provisioning) if part is not None
-        ]
-        ending = (self.queue, self.provisioning, self.invoker, self.neighbours, self.registry, self.logs)
+        beginning = (self.logs, self.registry, self.queue, self.provisioning, self.sources)
+        starting = [part.start for part in beginning if part is not None]
+        ending = (self.sources, self.queue, self.provisioning, self.invoker, self.neighbours, self.registry, self.logs)
         closing = [part.close for part in ending if part is not None]
         return Life(starting, closing)
 

@@ -34,6 +34,10 @@ class Outside(Protocol):
         """Raises unless Lambda can assume the role."""
         ...
 
+    def check_source(self, scope: Scope, arn: str, timeout: int) -> None:
+        """Raises unless the queue or stream is there and fits a function with so many seconds of timeout."""
+        ...
+
 
 @dataclass(frozen=True)
 class Call:

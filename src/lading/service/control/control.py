@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lading.service.contract.errors import ApiError
 from lading.service.control.call import Call, Outside, Parameters, Result
+from lading.service.control.event_sources import KIND as SOURCE
 from lading.service.control.garbage import collect
 from lading.service.control.invocation import Choice, find_choice
 from lading.service.control.names import FunctionReference, Scope, read_reference
@@ -51,6 +52,7 @@ class Control:
         self._urls: dict[str, UrlTarget] = {}
         self._generation = 0
         self._watchers: list[Callable[[Scope, str], None]] = []
+        self._source_watchers: list[Callable[[Key], None]] = []
         collect(state, packages)
         for key in unfinished(state):
             self._prepare(key)
@@ -75,7 +77,11 @@ class Control:
         if not operation.startswith(("Get", "List")):
             self._changed(origin.scope, _function_named(origin.scope, parameters))
         for key in later:
-            self._prepare(key)
+            if key.kind == SOURCE:
+                for watcher in self._source_watchers:
+                    watcher(key)
+            else:
+                self._prepare(key)
         return result
 
     async def run_beside(self, action: Callable[[], None]) -> None:
@@ -112,6 +118,10 @@ class Control:
     def watch(self, watcher: Callable[[Scope, str], None]) -> None:
         """Call `watcher`, from any thread, with the scope and the function's name ("" for none) of what changed."""
         self._watchers.append(watcher)
+
+    def watch_sources(self, watcher: Callable[[Key], None]) -> None:
+        """Call `watcher`, from any thread, with the key of an event source mapping that changed."""
+        self._source_watchers.append(watcher)
 
     def _changed(self, scope: Scope, name: str) -> None:
         self._generation += 1

@@ -6,9 +6,6 @@ from lading.service.control.call import Call, Operation, Parameters, Result
 from lading.service.control.refusal import not_here
 
 NAMES = (
-    # event source mappings
-    "CreateEventSourceMapping", "DeleteEventSourceMapping", "GetEventSourceMapping", "ListEventSourceMappings",
-    "UpdateEventSourceMapping",
     # durable executions
     "CheckpointDurableExecution", "DeleteDurableExecution", "GetDurableExecution", "GetDurableExecutionHistory",
     "GetDurableExecutionState", "ListDurableExecutionsByFunction", "PauseDurableExecution", "ResumeDurableExecution",

@@ -6,6 +6,7 @@ from lading.service.control import (
     aliases,
     concurrency,
     event_invoke,
+    event_sources,
     functions,
     later,
     layers,
@@ -19,7 +20,8 @@ from lading.service.control import (
 from lading.service.control.call import Operation
 
 FAMILIES = (
-    functions, versions, aliases, layers, policies, tags, concurrency, event_invoke, urls, signing, management, later
+    functions, versions, aliases, layers, policies, tags, concurrency, event_invoke, event_sources, urls, signing,
+    management, later,
 )  # fmt: skip
 
 OPERATIONS: dict[str, Operation] = {name: run for family in FAMILIES for name, run in family.OPERATIONS.items()}

@@ -1,4 +1,4 @@
-"""Tags of functions and code signing configurations."""
+"""Tags of functions, code signing configurations and event source mappings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from lading.service.state import Key
 _RESOURCE = re.compile(
     r"arn:[\w-]+:lambda:(?P<region>[^:]+):(?P<account>\d{12}):(?P<kind>[a-z-]+):(?P<name>[\w-]+)(?P<rest>:.*)?"
 )
+
+_KINDS = {
+    "function": ("function", "Function"),
+    "code-signing-config": ("code-signing-config", "Code signing config"),
+    "event-source-mapping": ("event-source", "Event source mapping"),
+}
+"""Kind of resource in an ARN → the kind of its records, and AWS's name of it."""
 
 
 def check_tags(tags: dict[str, str]) -> None:
@@ -31,18 +38,18 @@ def _tagged(call: Call, arn: str, action: str) -> tuple[Key, Result]:
         raise not_found(f"Functions from '{match['region']}' are not reachable in this region ('{call.scope.region}')")
     if match["rest"]:
         raise invalid("Tags on function aliases and versions are not supported. Please specify a function ARN.")
-    if match["kind"] not in ("function", "code-signing-config"):
+    if match["kind"] not in _KINDS:
         raise not_here(f"{action} for {match['kind']}")
-    key = call.key(match["kind"], name=match["name"])
+    kind, name = _KINDS[match["kind"]]
+    key = call.key(kind, name=match["name"])
     record = call.state.get(key)
     if record is None:
-        kind = "Function" if match["kind"] == "function" else "Code signing config"
-        raise not_found(f"{kind} not found: {arn}")
+        raise not_found(f"{name} not found: {arn}")
     return key, record
 
 
 def _store(call: Call, key: Key, record: Result, tags: dict[str, str]) -> None:
-    call.state.put(key, record | {"tags": tags})
+    call.state.put(key, record | {"tags": tags}, position=record.get("_position", 0))
     latest = call.version(key.name, LATEST) if key.kind == "function" else None
     if latest is not None:
         call.put_version(latest | {"RevisionId": new_revision()})

@@ -21,6 +21,8 @@ from lading.service.neighbours.moto import SERVICES, call_moto
 BODY_LIMIT = 256 * 1024 * 1024
 """Bytes of one request: it is kept in memory."""
 THREADS = 8
+_ENDPOINTS = {"dynamodbstreams": "dynamodb"}
+"""botocore's services that another's endpoint serves."""
 _ACTION = re.compile(r"(?:^|&)Action=(\w{1,100})")
 
 
@@ -60,10 +62,11 @@ class Neighbours:
         session = boto3.session.Session(
             aws_access_key_id=scope.account, aws_secret_access_key="lading", region_name=scope.region
         )
-        url = self.elsewhere.get(service, "http://127.0.0.1")
+        endpoint = _ENDPOINTS.get(service, service)
+        url = self.elsewhere.get(endpoint, "http://127.0.0.1")
         config = Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"})
         client = session.client(service, endpoint_url=url, config=config)
-        if service not in self.elsewhere:
+        if endpoint not in self.elsewhere:
             client.meta.events.register("before-send", _Inside(scope.account))
         return client
 

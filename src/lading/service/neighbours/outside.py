@@ -54,6 +54,42 @@ class AwsOutside:
         if role is None or role["Arn"] != arn or not trusts_lambda(role["AssumeRolePolicyDocument"]):
             raise invalid("The role defined for the function cannot be assumed by Lambda.")
 
+    def check_source(self, scope: Scope, arn: str, timeout: int) -> None:
+        """Raises ApiError for a queue or stream that isn't there, and for a queue that shows messages again too soon."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        _, _, service, region, account, resource = arn.split(":", 5)
+        there = Scope(account or scope.account, region or scope.region)
+        try:
+            if service == "sqs":
+                self._check_queue(there, resource, timeout)
+            elif service == "kinesis":
+                self._neighbours.client("kinesis", there).describe_stream_summary(
+                    StreamName=resource.removeprefix("stream/")
+                )
+            else:
+                self._neighbours.client("dynamodbstreams", there).describe_stream(StreamArn=arn)
+        except ClientError as error:
+            if service != "sqs":
+                raise invalid(f"Stream not found: {arn}") from None
+            found = error.response["Error"]
+            raise invalid(
+                f"Error occurred while ReceiveMessage. SQS Error Code: {found.get('Code')}. "
+                f"SQS Error Message: {found.get('Message')}"
+            ) from None
+        except BotoCoreError as error:
+            raise ApiError("ServiceException", f"{service} does not answer: {error}") from None
+
+    def _check_queue(self, scope: Scope, name: str, timeout: int) -> None:
+        client = self._neighbours.client("sqs", scope)
+        url = client.get_queue_url(QueueName=name)["QueueUrl"]
+        wanted = ["VisibilityTimeout"]
+        visibility = int(client.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)["Attributes"][wanted[0]])
+        if visibility < timeout:
+            raise invalid(
+                f"Queue visibility timeout: {visibility} seconds is less than Function timeout: {timeout} seconds"
+            )
+
 
 def trusts_lambda(policy: Any) -> bool:
     """Whether a trust policy lets Lambda assume the role."""

@@ -120,6 +120,13 @@ class State:
     def list_everywhere(self, kind: str) -> list[Record]:
         return [_anywhere(kind, *row) for row in self._run("list_everywhere", {"kind": kind})]
 
+    def keys_of(self, kind: str) -> list[Key]:
+        """The keys of a kind, of all accounts and regions."""
+        return [
+            Key(account, region, kind, parent, name)
+            for account, region, parent, name in self._run("keys", {"kind": kind})
+        ]
+
     def documents(self, kind: str) -> Iterator[Document]:
         """Every document of a kind, of all accounts and regions."""
         for (text,) in self._run("documents", {"kind": kind}):

@@ -61,6 +61,10 @@ SELECT account, region, parent, name, document FROM records WHERE kind = :kind A
 -- All of a kind in every account and region, with their keys.
 SELECT account, region, parent, name, document FROM records WHERE kind = :kind;
 
+-- name: keys
+-- The keys of a kind in every account and region.
+SELECT account, region, parent, name FROM records WHERE kind = :kind ORDER BY position;
+
 -- name: documents
 -- All of a kind in every account and region: what is in use.
 SELECT document FROM records WHERE kind = :kind;

@@ -1,0 +1,1 @@
+"""Event source mappings at work: SQS queues, Kinesis and DynamoDB streams read for functions, in batches."""
