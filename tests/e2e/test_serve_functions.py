@@ -358,16 +358,7 @@ def test_lists_come_in_pages(url: str) -> None:
     assert refusal(mine.list_functions, Marker="not one of ours!")[1] == "InvalidParameterValueException"
 
 
-def test_snapstart_says_that_it_isn_t_there(api: Any) -> None:
-    parameters = {"Role": ROLE, "Handler": "h.h", "Code": {"ZipFile": zipped()}}
-    status, code, message = refusal(
-        api.create_function, FunctionName="s", Runtime="python3.13", SnapStart={"ApplyOn": "PublishedVersions"}, **parameters
-    )  # fmt: skip
-    assert (status, code) == (501, "NotImplementedException")
-    assert message.startswith("CreateFunction: SnapStart is not implemented by lading's local service")
-    assert refusal(
-        api.create_function, FunctionName="s", Runtime="python3.11", SnapStart={"ApplyOn": "PublishedVersions"}, **parameters
-    )[2] == "python3.11 is not supported for SnapStart enabled functions."  # fmt: skip
+def test_snapstart_can_be_said_to_be_off(api: Any) -> None:
     create(api, "unsnapped", SnapStart={"ApplyOn": "None"})
     found = api.get_function_configuration(FunctionName="unsnapped")["SnapStart"]
     assert found == {"ApplyOn": "None", "OptimizationStatus": "Off"}
@@ -407,7 +398,6 @@ def test_a_layer_of_another_architecture(api: Any) -> None:
     [
         ({"Runtime": "nodejs22.x"}, "the runtime nodejs22.x"),
         ({"VpcConfig": {"SubnetIds": ["subnet-12345678"]}}, "VpcConfig with subnets or security groups"),
-        ({"SnapStart": {"ApplyOn": "PublishedVersions"}}, "SnapStart"),
     ],
 )
 def test_a_501_names_the_operation_and_what_is_missing(api: Any, parameters: dict[str, Any], what: str) -> None:

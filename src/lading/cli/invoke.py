@@ -73,6 +73,12 @@ INPUTS = ("pyproject.toml", "requirements*.txt", "constraints*.txt", "Pipfile", 
 @click.option(
     "--debug-address", default=DEBUG_ADDRESS, show_default=True, metavar="HOST:PORT", help="Where it connects to."
 )
+@click.option(
+    "--snap-start/--no-snap-start",
+    "snap_start",
+    default=None,
+    help="Run its init once and restore environments from that, as SnapStart does; default: as the project says.",
+)
 @click.option("--watch", is_flag=True, help="Invoke again whenever the code, the requirements or the event change.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
@@ -81,6 +87,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     Exit code 1 when the function failed.
     """
     refuse_beside_debug(given)
+    refuse_beside_snap_start(given)
     if given["watch"]:
         refuse_beside_watch(given)
         watch_for_changes(given)
@@ -104,6 +111,15 @@ def refuse_beside_debug(given: dict[str, Any]) -> None:
     for wrong, nothing in (("concurrency", 1), ("timeout", None)):
         if given["debug"] and given[wrong] != nothing:
             raise UsageError(f"--{wrong} together with --debug", hint="leave one of them out: debugging takes its time")
+
+
+def refuse_beside_snap_start(given: dict[str, Any]) -> None:
+    """Raises UsageError for what needs an init of its own."""
+    for wrong in ("debug", "watch"):
+        if given["snap_start"] and given[wrong]:
+            raise UsageError(
+                f"--{wrong} together with --snap-start", hint="leave one of them out: a snapshot's init is over"
+            )
 
 
 def refuse_beside_watch(given: dict[str, Any]) -> None:
@@ -247,9 +263,13 @@ def chosen_function(given: dict[str, Any]) -> LocalFunction:
     from dataclasses import replace
 
     function = function_of_artifact(given) if given["artifact"] else function_of_project(given)
-    changes = {key: given[key] for key in ("memory", "timeout") if given[key] is not None}
+    changes: dict[str, Any] = {key: given[key] for key in ("memory", "timeout") if given[key] is not None}
     if given["json_logs"]:
         changes["log_format"] = "JSON"
+    if given["snap_start"] is not None:
+        changes["snap_start"] = given["snap_start"]
+    elif given["debug"] or given["watch"]:
+        changes["snap_start"] = False
     variables = dict(parse_variable(text) for text in given["variables"])
     return replace(function, **changes, environment={**function.environment, **variables})
 
@@ -294,6 +314,7 @@ def function_of_project(given: dict[str, Any]) -> LocalFunction:
         memory=function.memory,
         timeout=function.timeout,
         ephemeral_storage=function.ephemeral_storage,
+        snap_start=function.snap_start,
     )
 
 

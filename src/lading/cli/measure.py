@@ -27,6 +27,11 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, int(rank) - 1)]
 
 
+def beginning(outcome: Outcome) -> float:
+    """Milliseconds of the init or restore before it."""
+    return (outcome.init or 0.0) + (outcome.restore or 0.0)
+
+
 def cost_per_million(outcomes: Sequence[Outcome], memory: int, architecture: Architecture) -> float:
     """Dollars for a million invokes like these, billed durations as measured here."""
     billed = sum(outcome.billed for outcome in outcomes) / len(outcomes) / 1000
@@ -38,8 +43,12 @@ def print_table(outcomes: Sequence[Outcome], function: LocalFunction, seconds: f
     cold = [outcome for outcome in outcomes if outcome.cold]
     warm = [outcome for outcome in outcomes if not outcome.cold]
     click.echo(f"{'':<18}{'count':>8}{'p50':>12}{'p90':>12}{'p99':>12}")
-    _row("cold, init+run", [outcome.duration + (outcome.init or 0.0) for outcome in cold])
-    _row("cold, init", [outcome.init for outcome in cold if outcome.init is not None])
+    _row("cold, init+run", [outcome.duration + beginning(outcome) for outcome in cold])
+    restored = [outcome.restore for outcome in cold if outcome.restore is not None]
+    if restored:
+        _row("cold, restore", restored)
+    else:
+        _row("cold, init", [outcome.init for outcome in cold if outcome.init is not None])
     _row("warm, run", [outcome.duration for outcome in warm])
     failed = [outcome for outcome in outcomes if outcome.answer.error_type]
     memory = max(outcome.memory for outcome in outcomes)
@@ -65,12 +74,12 @@ def _row(label: str, values: Sequence[float]) -> None:
 
 def timeline(outcomes: Sequence[Outcome]) -> list[str]:
     """One row per environment: `#` where it ran, `o` where its first invoke (a cold start) lies, `.` where it waited."""
-    begin = min(outcome.started_at - (outcome.init or 0.0) / 1000 for outcome in outcomes)
+    begin = min(outcome.started_at - beginning(outcome) / 1000 for outcome in outcomes)
     span = max(max(outcome.ended_at for outcome in outcomes) - begin, 1e-6)
     rows: dict[str, list[str]] = {}
     for outcome in sorted(outcomes, key=lambda one: one.started_at):
         row = rows.setdefault(outcome.environment, [" "] * WIDTH)
-        start = outcome.started_at - (outcome.init or 0.0) / 1000 if outcome.cold else outcome.started_at
+        start = outcome.started_at - beginning(outcome) / 1000 if outcome.cold else outcome.started_at
         first = min(WIDTH - 1, int((start - begin) / span * WIDTH))
         last = min(WIDTH - 1, int((outcome.ended_at - begin) / span * WIDTH))
         for at in range(first, last + 1):

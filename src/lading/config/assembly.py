@@ -126,6 +126,7 @@ class _Assembly:
                 memory=values.get("memory", 128),
                 timeout=values.get("timeout", 3),
                 ephemeral_storage=values.get("ephemeral-storage", 512),
+                snap_start=values.get("snap-start", False),
                 description=values.get("description", ""),
                 package=values.get("package", "zip"),
                 base=values.get("base", ""),

@@ -104,6 +104,9 @@ class _Template:
         storage = get("EphemeralStorage")
         if isinstance(storage, Mapping):
             table["ephemeral-storage"] = _number(storage.get("Size", 512))
+        snap_start = get("SnapStart")
+        if isinstance(snap_start, Mapping):
+            table["snap-start"] = snap_start.get("ApplyOn") == "PublishedVersions"
         table["environment"] = self._environment(name, properties.get("Environment"))
         table["layers"] = self._layer_names(name, properties.get("Layers") or [])
         return table

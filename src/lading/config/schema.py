@@ -106,6 +106,13 @@ KEYS = (
         bounds=_QUOTAS.ephemeral_storage,
     ),
     Key(
+        "snap-start",
+        Kind.BOOLEAN,
+        _FUNCTIONS,
+        "false",
+        "SnapStart for published versions: environments are restored from a snapshot of the initialised function.",
+    ),
+    Key(
         "environment",
         Kind.VARIABLES,
         _FUNCTIONS,

@@ -138,6 +138,8 @@ class FunctionConfig:
     memory: int = 128
     timeout: int = 3
     ephemeral_storage: int = 512
+    snap_start: bool = False
+    """Its published versions' environments are restored from a snapshot."""
     description: str = ""
     package: str = "zip"
     """ "zip" or "image"."""

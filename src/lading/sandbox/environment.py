@@ -15,6 +15,8 @@ USER = "sbx_user1051"
 UID = 993
 BOOTSTRAP = "/var/runtime/bootstrap.py"
 DEBUGGED = "/var/runtime/lading_debugged.py"
+SNAPSHOT = "_lading_snapshot"
+"""The module by which a fresh interpreter becomes a template."""
 
 RESOURCE_LIMITS = {"NOFILE": 1024, "NPROC": 742, "CORE": 10_737_418_240, "MEMLOCK": 65_536, "STACK": 8_388_608}
 """By the names of the resource module, soft and hard alike: `ulimit -a` in a python3.13 function."""
@@ -93,6 +95,10 @@ _own = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if
 sys.path[:] = _path[:3] + _own + _path[3:]
 from awslambdaric.__main__ import main
 
+if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+    from {SNAPSHOT} import install
+
+    install()
 main([{BOOTSTRAP!r}, os.environ["_HANDLER"]])
 """
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from lading.errors import SandboxError
-from lading.sandbox import cgroups, layout, outgoing, seccomp
+from lading.sandbox import cgroups, layout, outgoing, seccomp, templates
 from lading.sandbox.environment import RESOURCE_LIMITS, UID, base_environment, startup_variables
 from lading.sandbox.forkers import Forker, ForkerGoneError, Launcher, Setup
 from lading.sandbox.live import Parts, Sandbox, await_ready, close_parts, interpreter_inside, runtime_start
 from lading.sandbox.operations import Operation, join
 from lading.sandbox.spec import RUNTIME_API, SERVICE_API, Capabilities, ColdStart, Isolation, Network, SandboxSpec
+from lading.sandbox.templates import Restored, Template
 
 _FIRST_UID = 1_500_000_000
 """Host users of environments: one each, so that no limit or signal of one reaches another. Far above real users."""
@@ -104,6 +105,56 @@ class Host:
         if wish is ColdStart.FORK and self._spares:
             self._fill(spec)
 
+    def keep(self, box: Sandbox) -> Template:
+        """Makes a template of an environment's runtime process, which has finished its init and asked to be resumed.
+
+        Everything else inside ends. The box is the template's from now on. Raises SandboxError.
+        """
+        return Template(box, _filter(), switch=self.capabilities.isolation is Isolation.ROOT)
+
+    def restore(self, template: Template, *, start: bool = True) -> Sandbox:
+        """A copy of a template in new walls of its own; start=False leaves its start to `start_runtime()`.
+
+        Raises SandboxError; ForkerGoneError when the template is gone.
+        """
+        box = template.take() or self._stand(template)
+        try:
+            if start:
+                box.start_runtime()
+        except SandboxError:
+            box.close()
+            raise
+        self.stand_by(template)  # not earlier: its keeper does one thing after the other
+        return box
+
+    def stand_by(self, template: Template) -> None:
+        """Walls for the template's next copies are made ready in the background, as many as this host keeps spare."""
+        if self._spares and not self._closed:
+            self._work.submit(self._stand_by, template)
+
+    def _stand_by(self, template: Template) -> None:
+        while not self._closed and template.wants(self._spares):
+            template.give(self._stand(template))
+
+    def _stand(self, template: Template) -> Restored:
+        """Walls that stand, for a copy of a template."""
+        number, way = self._take_number(), self._way(template.spec)
+        made = self._build(
+            template.keeper, number, layout.walls(UID), {"way": way, "restored": True, "folder": _folder(template.spec)}
+        )
+        user = number if made.user else 0
+        box = Restored(template, made.parts, (made.identity, user), lambda: self._release(made))
+        self._live[box.id] = box
+        try:
+            made.parts.group.limit(template.spec.memory)
+            if way and self._router:
+                box.hang(self._router, way)
+            box.furnish()
+        except SandboxError:
+            box.close()
+            raise
+        return box
+
     def close(self) -> None:
         """Ends every sandbox, zygote and the launcher."""
         self._closed = True
@@ -112,7 +163,7 @@ class Host:
             for made in [made for ready in self._ready.values() for made in ready]:
                 close_parts(made.parts, made.identity)
             self._ready.clear()
-            for box in list(self._live.values()):
+            for box in reversed(list(self._live.values())):  # restored ones before their templates
                 box.close()
             for forker in [*self._zygotes.values(), *filter(None, (self._launcher,))]:
                 forker.close()
@@ -223,7 +274,7 @@ class Host:
             trees = {"code": self._tree([spec.code], stack)} if spec.code else {}
             if spec.layers:
                 trees["layers"] = self._tree(spec.layers, stack)
-            spare = self._take_spare(spec) if wish is ColdStart.FORK else None
+            spare = self._take_spare(spec) if wish is ColdStart.FORK and not spec.template else None
             if spare:
                 box = self._sandbox(spec, wish, spare)
                 try:
@@ -237,7 +288,7 @@ class Host:
             own = layout.own(spec, self._user(number), way)
             operations = own if wish is ColdStart.FORK else join(layout.base(spec), own)
             begin = [runtime_start(spec, wish)] if start else []
-            rest = {"trees": trees, "start": begin, "way": way, "folder": _folder(spec)}
+            rest = {"trees": trees, "start": begin, "way": way, "folder": _folder(spec), "template": spec.template}
             made = self._build(self._forker(spec, wish), number, operations, rest)
             made.parts.group.limit(spec.memory)
             return self._sandbox(spec, wish, made)
@@ -260,7 +311,9 @@ class Host:
         return descriptor
 
     def _build(self, forker: Forker, number: int, operations: Sequence[Operation], rest: Mapping[str, Any]) -> Built:
-        """Walls that stand, with their first process. rest: trees, way, start: what to run, prepare: fork ahead."""
+        """Walls that stand, with their first process. rest: trees, way, start: what to run, prepare: fork ahead;
+        template, restored: see `templates`.
+        """
         identity, user = f"{os.getpid()}-{number}", self._user(number)
         message = {
             "do": "create",
@@ -277,7 +330,10 @@ class Host:
             },
             "start": rest.get("start", []),
             "prepare": rest.get("prepare", False),
+            "template": rest.get("template", False),
+            "restored": rest.get("restored", False),
         }
+        templates.adapt(message, user and user - number, number, _UIDS)
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             way: outgoing.Way | None = rest.get("way")
             ours.callback(self._give_back, number, way)
@@ -295,7 +351,7 @@ class Host:
                 ours.callback(os.close, end)
                 theirs.callback(os.close, sent[name])
             sent.update(rest.get("trees", {}))
-            if way and self._router:
+            if way and self._router and not message["restored"]:
                 sent["network"] = self._router.namespace
             for index, door in enumerate(group.doors):
                 sent[f"group:{index}"] = _open(door, theirs)
@@ -304,9 +360,10 @@ class Host:
             [pidfd] = forker.ask(message, sent)
             ours.callback(os.close, pidfd)
             theirs.close()
-            api, *others = await_ready(channel)
+            listeners, given = await_ready(channel, len(self._listen))
             ours.pop_all()
-        parts = Parts(channel, read[0], read[1], pidfd, api, others[0] if others else None, group)
+        api, *others = listeners
+        parts = Parts(channel, read[0], read[1], pidfd, api, others[0] if others else None, group, given)
         return Built(number, identity, user, forker, parts, way)
 
     def _take_spare(self, spec: SandboxSpec) -> Built | None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 from lading.errors import SandboxError
 from lading.sandbox import operations as do
-from lading.sandbox.environment import DEBUGGED, UID, USER, bootstrap_source, debugged_source, search_path
+from lading.sandbox.environment import DEBUGGED, SNAPSHOT, UID, USER, bootstrap_source, debugged_source, search_path
 from lading.sandbox.image_layout import root_operations
 from lading.sandbox.operations import Operation
 from lading.sandbox.outgoing import Way, name_servers
@@ -164,7 +165,10 @@ def _language(spec: SandboxSpec) -> Iterator[Operation]:
 
 def _client(spec: SandboxSpec) -> Iterator[Operation]:
     assert spec.client is not None
-    files = {"bootstrap.py": bootstrap_source(spec.runtime)} if search_path(spec.runtime) else {}
+    files = {}
+    if search_path(spec.runtime):
+        snapshot = resources.files("lading.sandbox.inside").joinpath("snapshot.py").read_text("utf-8")
+        files = {"bootstrap.py": bootstrap_source(spec.runtime), f"{SNAPSHOT}.py": snapshot}
     debugger: tuple[Path, ...] = ()
     if spec.debugger:
         files[Path(DEBUGGED).name] = debugged_source()

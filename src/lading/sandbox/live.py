@@ -35,6 +35,8 @@ class Parts:
     api: socket.socket
     services: socket.socket | None
     group: Group
+    given: tuple[int, ...] = ()
+    """Of walls that a template's copy will join: their namespaces and streams."""
 
 
 class Sandbox:
@@ -103,6 +105,20 @@ class Sandbox:
     def start_runtime(self) -> None:
         """Starts the runtime process: AWS's client, or the spec's command."""
         self._send(runtime_start(self.spec, self.cold_start))
+
+    def keep(self, settings: Mapping[str, Any], channel: int) -> int:
+        """Makes a template of the runtime process, which waits for it; the pidfd of its keeper, who answers on the channel."""
+        self._send({"do": "keep", **settings}, [channel])
+        deadline = time.monotonic() + 4 * _PATIENCE
+        while wire.readable(self._channel.fileno(), deadline - time.monotonic()):
+            received = wire.receive(self._channel)
+            if received is None:
+                break
+            message, descriptors = received
+            if "kept" in message:
+                return descriptors[0]
+            self._note(message, self._events)
+        raise SandboxError(f"environment {self.id} did not become a template", hint="look at what its init code runs")
 
     def start_process(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], output: int | None = None
@@ -176,6 +192,11 @@ class Sandbox:
         return self._memory_peak
 
     @property
+    def memory_now(self) -> int:
+        """Bytes in use; without a cgroup as `memory_peak`."""
+        return self._group.memory_now if self._group.limits else self.memory_peak
+
+    @property
     def oom_killed(self) -> bool:
         """True when the memory limit ended a process inside; always False where there is no limit."""
         if not self._closed and self._group.limits:
@@ -237,7 +258,7 @@ def close_parts(parts: Parts, identity: str) -> None:
     parts.api.close()
     if parts.services is not None:
         parts.services.close()
-    for descriptor in (parts.stdout, parts.stderr, parts.pidfd):
+    for descriptor in (parts.stdout, parts.stderr, parts.pidfd, *parts.given):
         os.close(descriptor)
     parts.group.remove()
 
@@ -271,18 +292,21 @@ def interpreter_inside(spec: SandboxSpec) -> str:
     return f"/var/lang/bin/{spec.runtime}"
 
 
-def await_ready(channel: socket.socket) -> list[socket.socket]:
-    """The listening sockets that were asked for, once the walls stand. Raises SandboxError with the operation that failed."""
+def await_ready(channel: socket.socket, count: int) -> tuple[list[socket.socket], tuple[int, ...]]:
+    """The listening sockets that were asked for, once the walls stand, and what is given for a template's copy to join them.
+
+    Raises SandboxError with the operation that failed.
+    """
     if not wire.readable(channel.fileno(), _PATIENCE):
         raise SandboxError(f"an environment was not ready within {_PATIENCE:.0f} s", hint="is the machine overloaded?")
     received = wire.receive(channel)
     message, descriptors = received or ({"error": "its first process died"}, [])
     if "error" in message:
         raise SandboxError(f"an environment could not be made: {message['error']}", hint="choose another isolation")
-    listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors[:count]]
     for listener in listeners:
         listener.settimeout(0)
-    return listeners
+    return listeners, tuple(descriptors[count:])
 
 
 def _pid_of(pidfd: int) -> int:

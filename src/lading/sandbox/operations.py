@@ -195,6 +195,14 @@ class Link(Operation):
     gateway: str
 
 
+@dataclass(frozen=True)
+class Uplink(Operation):
+    """Brings up an eth0 that hangs at the router already."""
+
+    address: str
+    gateway: str
+
+
 def join(*parts: Iterable[Operation]) -> tuple[Operation, ...]:
     """One list of several: namespaces are left once, at the start, all in one call, and one /proc is enough."""
     kinds: dict[str, None] = {}

@@ -122,6 +122,23 @@ class Router:
     def give_back(self, taken: Way) -> None:
         self._free.append(int(taken.link[1:]))
 
+    def hang(self, taken: Way, namespace: int) -> None:
+        """An eth0 in a network namespace (a descriptor) that can't join us by itself. Raises SandboxError."""
+        problem: list[OSError] = []
+
+        def work() -> None:
+            try:
+                kernel.setns(self.namespace, kernel.CLONE_NEWNET)
+                netlink.hang(namespace, taken.link, taken.address, taken.gateway)
+            except OSError as error:
+                problem.append(error)
+
+        thread = threading.Thread(target=work, name="lading-router")  # its namespace ends with it
+        thread.start()
+        thread.join()
+        if problem:
+            raise _failed(str(problem[0])) from problem[0]
+
     def _open(self) -> None:
         outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:

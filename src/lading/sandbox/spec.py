@@ -79,6 +79,8 @@ class SandboxSpec:
     isolation: Isolation = Isolation.ROOT
     cold_start: ColdStart = ColdStart.FORK
     debugger: Debugger | None = None
+    template: bool = False
+    """Its runtime process will be kept and restored (SnapStart): see `templates`."""
     entry: tuple[str, ...] = ()
     """Command of the runtime process. Empty: AWS's client in the interpreter. Custom runtimes: ("/var/task/bootstrap",)."""
 

@@ -35,6 +35,7 @@ from lading.service.queue.dispatch import Queue
 from lading.service.queue.functions import ServiceFunctions, accepting
 from lading.service.queue.store import DurableQueue
 from lading.service.registry.registry import LocalRegistry
+from lading.service.snapshots import Snapshots
 from lading.service.sources.sources import Sources
 
 
@@ -93,6 +94,7 @@ class Parts:
         self.keyring = Keyring(settings.keys, self.credentials.find if self.credentials is not None else None)
         self.invoker = PoolInvoker(control, self.events, settings.walls) if settings.walls is not None else None
         self.provisioning = Provisioning(control, self.invoker) if self.invoker is not None else None
+        self.snapshots = Snapshots(control, self.invoker)
         self.logs = LogKeeper(LogStore(control.packages.folder / "logs.sqlite"), self.events)
         self.registry = LocalRegistry(control.state, control.packages.folder, self.clock.now)
         self._control = control
@@ -120,9 +122,10 @@ class Parts:
         return OperationRoutes(OwnRoutes(self._control), controls, local=local)
 
     def life(self) -> Life:
-        beginning = (self.logs, self.registry, self.queue, self.provisioning, self.sources)
+        beginning = (self.logs, self.registry, self.queue, self.provisioning, self.snapshots, self.sources)
         starting = [part.start for part in beginning if part is not None]
-        ending = (self.sources, self.queue, self.provisioning, self.invoker, self.neighbours, self.registry, self.logs)
+        running = (self.sources, self.queue, self.provisioning, self.snapshots, self.invoker)
+        ending = (*running, self.neighbours, self.registry, self.logs)
         closing = [part.close for part in ending if part is not None]
         return Life(starting, closing)
 

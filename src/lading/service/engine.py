@@ -16,17 +16,19 @@ from lading.model.progress import Silent
 from lading.sandbox.host import Host
 from lading.sandbox.spec import ColdStart, Isolation, Network, SandboxSpec
 from lading.service.contract.errors import ApiError
+from lading.service.control.configuration import has_snapshot
 from lading.service.control.control import Control
 from lading.service.control.invocation import InvokeRequest, InvokeResult, StreamedResult, Target, throttled
-from lading.service.control.names import Scope
+from lading.service.control.names import LATEST, Scope
 from lading.service.control.refusal import not_here
 from lading.service.events import EventStream, Throttled
 from lading.service.pool.custom_runtime import find_any_target
 from lading.service.pool.door import Door
-from lading.service.pool.function import Answer, FunctionVersion, Outcome, StreamSink
+from lading.service.pool.function import SNAP_START, Answer, FunctionVersion, Outcome, StreamSink
 from lading.service.pool.function import InvokeRequest as PoolRequest
 from lading.service.pool.pool import Pool, Provisioned, ThrottledError
 from lading.service.pool.runtime_folder import find_parts
+from lading.service.pool.snapshots import RestoreError, SnapshotError
 from lading.service.pool.streams import StreamBuffer
 from lading.store import open_store
 
@@ -116,6 +118,16 @@ class PoolInvoker:
         self._reserve(target, function)
         self._pool.provision(function, wanted)
 
+    async def take_snapshot(self, target: Target) -> None:
+        """The init of a version with SnapStart. Raises SnapshotError where it fails, ApiError where nothing can be run."""
+        function = await self._version(target)
+        assert self._pool is not None
+        self._reserve(target, function)
+        try:
+            await self._pool.take_snapshot(function)
+        except SandboxError as error:
+            raise ApiError("ServiceException", f"no snapshot could be taken: {error.message}") from error
+
     async def close(self) -> None:
         if self._pool is not None:
             await self._pool.close()
@@ -163,6 +175,8 @@ class PoolInvoker:
             return await asyncio.shield(task)
         except ThrottledError as error:
             raise throttled(error.reason.value) from error
+        except (RestoreError, SnapshotError) as error:
+            raise _not_restored(error) from error
         except SandboxError as error:
             raise ApiError("ServiceException", f"no execution environment could be made: {error.message}") from error
 
@@ -243,6 +257,7 @@ class PoolInvoker:
             log_group=logging["LogGroup"],
             region=target.scope.region,
             account_id=target.scope.account,
+            initialization_type=SNAP_START if has_snapshot(dict(configuration)) else "on-demand",
             role=configuration["Role"],
         )
 
@@ -250,9 +265,16 @@ class PoolInvoker:
         return self._control.packages.tree(digest)
 
     def _changed(self, scope: Scope, name: str) -> None:
-        """Environments of functions that are gone end now; those of changed ones when they are next invoked."""
-        if self._loop is not None and name and not self._control.exists(scope, name):
-            self._loop.call_soon_threadsafe(self._forget, scope.function_arn(name))
+        """Environments of functions and versions that are gone end now; those of changed ones when they are next invoked."""
+        if self._loop is None or not name:
+            return
+        arn = scope.function_arn(name)
+        if not self._control.exists(scope, name):
+            self._loop.call_soon_threadsafe(self._forget, arn)
+            return
+        for version in [version for known, version in list(self._versions) if known == arn and version != LATEST]:
+            if not self._control.has_version(scope, name, version):
+                self._loop.call_soon_threadsafe(self._forget_version, arn, version)
 
     def _forget(self, arn: str) -> None:
         for key in [key for key in self._versions if key[0] == arn]:
@@ -261,6 +283,22 @@ class PoolInvoker:
                 self._pool.reserve(function, None)
                 self._pool.retire(function)
         self._reserved.pop(arn, None)
+
+    def _forget_version(self, arn: str, version: str) -> None:
+        known = self._versions.pop((arn, version), None)
+        if known is not None and self._pool is not None:
+            self._pool.retire(known[1])
+
+
+def _not_restored(error: RestoreError | SnapshotError) -> ApiError:
+    """As the API words it (Lambda API reference, "Invoke": the SnapStart exceptions)."""
+    if isinstance(error, SnapshotError):
+        return ApiError("SnapStartRegenerationFailureException", "Lambda couldn't regenerate the SnapStart snapshot for the "
+                        f"function. {error.message}")  # fmt: skip
+    if error.fault.status == "timeout":
+        return ApiError("SnapStartTimeoutException", "Lambda couldn't restore the snapshot within the timeout limit.")
+    return ApiError("SnapStartException", "The afterRestore() runtime hook encountered an error. For more information, check "
+                    "the Amazon CloudWatch logs.")  # fmt: skip
 
 
 def _check_machine(architecture: str) -> None:

@@ -19,6 +19,7 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+CLONE_PARENT = 0x00008000
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -55,6 +56,8 @@ _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.restype = ctypes.c_long
+_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
 
 
 def _call(name: str, result: int, target: str = "") -> int:
@@ -137,6 +140,10 @@ def install_filter(program: bytes) -> None:
     filter_program = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     holder = ctypes.create_string_buffer(filter_program, len(filter_program))
     _call("seccomp", _libc.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(holder), 0, 0))
+
+
+def ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
+    _call("ptrace", _libc.ptrace(request, pid, address, data), f"{request:#x} of {pid}")
 
 
 def raise_loopback(address: str) -> None:

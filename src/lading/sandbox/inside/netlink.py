@@ -50,16 +50,26 @@ def add_default_route(name: str, gateway: str) -> None:
 
 def join_router(router: int, name: str, address: str, gateway: str) -> None:
     """Gives this namespace an eth0 whose other end, `name`, is in the router's namespace (a descriptor)."""
-    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         kernel.setns(router, kernel.CLONE_NEWNET)
         try:
-            connect(name, "eth0", own)
-            add_address(name, gateway, address)
+            hang(own, name, address, gateway)
         finally:
             kernel.setns(own, kernel.CLONE_NEWNET)
     finally:
         os.close(own)
+    set_up(address, gateway)
+
+
+def hang(namespace: int, name: str, address: str, gateway: str) -> None:
+    """At the router: a link whose other end is eth0 in another namespace (a descriptor)."""
+    connect(name, "eth0", namespace)
+    add_address(name, gateway, address)
+
+
+def set_up(address: str, gateway: str) -> None:
+    """At the other end of a link that hangs at the router."""
     raise_link("eth0")
     add_address("eth0", address, gateway)
     add_default_route("eth0", gateway)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from lading.sandbox.inside import kernel
+from lading.sandbox.inside import kernel, snapshot
 
 _NOT_FOUND = 127
 _NOT_RUNNABLE = 126
@@ -29,13 +29,21 @@ _MOST_DESCRIPTORS = 1024
 def enter(walls: dict[str, Any], groups: list[int], output: list[int], partner: socket.socket) -> None:
     """Joins the cgroups, takes its standard streams, loses what else it had. Runs in a fresh fork of the first process.
 
-    walls: uid, limits {name: value}, filter (hexadecimal seccomp program), and switch (False where the user is
-    right already). The first process, at the other end of partner, names the users of the new user namespace: `adopt`.
+    walls: uid, limits {name: value}, filter (hexadecimal seccomp program), switch (False where the user is right already),
+    and roomy (the limit of processes is a soft one: control groups hold a template). The first process, at the other end of
+    partner, names the users of the new user namespace: `adopt`.
     """
     os.setsid()
     for name, value in walls["limits"].items():
-        _limit(getattr(resource, "RLIMIT_" + name), value)
+        if name != "NPROC":
+            _limit(getattr(resource, "RLIMIT_" + name), value)
     kernel.unshare(kernel.CLONE_NEWUSER)
+    # not earlier: the limit at this moment is what all user namespaces below, restored environments', have together
+    most = walls["limits"]["NPROC"]
+    if walls.get("roomy"):
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, resource.getrlimit(resource.RLIMIT_NPROC)[1]))
+    else:
+        _limit(resource.RLIMIT_NPROC, most)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     partner.send(b"u")
     if partner.recv(1) != b"n":
@@ -86,9 +94,13 @@ def await_start(channel: int) -> dict[str, Any]:
     return start
 
 
-def execute(command: list[str], environment: dict[str, str]) -> None:
-    """Becomes another program; when it can't, says why to the first process and ends as a shell would."""
-    fcntl.fcntl(KEPT, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+def execute(command: list[str], environment: dict[str, str], *, keep: bool) -> None:
+    """Becomes another program; when it can't, says why to the first process and ends as a shell would.
+
+    keep: the program has the channel to the first process, too.
+    """
+    if not keep:
+        fcntl.fcntl(KEPT, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     try:
         os.execve(_program(command[0], environment), command, environment)
     except OSError as error:
@@ -154,6 +166,8 @@ def client(handler: str, environment: dict[str, str], path: list[str]) -> Callab
     # read from the environment when the module was imported, which was in the zygote
     bootstrap._AWS_LAMBDA_LOG_FORMAT = bootstrap.LogFormat.from_str(environment.get("AWS_LAMBDA_LOG_FORMAT"))
     bootstrap._AWS_LAMBDA_LOG_LEVEL = bootstrap._get_log_level_from_env_var(environment.get("AWS_LAMBDA_LOG_LEVEL"))
+    if environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        snapshot.install()
     for name in [name for name in sys.modules if name == "lading" or name.startswith("lading.")]:
         del sys.modules[name]
     main = sys.modules["__main__"]

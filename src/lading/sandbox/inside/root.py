@@ -8,6 +8,7 @@ A new root is built in a tmpfs while the host's tree stands under /.host; `enter
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from lading.sandbox.inside import kernel, netlink
 
 _HOST = "/.host"
 _BUILD = "/.root"
+_DEEPEST = 100
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class Builder:
@@ -137,6 +140,9 @@ class Builder:
         netlink.join_router(router, name, address, gateway)
         os.close(router)
 
+    def do_uplink(self, address: str, gateway: str) -> None:
+        netlink.set_up(address, gateway)
+
     def _write(self, path: str, text: str) -> None:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
@@ -151,3 +157,58 @@ class Builder:
 def escape(path: str) -> str:
     """A path as overlayfs reads it in lowerdir."""
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def copy_tree(source: int, target: int, owner: int, depth: int = 0) -> None:
+    """Files, folders, links and pipes of one folder (a descriptor) into another, of another owner; modes and times stay.
+    Not sockets.
+
+    The source is hostile: no link is followed, holes stay holes. Raises OSError, for folders nested too deep as well.
+    """
+    if depth > _DEEPEST:
+        raise OSError(40, f"more than {_DEEPEST} folders in each other")
+    for entry in os.scandir(source):
+        name, status = entry.name, entry.stat(follow_symlinks=False)
+        if entry.is_symlink():
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        elif stat.S_ISDIR(status.st_mode):
+            os.mkdir(name, 0o700, dir_fd=target)
+            reading, writing = (os.open(name, _FOLDER, dir_fd=end) for end in (source, target))
+            try:
+                copy_tree(reading, writing, owner, depth + 1)
+            finally:
+                os.close(reading)
+                os.close(writing)
+        elif stat.S_ISREG(status.st_mode):
+            _copy_file(name, source, target)
+        elif stat.S_ISFIFO(status.st_mode):
+            os.mkfifo(name, dir_fd=target)
+        else:
+            continue
+        os.chown(name, owner, owner, dir_fd=target, follow_symlinks=False)
+        if not entry.is_symlink():
+            os.chmod(name, status.st_mode & 0o7777, dir_fd=target)
+        os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target, follow_symlinks=False)
+
+
+def _copy_file(name: str, source: int, target: int) -> None:
+    reading = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=source)
+    try:
+        writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=target)
+        try:
+            size = os.fstat(reading).st_size
+            os.ftruncate(writing, size)
+            at = 0
+            while at < size:
+                try:
+                    at = os.lseek(reading, at, os.SEEK_DATA)
+                except OSError:
+                    break  # only a hole is left
+                end = os.lseek(reading, at, os.SEEK_HOLE)
+                os.lseek(writing, at, os.SEEK_SET)
+                while at < end:
+                    at += os.sendfile(writing, reading, at, end - at) or end  # nothing read: it is shorter than it was
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)

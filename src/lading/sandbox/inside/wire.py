@@ -7,6 +7,7 @@ import json
 import os
 import select
 import socket
+import struct
 from typing import Any
 
 LARGEST = 196_608
@@ -46,3 +47,16 @@ def readable(descriptor: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(max(0.0, seconds) * 1000))
+
+
+def sender_of(channel: socket.socket) -> int:
+    """The pid, as the kernel knows it, of whoever sent the next byte; 0 when the other end is gone. It needs SO_PASSCRED."""
+    size = struct.calcsize("iII")
+    content, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(size))
+    if not content:
+        return 0
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+            pid: int = struct.unpack("iII", data[:size])[0]
+            return pid
+    return 0

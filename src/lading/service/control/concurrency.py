@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lading.service.contract.errors import ApiError
 from lading.service.control.call import Call, Operation, Parameters, Result, limit_of, page, read_marker
+from lading.service.control.configuration import has_snapshot
 from lading.service.control.facts import facts
 from lading.service.control.names import LATEST, FunctionReference, is_version
 from lading.service.control.packages import MAXIMUM_UNZIPPED, MAXIMUM_ZIPPED
@@ -94,6 +95,7 @@ def put_provisioned_concurrency_config(call: Call, parameters: Parameters) -> Re
     refusal = "Provisioned Concurrency Configs cannot be applied to unpublished function versions."
     reference = _published(call, parameters, "PutProvisionedConcurrencyConfig", refusal)
     name, qualifier = reference.name, str(reference.qualifier)
+    _check_no_snapshot(call, reference)
     _check_free(call, name, qualifier)
     wanted = parameters["ProvisionedConcurrentExecutions"]
     _check_amount(call, name, qualifier, wanted)
@@ -106,6 +108,12 @@ def put_provisioned_concurrency_config(call: Call, parameters: Parameters) -> Re
     }
     call.state.put(call.key("provisioned", name, qualifier), document)
     return document
+
+
+def _check_no_snapshot(call: Call, reference: FunctionReference) -> None:
+    """ "SnapStart does not support provisioned concurrency" (Lambda SnapStart, "Supported features and limitations")."""
+    if has_snapshot(call.resolve(reference)[1]):
+        raise invalid("Provisioned Concurrency Configs cannot be applied to SnapStart enabled function versions.")
 
 
 def _check_free(call: Call, name: str, qualifier: str) -> None:

@@ -151,11 +151,18 @@ def _snapstart(call: Call, new: Result, value: Any) -> None:
 def _check_snapstart(new: Result) -> None:
     if new["SnapStart"]["ApplyOn"] == "None":
         return
+    if new["PackageType"] == "Image":
+        raise not_here("SnapStart of container images", "leave SnapStart out, or send a zip")
     if new["Runtime"] not in facts()["snapstart_runtimes"]:
         raise invalid(f"{new['Runtime']} is not supported for SnapStart enabled functions.")
     if new["EphemeralStorage"]["Size"] > facts()["snapstart_storage"]:
         raise invalid("SnapStart is not supported for functions with more than 512 MB of ephemeral storage.")
-    raise not_here("SnapStart", "leave SnapStart out, or set ApplyOn to None")
+
+
+def has_snapshot(configuration: Result) -> bool:
+    """Whether environments of this version are restored from a snapshot: of published versions only, never of $LATEST."""
+    applied: bool = configuration["SnapStart"]["ApplyOn"] == "PublishedVersions"
+    return applied and configuration["Version"] != LATEST
 
 
 def _logging(call: Call, new: Result, value: Any) -> None:

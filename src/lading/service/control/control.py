@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from lading.service.control.invocation import Choice, find_choice
 from lading.service.control.names import FunctionReference, Scope, read_reference
 from lading.service.control.operations import OPERATIONS
 from lading.service.control.packages import Packages
-from lading.service.control.preparation import prepare, unfinished
+from lading.service.control.preparation import finish, prepare, unfinished
 from lading.service.control.reach import UrlTarget, find_url
 from lading.service.control.refusal import named, not_here
 from lading.service.state import Key, State, open_state
@@ -53,6 +54,10 @@ class Control:
         self._generation = 0
         self._watchers: list[Callable[[Scope, str], None]] = []
         self._source_watchers: list[Callable[[Key], None]] = []
+        self._snapshots: Callable[[Key], None] | None = None
+        self._unsnapped: list[Key] = []
+        """Versions that wait for somebody who takes snapshots."""
+        self._lock = threading.Lock()
         collect(state, packages)
         for key in unfinished(state):
             self._prepare(key)
@@ -115,6 +120,9 @@ class Control:
         """Whether there is a function of that name."""
         return self.state.get(Key(scope.account, scope.region, "function", name=name)) is not None
 
+    def has_version(self, scope: Scope, name: str, version: str) -> bool:
+        return self.state.get(Key(scope.account, scope.region, "version", name, version)) is not None
+
     def watch(self, watcher: Callable[[Scope, str], None]) -> None:
         """Call `watcher`, from any thread, with the scope and the function's name ("" for none) of what changed."""
         self._watchers.append(watcher)
@@ -122,6 +130,27 @@ class Control:
     def watch_sources(self, watcher: Callable[[Key], None]) -> None:
         """Call `watcher`, from any thread, with the key of an event source mapping that changed."""
         self._source_watchers.append(watcher)
+
+    def snapshots_by(self, take: Callable[[Key], None]) -> None:
+        """Who begins, from any thread, to take the snapshot of a version with SnapStart; `finish_snapshot` is its end."""
+        with self._lock:
+            self._snapshots, waiting = take, self._unsnapped
+            self._unsnapped = []
+        for key in waiting:
+            take(key)
+
+    async def finish_snapshot(self, key: Key, wanted: Result, *, failed: bool) -> None:
+        """wanted: the version as it was when the snapshot was begun."""
+        await self.run_beside(lambda: finish(self.state, key, wanted, failed=failed))
+        self._changed(Scope(key.account, key.region), key.parent)
+
+    def _take_snapshot(self, key: Key) -> None:
+        with self._lock:
+            take = self._snapshots
+            if take is None:
+                self._unsnapped.append(key)
+        if take is not None:
+            take(key)
 
     def _changed(self, scope: Scope, name: str) -> None:
         self._generation += 1
@@ -134,7 +163,7 @@ class Control:
         return self._preparations.submit(self._prepare_now, key)
 
     def _prepare_now(self, key: Key) -> None:
-        prepare(self.state, self.packages, key)
+        prepare(self.state, self.packages, key, self._take_snapshot)
         self._changed(Scope(key.account, key.region), key.parent)
 
     def close(self) -> None:

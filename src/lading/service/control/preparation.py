@@ -5,13 +5,25 @@ Runs beside the operations. What a kill interrupts is found again at the next st
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lading.errors import LadingError
 from lading.service.control.call import Result, new_revision
+from lading.service.control.configuration import has_snapshot
 from lading.service.control.packages import Packages
 from lading.service.state import Key, State
 
 _REASONS = ("StateReason", "StateReasonCode", "LastUpdateStatusReason", "LastUpdateStatusReasonCode")
 _SUCCEEDED: Result = {"State": "Active", "LastUpdateStatus": "Successful"}
+_INIT_ERROR = "An error occurred during function initialization."
+_UNINITIALISED: Result = {
+    "State": "Failed",
+    "StateReason": _INIT_ERROR,
+    "StateReasonCode": "FunctionError",
+    "LastUpdateStatus": "Failed",
+    "LastUpdateStatusReason": _INIT_ERROR,
+    "LastUpdateStatusReasonCode": "FunctionError",
+}
 
 
 def unfinished(state: State) -> list[Key]:
@@ -21,8 +33,11 @@ def unfinished(state: State) -> list[Key]:
     return [record.key for record in found]
 
 
-def prepare(state: State, packages: Packages, key: Key) -> None:
-    """Unpack a version's code and layers, then say so in its state; nothing when it was changed or deleted meanwhile."""
+def prepare(state: State, packages: Packages, key: Key, take_snapshot: Callable[[Key], None]) -> None:
+    """Unpack a version's code and layers, then say so in its state; nothing when it was changed or deleted meanwhile.
+
+    One with SnapStart is not ready then: `take_snapshot` begins that, and `finish` is for its end.
+    """
     wanted = state.get(key)
     if wanted is None:
         return
@@ -32,6 +47,18 @@ def prepare(state: State, packages: Packages, key: Key) -> None:
         outcome = _SUCCEEDED
     except (LadingError, OSError) as error:
         outcome = _failed(wanted, str(error))
+    if outcome is _SUCCEEDED and has_snapshot(wanted):
+        take_snapshot(key)
+    else:
+        _conclude(state, key, wanted, outcome)
+
+
+def finish(state: State, key: Key, wanted: Result, *, failed: bool) -> None:
+    """The snapshot of a version is there, or its init failed (seen on AWS: terraform-provider-aws issue 49904)."""
+    _conclude(state, key, wanted, _UNINITIALISED if failed else _SUCCEEDED)
+
+
+def _conclude(state: State, key: Key, wanted: Result, outcome: Result) -> None:
     with state.transaction():
         current = state.get(key)
         if current is None or _subject(current) != _subject(wanted):

@@ -13,7 +13,7 @@ from lading.service.control.call import (
     new_revision,
     page,
 )
-from lading.service.control.configuration import fingerprint, listed, shown
+from lading.service.control.configuration import fingerprint, has_snapshot, listed, shown
 from lading.service.control.names import LATEST
 from lading.service.control.refusal import conflict, function_not_found, invalid
 from lading.service.state.database import FIRST
@@ -36,7 +36,10 @@ def publish(call: Call, latest: Result, description: str | None = None) -> Resul
     version.pop("_serving", None)
     if description is not None:
         version["Description"] = description
-    if latest["State"] == "Pending" or latest["LastUpdateStatus"] == "InProgress":
+    snapshot = has_snapshot(version)
+    if snapshot:
+        version["SnapStart"] = version["SnapStart"] | {"OptimizationStatus": "On"}
+    if snapshot or latest["State"] == "Pending" or latest["LastUpdateStatus"] == "InProgress":
         for member in ("LastUpdateStatus", "LastUpdateStatusReason", "LastUpdateStatusReasonCode"):
             version.pop(member, None)
         version |= {

@@ -31,6 +31,8 @@ from lading.service.pool.telemetry import Telemetry
 
 _TRAILER_TYPE = "lambda-runtime-function-error-type"
 _TRAILER_BODY = "lambda-runtime-function-error-body"
+_ENDS = (effects.InvokeDone, effects.InitDone, effects.InitFailed, effects.Restorable, effects.RestoreFailed)
+"""What a phase may wait for."""
 
 
 def _error_body(trailers: Mapping[str, str]) -> bytes:
@@ -103,6 +105,8 @@ class Dialogue:
         self._telemetry = telemetry
         self._connections: set[Connection] = set()
         self._box: Sandbox | None = None
+        self.start_runtime: Callable[[], None] | None = None
+        """In place of the sandbox's own, where that takes long."""
         self.begin(())
 
     # The environment's side
@@ -201,7 +205,7 @@ class Dialogue:
             elif isinstance(step, effects.Responded):
                 assert self.exchange is not None, "a response belongs to a request"
                 self.exchange.complete(step)
-            elif isinstance(step, effects.InvokeDone | effects.InitDone | effects.InitFailed):
+            elif isinstance(step, _ENDS):
                 self.settle(step)
             else:
                 self._apply_rare(step)
@@ -210,7 +214,7 @@ class Dialogue:
         if isinstance(step, effects.ExtensionRegistered):
             self._journal.extension_registered(step.name, step.events)
             if step.external and self.talk.extensions.all_registered and self._box is not None:
-                self._box.start_runtime()
+                (self.start_runtime or self._box.start_runtime)()
         elif isinstance(step, effects.ExtensionFailed):
             self.settle(Fault(step.error_type, f"Extension {step.name} reported an error"))
         elif isinstance(step, effects.RuntimeDone) and self.exchange is not None:

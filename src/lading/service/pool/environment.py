@@ -52,6 +52,8 @@ class Environment:
         self.function = function
         self.state = "starting"
         self.invokes = 0
+        self.spent = False
+        """Whether it can't serve again, and another one must."""
         self._host = host
         self._events = events
         self._door = door
@@ -94,7 +96,12 @@ class Environment:
         self._begin_conversation()
         self._journal.init_started("init")
         started = time.monotonic()
-        box = await self._blocking(lambda: self._host.create(spec, start=not self._extensions))
+        await self._enter(await self._blocking(lambda: self._host.create(spec, start=not self._extensions)))
+        self._init = await self._finish_init("init", self.function.budgets.init, started)
+        self._change("ready")
+
+    async def _enter(self, box: Sandbox) -> None:
+        """From here on what comes from inside is heard, and extensions start."""
         self._box = box
         self._inside.enter(box)
         self._journal.attach(box.stdout, box.stderr)
@@ -109,8 +116,6 @@ class Environment:
         if self._door and box.services_socket is not None:
             self._servers.append(await self._loop.create_server(self._door.connect, sock=box.services_socket))
         self._start_extensions()
-        self._init = await self._finish_init("init", self.function.budgets.init, started)
-        self._change("ready")
 
     async def invoke(self, request: InvokeRequest, answered: Callable[[Answer], None] | None = None) -> Outcome:
         """Run one invoke phase. `answered` is called as soon as there is an answer; the phase may go on after it."""
@@ -257,6 +262,7 @@ class Environment:
             status=status,
             error_type=fault.error_type if fault else answer.error_type,
             init=init.duration if init else None,
+            **self._restore_figures(),
         )
         tail = self._journal.invoke_ended(report, fault)
         self._events.append(
@@ -273,10 +279,15 @@ class Environment:
             billed=report.billed,
             memory=report.memory_used,
             init=report.init,
+            restore=report.restore,
             log=tail,
             environment=self.id,
             ended_at=ended,
         )
+
+    def _restore_figures(self) -> dict[str, float]:
+        """Of the restore that came before this invoke, for its report."""
+        return {}
 
     async def _wait(self, seconds: float) -> object:
         """The end of this phase: an effect, or a fault. 0 seconds means no limit."""

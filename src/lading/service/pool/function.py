@@ -8,6 +8,9 @@ from typing import Protocol
 
 from lading.sandbox.spec import SandboxSpec
 
+SNAP_START = "snap-start"
+"""The initialization type of environments that are restored from a snapshot."""
+
 
 @dataclass(frozen=True)
 class Budgets:
@@ -15,6 +18,10 @@ class Budgets:
 
     init: float = 10.0
     """On demand (Lambda runtime environment lifecycle, "Init phase")."""
+    snapshot: float = 130.0
+    """The init before a snapshot; the function's timeout where that is longer ("Lambda SnapStart runtime hooks")."""
+    restore: float = 10.0
+    """A restore with its hooks (the same page)."""
     shutdown_internal: float = 0.5
     shutdown_external: float = 2.0
     runtime_share: float = 0.3

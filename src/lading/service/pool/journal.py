@@ -11,14 +11,14 @@ from lading.model.target import runtimes
 from lading.service.events import EventStream, LogLine
 from lading.service.pool import logs
 from lading.service.pool.faults import Fault, TimedOut
-from lading.service.pool.function import FunctionVersion
+from lading.service.pool.function import SNAP_START, FunctionVersion
 
 _READ = 65_536
 _MOST_READS = 64
 """Of one pipe in one go: output without end must not stop the loop."""
 
 
-_DEBUG = ("platform.initRuntimeDone", "platform.runtimeDone")
+_DEBUG = ("platform.initRuntimeDone", "platform.runtimeDone", "platform.restoreRuntimeDone")
 """Records that are in a JSON log at system log level DEBUG only; the default is INFO."""
 
 
@@ -79,9 +79,6 @@ class Journal:
     # The platform's lines
 
     def init_started(self, phase: str) -> None:
-        runtime = self._function.spec.runtime
-        version = _runtime_version(runtime)
-        arn = f"arn:aws:lambda:{self._function.region}::runtime:lading"
         record = {
             "initializationType": self._function.initialization_type,
             "phase": phase,
@@ -91,8 +88,9 @@ class Journal:
         if self._function.spec.image:  # which has no runtime of AWS's to tell of
             self._platform("platform.initStart", record, "")
             return
-        record |= {"runtimeVersion": version, "runtimeVersionArn": arn}
-        self._platform("platform.initStart", record, logs.init_start_line(version, arn))
+        record |= self._subject()
+        text = logs.init_start_line(record["runtimeVersion"], record["runtimeVersionArn"])
+        self._platform("platform.initStart", record, text)
 
     def launch_failed(self, text: str) -> None:
         """An image's process could not be started."""
@@ -116,8 +114,32 @@ class Journal:
         }
         if error_type:
             record["errorType"] = error_type
-        text = logs.init_report_line(duration, phase, status, error_type) if status != "success" else ""
+        # of a snapshot's init no REPORT tells, so its own line always does
+        told = status != "success" or self._function.initialization_type == SNAP_START
+        text = logs.init_report_line(duration, phase, status, error_type) if told else ""
         self._platform("platform.initReport", record, text)
+
+    def restore_started(self) -> None:
+        record = self._subject()
+        text = logs.restore_start_line(record["runtimeVersion"], record["runtimeVersionArn"])
+        self._platform("platform.restoreStart", record, text)
+
+    def restore_ended(self, duration: float, status: str, error_type: str) -> None:
+        """Both records: that the runtime is through, and the report with the figure."""
+        record: dict[str, Any] = {"status": status}
+        if error_type:
+            record["errorType"] = error_type
+        self._platform("platform.restoreRuntimeDone", record, "")
+        text = logs.restore_report_line(duration, status, error_type)
+        self._platform("platform.restoreReport", {**record, "metrics": {"durationMs": round(duration, 3)}}, text)
+
+    def _subject(self) -> dict[str, str]:
+        return {
+            "runtimeVersion": _runtime_version(self._function.spec.runtime),
+            "runtimeVersionArn": f"arn:aws:lambda:{self._function.region}::runtime:lading",
+            "functionName": self._function.name,
+            "functionVersion": self._function.version,
+        }
 
     def invoke_started(self, request_id: str) -> None:
         self._request_id = request_id

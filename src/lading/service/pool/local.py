@@ -11,10 +11,11 @@ from lading.errors import LadingError
 from lading.model.project import Source
 from lading.model.target import Target
 from lading.sandbox.spec import ColdStart, Isolation, Network, SandboxSpec
+from lading.service.control.facts import facts
 from lading.service.events import Event
 from lading.service.pool.custom_runtime import CustomRuntime
 from lading.service.pool.debugging import Address, find_debugger, path_pairs
-from lading.service.pool.function import Budgets, FunctionVersion, Outcome
+from lading.service.pool.function import SNAP_START, Budgets, FunctionVersion, Outcome
 from lading.service.pool.runtime_folder import find_parts, unpack_archive
 from lading.service.pool.session import Session, run_in_loop
 
@@ -27,6 +28,12 @@ ACCOUNT = "000000000000"
 
 class ArtifactUnusableError(LadingError):
     """The artifact or layer to run isn't there, or a function could not read it."""
+
+    exit_code = 2
+
+
+class SnapStartRefusedError(LadingError):
+    """A function that SnapStart isn't for."""
 
     exit_code = 2
 
@@ -45,6 +52,7 @@ class LocalFunction:
     timeout: float = 3.0
     ephemeral_storage: int = 512
     log_format: str = "Text"
+    snap_start: bool = False
     source: Source | None = None
     """Its own files, where they are known: what the artifact was built from, or a folder that is run as it is."""
     layer_sources: tuple[Source, ...] = ()
@@ -67,7 +75,11 @@ class LocalOptions:
 
 
 def prepare(function: LocalFunction, options: LocalOptions, store: Store, progress: Progress) -> FunctionVersion:
-    """Everything on disk that an environment needs, and the value the pool takes. Raises SandboxError, DownloadError."""
+    """Everything on disk that an environment needs, and the value the pool takes. Raises SandboxError, DownloadError,
+    SnapStartRefusedError."""
+    if function.snap_start:
+        check_snap_start(function.target.runtime.name if isinstance(function.target, Target) else function.target.name,
+                         function.ephemeral_storage)  # fmt: skip
     code, layers = _folder(function.artifact, store), tuple(_folder(layer, store) for layer in function.layers)
     parts = find_parts(function.target, (code, *layers), store, progress)
     debugger = None
@@ -99,7 +111,20 @@ def prepare(function: LocalFunction, options: LocalOptions, store: Store, progre
         log_format=function.log_format,
         account_id=ACCOUNT,
         budgets=options.budgets if timeout else replace(options.budgets, init=0.0),
+        initialization_type=SNAP_START if function.snap_start else "on-demand",
+        version="1" if function.snap_start else "$LATEST",
     )
+
+
+def check_snap_start(runtime: str, storage: int) -> None:
+    """Raises SnapStartRefusedError for what AWS wouldn't take a snapshot of."""
+    known, most = facts()["snapstart_runtimes"], facts()["snapstart_storage"]
+    if runtime not in known:
+        raise SnapStartRefusedError(f"no SnapStart for {runtime}", hint=f"use one of {', '.join(known)}")
+    if storage > most:
+        raise SnapStartRefusedError(
+            f"no SnapStart with {storage} MB of ephemeral storage", hint=f"set ephemeral-storage to {most}"
+        )
 
 
 def invoke_local(

@@ -28,11 +28,18 @@ class Report:
     error_type: str = ""
     init: float | None = None
     restore: float | None = None
+    loading: float = 0.0
+    """What of the restore is billed: the runtime's own part and the hooks after it."""
 
     @property
     def billed(self) -> int:
-        """Whole milliseconds, init included (since 2025-08-01), at least 1."""
-        return max(1, math.ceil(round(self.duration + (self.init or 0.0), 3)))
+        """Whole milliseconds, init included (since 2025-08-01) and the billed part of a restore, at least 1."""
+        billed_restore = self.billed_restore if self.restore is not None else 0
+        return max(1, math.ceil(round(self.duration + (self.init or 0.0), 3)) + billed_restore)
+
+    @property
+    def billed_restore(self) -> int:
+        return math.ceil(round(self.loading, 3))
 
 
 def init_start_line(runtime_version: str, runtime_arn: str) -> str:
@@ -64,7 +71,7 @@ def report_line(report: Report) -> str:
         parts.append(f"Init Duration: {report.init:.2f} ms")
     if report.restore is not None:
         parts.append(f"Restore Duration: {report.restore:.2f} ms")
-        parts.append(f"Billed Restore Duration: {math.ceil(report.restore)} ms")
+        parts.append(f"Billed Restore Duration: {report.billed_restore} ms")
     if report.status == "timeout":
         parts.append("Status: timeout")
     elif report.status == "failure":
@@ -73,7 +80,22 @@ def report_line(report: Report) -> str:
 
 
 def init_report_line(duration: float, phase: str, status: str, error_type: str = "") -> str:
-    parts = [f"INIT_REPORT Init Duration: {duration:.2f} ms", f"Phase: {phase}", f"Status: {status}"]
+    parts = [f"INIT_REPORT Init Duration: {duration:.2f} ms"]
+    if status != "success":
+        parts += [f"Phase: {phase}", f"Status: {status}"]
+    if error_type:
+        parts.append(f"Error Type: {error_type}")
+    return "\t".join(parts) + "\t"
+
+
+def restore_start_line(runtime_version: str, runtime_arn: str) -> str:
+    return f"RESTORE_START Runtime Version: {runtime_version}\tRuntime Version ARN: {runtime_arn}"
+
+
+def restore_report_line(duration: float, status: str, error_type: str = "") -> str:
+    parts = [f"RESTORE_REPORT Restore Duration: {duration:.2f} ms"]
+    if status != "success":
+        parts.append(f"Status: {status}")
     if error_type:
         parts.append(f"Error Type: {error_type}")
     return "\t".join(parts) + "\t"
@@ -96,7 +118,7 @@ def report_record(report: Report) -> dict[str, Any]:
         metrics["initDurationMs"] = round(report.init, 3)
     if report.restore is not None:
         metrics["restoreDurationMs"] = round(report.restore, 3)
-        metrics["billedRestoreDurationMs"] = math.ceil(report.restore)
+        metrics["billedRestoreDurationMs"] = report.billed_restore
     record: dict[str, Any] = {"requestId": report.request_id, "metrics": metrics, "status": report.status}
     if report.error_type:
         record["errorType"] = report.error_type

@@ -18,7 +18,8 @@ from lading.service.events import EventStream
 from lading.service.pool.assign import Allocation, Decision, Reason, Run, Scheduler, Settings, Start, Stop, Throttle
 from lading.service.pool.door import Door
 from lading.service.pool.environment import Environment
-from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest, Outcome
+from lading.service.pool.function import SNAP_START, Answer, FunctionVersion, InvokeRequest, Outcome
+from lading.service.pool.snapshots import Means, Restored, Templates
 
 TICK = 1.0
 """Seconds between looks at idle environments and waiting requests."""
@@ -71,6 +72,8 @@ class Pool:
         self._door = door
         self._events = events
         self._report = report
+        self._means = Means(host, events, door)
+        self._templates = Templates(self._means)
         self._scheduler = Scheduler(settings or Settings())
         self._flights: dict[str, _Flight] = {}
         self._keys: dict[FunctionVersion, str] = {}
@@ -133,8 +136,16 @@ class Pool:
         self._carry_out(self._scheduler.provision(key, wanted, time.monotonic()))
         self._tell(key)
 
+    async def take_snapshot(self, function: FunctionVersion) -> None:
+        """A version's init, once, and the template from which its environments are restored.
+
+        Raises SnapshotError where the init fails, SandboxError where there can't be a template.
+        """
+        await self._templates.get(function)
+
     def retire(self, function: FunctionVersion) -> None:
-        """Its code or configuration changed: no environment of the old value serves again."""
+        """Its code or configuration changed: no environment of the old value serves again, and its template goes."""
+        self._templates.drop(function)
         key = self._keys.get(function)
         if key is not None:
             self._carry_out(self._scheduler.retire(key))
@@ -150,6 +161,7 @@ class Pool:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(environment.close() for environment in self._environments.values()))
         self._environments.clear()
+        await self._templates.close()
 
     # Carrying out
 
@@ -187,7 +199,7 @@ class Pool:
         function = self._versions[decision.version]
         if decision.request is None:
             function = replace(function, initialization_type="provisioned-concurrency")
-        environment = Environment(function, self._host, self._events, self._door)
+        environment = self._environment(function)
         self._environments[decision.environment] = environment
         try:
             await environment.start()
@@ -205,6 +217,11 @@ class Pool:
         self._carry_out(self._scheduler.started(decision.environment, time.monotonic()))
         self._tell(decision.version)
 
+    def _environment(self, function: FunctionVersion) -> Environment:
+        if function.initialization_type == SNAP_START:
+            return Restored(function, self._means, self._templates)
+        return Environment(function, self._host, self._events, self._door)
+
     async def _run(self, number: int, request_id: str) -> None:
         flight = self._flights.get(request_id)
         if flight is None:  # its caller gave up meanwhile
@@ -217,6 +234,10 @@ class Pool:
             return
         if not flight.outcome.done():
             flight.outcome.set_result(outcome)
+        if self._environments[number].spent:
+            self._spawn(self._stop(number))
+            self._gone(number)
+            return
         self._carry_out(self._scheduler.finished(number, time.monotonic()))
 
     def _lose(self, number: int, request_id: str | None, error: BaseException) -> None:

@@ -17,7 +17,7 @@ from lading.sandbox.spec import Isolation
 from lading.service.events import Event, EventStream
 from lading.service.pool.assign import Settings
 from lading.service.pool.debugging import Address, open_relay
-from lading.service.pool.function import FunctionVersion, InvokeRequest, Outcome
+from lading.service.pool.function import SNAP_START, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.pool import Pool
 
 SPARES = 4
@@ -70,9 +70,15 @@ class Session:
             await asyncio.to_thread(self.host.close)
 
     async def invoke(self, version: FunctionVersion, events: Sequence[bytes], count: int = 1) -> list[Outcome]:
-        """Invoke so many times, with the events in turn; outcomes in order. Raises SandboxError."""
-        await asyncio.to_thread(self.host.warm, version.spec)
+        """Invoke so many times, with the events in turn; outcomes in order.
+
+        Raises SandboxError; of a version with SnapStart also SnapshotError and RestoreError.
+        """
         self._pool.reserve(version, self._concurrency)
+        if version.initialization_type == SNAP_START:
+            await self._pool.take_snapshot(version)
+        else:
+            await asyncio.to_thread(self.host.warm, version.spec)
         requests = [
             InvokeRequest(str(uuid.uuid4()), events[number % len(events)], trace_id=_trace()) for number in range(count)
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lading.service.pool.function import FunctionVersion
+from lading.service.pool.function import SNAP_START, FunctionVersion
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "ASIALADINGLOCALACCESS",
@@ -47,7 +47,7 @@ def function_variables(
         "_AWS_XRAY_DAEMON_ADDRESS": "169.254.100.1",
         "_AWS_XRAY_DAEMON_PORT": "2000",
     }
-    if function.initialization_type == "snap-start":
+    if function.initialization_type == SNAP_START:
         del variables["AWS_LAMBDA_LOG_GROUP_NAME"], variables["AWS_LAMBDA_LOG_STREAM_NAME"]
     if function.log_format == "JSON":
         variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
