@@ -224,9 +224,18 @@ def make_client() -> httpx.Client:
     """Redirects by hand; a read may stall for a minute, never for ever."""
     import httpx
 
+    class Transport(httpx.HTTPTransport):
+        """Names below .localhost mean this machine (RFC 6761), whether its resolver knows that or not."""
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            if request.url.host.endswith(".localhost"):
+                request.url = request.url.copy_with(host="127.0.0.1")  # the Host header keeps the name
+            return super().handle_request(request)
+
     limits = httpx.Limits(max_connections=16, max_keepalive_connections=8)
     timeout = httpx.Timeout(60.0, connect=15.0)
-    return httpx.Client(follow_redirects=False, timeout=timeout, limits=limits, headers={"User-Agent": "lading"})
+    transport = Transport(limits=limits)
+    return httpx.Client(follow_redirects=False, timeout=timeout, transport=transport, headers={"User-Agent": "lading"})
 
 
 def host(registry: str) -> str:
@@ -237,7 +246,11 @@ def host(registry: str) -> str:
 def scheme(registry: str) -> str:
     """Plain HTTP on this machine only, as docker does it."""
     name = registry.rpartition(":")[0] if registry.rpartition(":")[2].isdigit() else registry
-    local = name in ("localhost", "[::1]") or re.fullmatch(r"127(?:\.\d{1,3}){3}", name) is not None
+    local = (
+        name in ("localhost", "[::1]")
+        or name.endswith(".localhost")
+        or re.fullmatch(r"127(?:\.\d{1,3}){3}", name) is not None
+    )
     return "http" if local else "https"
 
 

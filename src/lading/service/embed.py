@@ -34,6 +34,10 @@ from lading.service.provisioning import Provisioning
 from lading.service.queue.dispatch import Queue
 from lading.service.queue.functions import ServiceFunctions, accepting
 from lading.service.queue.store import DurableQueue
+from lading.service.registry.access import Logins
+from lading.service.registry.app import Asgi, WithRegistry
+from lading.service.registry.distribution import Distribution
+from lading.service.registry.ecr_api import EcrApi
 from lading.service.registry.registry import LocalRegistry
 from lading.service.snapshots import Snapshots
 from lading.service.sources.sources import Sources
@@ -57,7 +61,7 @@ class Settings:
     """Is told of every request and event."""
 
 
-def make_front(control: Control, settings: Settings) -> Front:
+def make_front(control: Control, settings: Settings) -> Asgi:
     """The application of a control plane. Raises UsageError for an open address without keys."""
     local = is_loopback(settings.host)
     if not local and not settings.keys:
@@ -74,7 +78,8 @@ def make_front(control: Control, settings: Settings) -> Front:
         inside = Front(apis, OwnRoutes(control), urls, admission, note=settings.note)
         parts.invoker.door = ServiceDoor(connections(inside), parts.credentials)
     admission = Admission(gate, parts.keyring, signed)
-    return Front(apis, parts.routes(local=not signed), urls, admission, parts.life(), settings.note)
+    front = Front(apis, parts.routes(local=not signed), urls, admission, parts.life(), settings.note)
+    return WithRegistry(front, Distribution(parts.registry, parts.logins), gate, settings.note)
 
 
 class Parts:
@@ -97,6 +102,8 @@ class Parts:
         self.snapshots = Snapshots(control, self.invoker)
         self.logs = LogKeeper(LogStore(control.packages.folder / "logs.sqlite"), self.events)
         self.registry = LocalRegistry(control.state, control.packages.folder, self.clock.now)
+        secret = control.state.secret("registry")
+        self.logins = Logins(secret, self.clock.now, required=settings.keys is not None)
         self._control = control
         self.queue: Queue | None = None
         if self.invoker is not None:
@@ -111,6 +118,7 @@ class Parts:
     def apis(self) -> dict[str, Api]:
         accept = accepting(self.queue, self.clock.now) if self.queue is not None else None
         apis: dict[str, Api] = {"lambda": LambdaApi(self._control, self.invoker, accept), "logs": LogsApi(self.logs)}
+        apis["ecr"] = EcrApi(self.registry, self.logins)
         return apis | (self.neighbours.apis() if self.neighbours is not None else {})
 
     def routes(self, *, local: bool) -> OperationRoutes:

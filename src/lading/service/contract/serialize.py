@@ -52,7 +52,9 @@ def serialize_error(service: Service, error: ApiError) -> HttpResponse:
     shape = service.error_shapes.get(error.code)
     media = {"Content-Type": _MEDIA_TYPES.get(service.protocol, "application/json"), ERROR_TYPE: error.code}
     if service.protocol == JSON:
-        body: dict[str, Any] = {"__type": error.code, "message": error.message}
+        named = shape.members if shape is not None else {}
+        more = {name: value for name, value in error.fields.items() if name in named}
+        body: dict[str, Any] = {"__type": error.code, "message": error.message, **more}
         return HttpResponse(_status(shape, error), media, _dump(body))
     if shape is None:
         return HttpResponse(error.status, media, _dump({"message": error.message}))

@@ -116,7 +116,7 @@ class Front:
             log.exception("request %s failed", identity)
             response = plain_error(ApiError("InternalFailure", f"an internal error; request {identity}", status=500))
         try:
-            await _send(send, response, identity, receive)
+            await send_response(send, response, identity, receive)
         finally:
             if self._note is not None:
                 self._note(self._served(exchange, response))
@@ -225,7 +225,8 @@ def read_head(scope: MutableMapping[str, Any]) -> HttpRequest:
     )
 
 
-async def _send(send: Send, response: Response, identity: str, receive: Receive) -> None:
+async def send_response(send: Send, response: Response, identity: str, receive: Receive) -> None:
+    """An answer, to its end or until the client leaves."""
     headers = {"x-amzn-RequestId": identity, **response.headers}
     if isinstance(response, HttpResponse) and response.status != 204:
         headers.setdefault("Content-Length", str(len(response.body)))  # what answers a HEAD has its own

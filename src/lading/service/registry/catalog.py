@@ -27,6 +27,8 @@ Document = dict[str, Any]
 REPOSITORY, IMAGE, IMAGE_TAG, BLOB = "repository", "repository-image", "repository-tag", "repository-blob"
 KINDS = (IMAGE, IMAGE_TAG, BLOB)
 """Of records below a repository."""
+RENEWAL = 600.0
+"""Seconds after which another use of a blob, or pull of an image, is written down."""
 
 
 class Catalog:
@@ -48,13 +50,19 @@ class Catalog:
     def repositories(self, scope: Scope, *, after: str = "", limit: int = 1000) -> list[Record]:
         return self.state.list_by_name(_key(scope, REPOSITORY), after=after, limit=limit)
 
+    def nearest(self, home: Scope, name: str) -> Scope:
+        """Where an account has a repository: at home, else in the first region that has one of that name; home if none has."""
+        found = self.state.find_named(REPOSITORY, home.account, name)
+        regions = sorted(record.key.region for record in found)
+        return home if home.region in regions or not regions else Scope(home.account, regions[0])
+
     def create(self, place: Place, settings: Document) -> Document:
         """Raises RepositoryAlreadyExistsException."""
         with self.state.transaction():
             key = _key(place.scope, REPOSITORY, "", place.name)
             if self.state.get(key) is not None:
                 raise repository_exists(place)
-            document = settings | {"created": self.now()}
+            document = {name: value for name, value in settings.items() if value is not None} | {"created": self.now()}
             self.state.put(key, document)
             return document
 
@@ -87,6 +95,13 @@ class Catalog:
         with self.state.transaction():
             self.repository(place)
             self.state.put(_key(place.scope, BLOB, place.name, digest), {"digest": digest, "used": self.now()})
+
+    def asked_for_blob(self, place: Place, digest: str) -> bool:
+        """Whether the repository has it; if so, nothing collects it for a while."""
+        found = self.state.get(_key(place.scope, BLOB, place.name, digest))
+        if found is not None and self.now() - found["used"] > RENEWAL:
+            self.use_blob(place, digest)
+        return found is not None
 
     def drop_blob(self, place: Place, digest: str) -> None:
         self.state.delete(_key(place.scope, BLOB, place.name, digest))
@@ -173,6 +188,17 @@ class Catalog:
     def referrers(self, place: Place, digest: str) -> list[Document]:
         """Manifests whose subject is this one, whether it is there or not."""
         return [record.document for record in self.images(place) if record.document["subject"] == digest]
+
+    def parents(self, place: Place, digest: str) -> list[str]:
+        """Digests of the indexes that list a manifest."""
+        return [record.key.name for record in self.images(place) if digest in record.document["children"]]
+
+    def pulled(self, place: Place, digest: str) -> None:
+        """Note the time of a pull."""
+        with self.state.transaction():
+            image = self.image(place, digest)
+            if image is not None and self.now() - image.get("pulled", 0.0) > RENEWAL:
+                self.state.put(_key(place.scope, IMAGE, place.name, digest), image | {"pulled": self.now()})
 
     def delete_tag(self, place: Place, tag: str) -> None:
         self.state.delete(_key(place.scope, IMAGE_TAG, place.name, tag))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +34,8 @@ class Upload:
     closing: contextlib.ExitStack
     size: int = 0
     """Bytes received."""
-    last_part: int = -1
-    """For ECR's API: the last byte of the last part."""
+    last_part: int = 0
+    """Bytes of the last part, in ECR's API."""
     touched: float = field(default_factory=time.monotonic)
     busy: threading.Lock = field(default_factory=threading.Lock)
 
@@ -78,7 +78,7 @@ class Content:
         """A new upload into a repository; the oldest idle one goes where there are too many."""
         self.give_up_idle()
         closing = contextlib.ExitStack()
-        upload = Upload(secrets.token_hex(16), place, closing.enter_context(self.blobs.writer()), closing)
+        upload = Upload(str(uuid.uuid4()), place, closing.enter_context(self.blobs.writer()), closing)
         with self._lock:
             oldest = sorted(self._uploads.values(), key=lambda one: one.touched)
             excess = oldest[: max(len(oldest) + 1 - MOST_UPLOADS, 0)]

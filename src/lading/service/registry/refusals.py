@@ -84,3 +84,19 @@ def unsupported_manifest(why: str) -> ApiError:
 def no_upload(place: Place, identity: str) -> ApiError:
     message = f"Upload with id '{identity[:200]}' could not be found for {_in(place)}"
     return ApiError("UploadNotFoundException", message)
+
+
+def no_repository_policy(place: Place) -> ApiError:
+    message = f"Repository policy does not exist for {_in(place)}"
+    return ApiError("RepositoryPolicyNotFoundException", message)
+
+
+def no_lifecycle_policy(place: Place) -> ApiError:
+    message = f"Lifecycle policy does not exist for {_in(place)}"
+    return ApiError("LifecyclePolicyNotFoundException", message)
+
+
+def no_scan(place: Place, identity: dict[str, str]) -> ApiError:
+    shown = f"{{imageDigest:'{identity.get('imageDigest', 'null')}', imageTag:'{identity.get('imageTag', 'null')}'}}"
+    message = f"Image scan does not exist for the image with '{shown}' in {_in(place)}"
+    return ApiError("ScanNotFoundException", message)

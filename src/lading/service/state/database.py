@@ -117,6 +117,11 @@ class State:
         rows = self._run("find_everywhere", {"kind": kind, "path": path, "value": value})
         return [_anywhere(kind, *row) for row in rows]
 
+    def find_named(self, kind: str, account: str, name: str) -> list[Record]:
+        """In every region, below any parent."""
+        rows = self._run("find_named", {"kind": kind, "account": account, "name": name})
+        return [_anywhere(kind, *row) for row in rows]
+
     def list_everywhere(self, kind: str) -> list[Record]:
         return [_anywhere(kind, *row) for row in self._run("list_everywhere", {"kind": kind})]
 

@@ -57,6 +57,10 @@ WHERE account = :account AND region = :region AND kind = :kind;
 -- All of a kind in every account and region whose document has a value at a path: what a restart has to resume.
 SELECT account, region, parent, name, document FROM records WHERE kind = :kind AND json_extract(document, :path) = :value;
 
+-- name: find_named
+-- A kind's records of a name in every region of an account.
+SELECT account, region, parent, name, document FROM records WHERE account = :account AND kind = :kind AND name = :name;
+
 -- name: list_everywhere
 -- All of a kind in every account and region, with their keys.
 SELECT account, region, parent, name, document FROM records WHERE kind = :kind;
