@@ -42,6 +42,12 @@ def pull(reference: Reference, platform: Platform | None, blobs: Blobs, progress
         return image
 
 
+def fetch_manifest(reference: Reference) -> tuple[bytes, str]:
+    """What a reference names now, and its media type: an index too. Raises as `pull`."""
+    with closing(Registry(reference)) as registry:
+        return _manifest(registry, reference.target)
+
+
 def _manifest(registry: Registry, target: str) -> tuple[bytes, str]:
     """A manifest and its media type, its digest verified where the target is one."""
     with registry.stream("GET", f"/manifests/{target}", headers={"Accept": _ACCEPT}) as response:

@@ -21,6 +21,7 @@ from lading.service.front.keyring import Keyring
 from lading.service.front.lambda_api import LambdaApi
 from lading.service.front.own import OwnRoutes
 from lading.service.front.server import bind, connections, make_server
+from lading.service.images import FunctionImages
 from lading.service.inside import ServiceDoor
 from lading.service.logs.api import LogsApi
 from lading.service.logs.keeper import LogKeeper
@@ -104,6 +105,11 @@ class Parts:
         self.registry = LocalRegistry(control.state, control.packages.folder, self.clock.now)
         secret = control.state.secret("registry")
         self.logins = Logins(secret, self.clock.now, required=settings.keys is not None)
+        images = FunctionImages(self.registry, control.packages.folder / "images")
+        images.keep_only_trees_of(control.state.documents("version"))
+        if self.invoker is not None:
+            self.invoker.images = images
+        control.serve_images(images)
         self._control = control
         self.queue: Queue | None = None
         if self.invoker is not None:
@@ -130,7 +136,9 @@ class Parts:
         return OperationRoutes(OwnRoutes(self._control), controls, local=local)
 
     def life(self) -> Life:
-        beginning = (self.logs, self.registry, self.queue, self.provisioning, self.snapshots, self.sources)
+        beginning = (
+            self.logs, self.registry, self.invoker, self.queue, self.provisioning, self.snapshots, self.sources
+        )  # fmt: skip
         starting = [part.start for part in beginning if part is not None]
         running = (self.sources, self.queue, self.provisioning, self.snapshots, self.invoker)
         ending = (*running, self.neighbours, self.registry, self.logs)

@@ -4,27 +4,30 @@ translates what comes back. The pool and the host are made at the first invoke, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lading.errors import ConfigError, SandboxError
+from lading.errors import LadingError, SandboxError
 from lading.model.progress import Silent
 from lading.sandbox.host import Host
 from lading.sandbox.spec import ColdStart, Isolation, Network, SandboxSpec
 from lading.service.contract.errors import ApiError
 from lading.service.control.configuration import has_snapshot
-from lading.service.control.control import Control
+from lading.service.control.control import Control, Origin
+from lading.service.control.images import is_image
 from lading.service.control.invocation import InvokeRequest, InvokeResult, StreamedResult, Target, throttled
-from lading.service.control.names import LATEST, Scope
+from lading.service.control.names import LATEST, FunctionReference, Scope
 from lading.service.control.refusal import not_here
 from lading.service.events import EventStream, Throttled
+from lading.service.images import FunctionImages
 from lading.service.pool.custom_runtime import find_any_target
 from lading.service.pool.door import Door
-from lading.service.pool.function import SNAP_START, Answer, FunctionVersion, Outcome, StreamSink
+from lading.service.pool.function import SNAP_START, Answer, FunctionVersion, Outcome, RootLease, StreamSink
 from lading.service.pool.function import InvokeRequest as PoolRequest
 from lading.service.pool.pool import Pool, Provisioned, ThrottledError
 from lading.service.pool.runtime_folder import find_parts
@@ -66,6 +69,9 @@ class PoolInvoker:
         self._lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: set[asyncio.Task[Outcome]] = set()
+        self._warming: set[asyncio.Future[None]] = set()
+        self.images: FunctionImages | None = None
+        """Where the roots of functions come from that are images; to be set before the first invoke."""
         control.watch(self._changed)
 
     async def invoke(self, request: InvokeRequest) -> InvokeResult:
@@ -128,7 +134,15 @@ class PoolInvoker:
         except SandboxError as error:
             raise ApiError("ServiceException", f"no snapshot could be taken: {error.message}") from error
 
+    async def start(self) -> None:
+        """On the loop that will invoke."""
+        self._loop = asyncio.get_running_loop()
+
     async def close(self) -> None:
+        self._loop = None
+        for task in self._warming:
+            task.cancel()
+        await asyncio.gather(*self._warming, return_exceptions=True)
         if self._pool is not None:
             await self._pool.close()
         if self._host is not None:
@@ -195,11 +209,12 @@ class PoolInvoker:
             try:
                 pool = await self._opened()
                 function = await asyncio.to_thread(self._make, target)
-            except (SandboxError, ConfigError) as error:
+            except LadingError as error:
                 message = f"no execution environment could be made: {error.message}"
                 raise ApiError("ServiceException", f"{message}; {error.hint}" if error.hint else message) from error
             if known is not None:
                 pool.retire(known[1])
+                _let_go(known[1])
             self._versions[key] = identity, function
             return function
 
@@ -225,19 +240,11 @@ class PoolInvoker:
     def _make(self, target: Target) -> FunctionVersion:
         configuration = target.configuration
         _check_machine(configuration["Architectures"][0])
-        runtime = find_any_target(configuration["Runtime"], configuration["Architectures"][0])
-        trees = (self._tree(target.package), *(self._tree(digest) for digest in target.layers))
-        parts = find_parts(runtime, trees, self._store, Silent())
+        contents, lease = self._contents(target)
         assert self._host is not None
         outgoing = self._walls.network is Network.OUTGOING and self._host.capabilities.outgoing
-        spec = SandboxSpec(
-            code=trees[0],
-            interpreter=parts.interpreter,
-            client=parts.client,
-            entry=parts.entry,
-            layers=trees[1:],
-            runtime=parts.name,
-            handler=configuration["Handler"],
+        spec = replace(
+            contents,
             environment=configuration.get("Environment", {}).get("Variables", {}),
             memory=configuration["MemorySize"],
             ephemeral_storage=configuration["EphemeralStorage"]["Size"],
@@ -259,7 +266,30 @@ class PoolInvoker:
             account_id=target.scope.account,
             initialization_type=SNAP_START if has_snapshot(dict(configuration)) else "on-demand",
             role=configuration["Role"],
+            root=lease,
         )
+
+    def _contents(self, target: Target) -> tuple[SandboxSpec, RootLease | None]:
+        """What is in a version's environments, and what holds it."""
+        configuration = target.configuration
+        if is_image(configuration):
+            if self.images is None:
+                raise not_here("running a container image", "serve it with its registry: lading serve")
+            root, lease = self.images.open(configuration)
+            return SandboxSpec(image=root, runtime=""), lease
+        runtime = find_any_target(configuration["Runtime"], configuration["Architectures"][0])
+        trees = (self._tree(target.package), *(self._tree(digest) for digest in target.layers))
+        parts = find_parts(runtime, trees, self._store, Silent())
+        spec = SandboxSpec(
+            code=trees[0],
+            interpreter=parts.interpreter,
+            client=parts.client,
+            entry=parts.entry,
+            layers=trees[1:],
+            runtime=parts.name,
+            handler=configuration["Handler"],
+        )
+        return spec, None
 
     def _tree(self, digest: str) -> Path:
         return self._control.packages.tree(digest)
@@ -275,6 +305,24 @@ class PoolInvoker:
         for version in [version for known, version in list(self._versions) if known == arn and version != LATEST]:
             if not self._control.has_version(scope, name, version):
                 self._loop.call_soon_threadsafe(self._forget_version, arn, version)
+        if self._control.runs_image(scope, name):
+            self._loop.call_soon_threadsafe(self._warm_soon, scope, name)
+
+    def _warm_soon(self, scope: Scope, name: str) -> None:
+        task = asyncio.ensure_future(self._warm(scope, name))
+        self._warming.add(task)
+        task.add_done_callback(self._warming.discard)
+
+    async def _warm(self, scope: Scope, name: str) -> None:
+        """An image brings its own interpreter: it is started before the first invoke asks for it, as a runtime's is."""
+        with contextlib.suppress(LadingError, ApiError):  # the invoke itself will say what is wrong
+            choice = await self._control.choose(Origin(scope, ""), FunctionReference(name, None))
+            target = choice.pick()
+            known = self._versions.get((target.arn, target.version))
+            if target.configuration["State"] == "Active" and (known is None or known[0] != target.identity):
+                function = await self._version(target)
+                assert self._host is not None
+                await asyncio.to_thread(self._host.warm, function.spec)
 
     def _forget(self, arn: str) -> None:
         for key in [key for key in self._versions if key[0] == arn]:
@@ -282,12 +330,15 @@ class PoolInvoker:
             if self._pool is not None:
                 self._pool.reserve(function, None)
                 self._pool.retire(function)
+            _let_go(function)
         self._reserved.pop(arn, None)
 
     def _forget_version(self, arn: str, version: str) -> None:
         known = self._versions.pop((arn, version), None)
-        if known is not None and self._pool is not None:
-            self._pool.retire(known[1])
+        if known is not None:
+            if self._pool is not None:
+                self._pool.retire(known[1])
+            _let_go(known[1])
 
 
 def _not_restored(error: RestoreError | SnapshotError) -> ApiError:
@@ -299,6 +350,12 @@ def _not_restored(error: RestoreError | SnapshotError) -> ApiError:
         return ApiError("SnapStartTimeoutException", "Lambda couldn't restore the snapshot within the timeout limit.")
     return ApiError("SnapStartException", "The afterRestore() runtime hook encountered an error. For more information, check "
                     "the Amazon CloudWatch logs.")  # fmt: skip
+
+
+def _let_go(function: FunctionVersion) -> None:
+    """No new environment will be made of it; those that live hold what they need themselves."""
+    if function.root is not None:
+        function.root.release()
 
 
 def _check_machine(architecture: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
+from lading.service.control.images import Images
 from lading.service.control.names import LATEST, FunctionReference, Scope, is_version, read_reference
 from lading.service.control.packages import Packages
 from lading.service.control.refusal import function_not_found, invalid, stale_revision
@@ -53,6 +54,8 @@ class Call:
     now: Callable[[], float] = field(default=time.time)
     outside: Outside | None = None
     """None: there are no other services; every role is taken, and no code comes from S3."""
+    images: Images | None = None
+    """None: there is no registry, and no function is an image."""
 
     def key(self, kind: str, parent: str = "", name: str = "") -> Key:
         return Key(self.scope.account, self.scope.region, kind, parent, name)

@@ -15,6 +15,7 @@ from lading.model.quotas import quotas
 from lading.model.target import find_target
 from lading.service.control.call import Call, Parameters, Result, given
 from lading.service.control.facts import facts
+from lading.service.control.images import is_image, set_config
 from lading.service.control.layers import find_layer_version
 from lading.service.control.names import LATEST, read_layer_arn
 from lading.service.control.packages import MAXIMUM_UNZIPPED
@@ -23,7 +24,7 @@ from lading.service.control.refusal import invalid, not_here
 PLAIN = ("Runtime", "Role", "Handler", "Description", "Timeout", "MemorySize")
 """Members that a request gives as they are kept."""
 NOT_YET = ("FileSystemConfigs", "TenancyConfig", "CapacityProviderConfig", "DurableConfig", "RuntimeConfig",
-           "AcceleratorConfig", "PublishTo", "ImageConfig")  # fmt: skip
+           "AcceleratorConfig", "PublishTo")  # fmt: skip
 TRANSIENT = ("State", "StateReason", "StateReasonCode", "LastUpdateStatus", "LastUpdateStatusReason",
              "LastUpdateStatusReasonCode", "RuntimeVersionConfig")  # fmt: skip
 """Members that lists leave out."""
@@ -39,7 +40,7 @@ def first_configuration(call: Call, name: str, parameters: Parameters) -> Result
         "MemorySize": 128,
         "Version": LATEST,
         "TracingConfig": {"Mode": "PassThrough"},
-        "PackageType": "Zip",
+        "PackageType": parameters.get("PackageType", "Zip"),
         "Architectures": parameters.get("Architectures", ["x86_64"]),
         "EphemeralStorage": {"Size": 512},
         "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
@@ -151,8 +152,8 @@ def _snapstart(call: Call, new: Result, value: Any) -> None:
 def _check_snapstart(new: Result) -> None:
     if new["SnapStart"]["ApplyOn"] == "None":
         return
-    if new["PackageType"] == "Image":
-        raise not_here("SnapStart of container images", "leave SnapStart out, or send a zip")
+    if is_image(new):
+        raise invalid("SnapStart is not supported for functions created with container images.")
     if new["Runtime"] not in facts()["snapstart_runtimes"]:
         raise invalid(f"{new['Runtime']} is not supported for SnapStart enabled functions.")
     if new["EphemeralStorage"]["Size"] > facts()["snapstart_storage"]:
@@ -243,6 +244,7 @@ _CHANGES: dict[str, Callable[[Call, Result, Any], None]] = {
     "SnapStart": _snapstart,
     "LoggingConfig": _logging,
     "Layers": _layers,
+    "ImageConfig": lambda call, new, value: set_config(new, value),
 }
 
 

@@ -17,8 +17,9 @@ from lading.service.contract.errors import ApiError
 from lading.service.control.call import Call, Outside, Parameters, Result
 from lading.service.control.event_sources import KIND as SOURCE
 from lading.service.control.garbage import collect
+from lading.service.control.images import PIN, Images, image_uri, is_image
 from lading.service.control.invocation import Choice, find_choice
-from lading.service.control.names import FunctionReference, Scope, read_reference
+from lading.service.control.names import LATEST, FunctionReference, Scope, read_reference
 from lading.service.control.operations import OPERATIONS
 from lading.service.control.packages import Packages
 from lading.service.control.preparation import finish, prepare, unfinished
@@ -46,8 +47,11 @@ class Control:
         self.packages = packages
         self.now = now
         self.outside: Outside | None = None
+        self.images: Images | None = None
         self._operations = ThreadPoolExecutor(1, "control")
         self._preparations = ThreadPoolExecutor(1, "preparation")
+        self._images_aside = ThreadPoolExecutor(4, "images")
+        """Finding and fetching images, which may take long."""
         self._on_close = contextlib.ExitStack()
         self._choices: dict[tuple[Scope, FunctionReference], Choice] = {}
         self._urls: dict[str, UrlTarget] = {}
@@ -65,6 +69,11 @@ class Control:
     async def call(self, operation: str, parameters: Parameters, origin: Origin) -> Result:
         """Run an operation. Raises ApiError for what it refuses."""
         loop = asyncio.get_running_loop()
+        uri = image_uri(operation, parameters)
+        if uri and self.images is not None:  # another registry may be slow: no other operation waits for it
+            images = self.images
+            pin = await loop.run_in_executor(self._images_aside, images.pin, uri, origin.scope, origin.endpoint)
+            parameters = parameters | {PIN: pin}
         return await loop.run_in_executor(self._operations, self.run, operation, parameters, origin)
 
     def run(self, operation: str, parameters: Parameters, origin: Origin) -> Result:
@@ -73,7 +82,9 @@ class Control:
         if run is None:
             raise not_here(operation)
         later: list[Key] = []
-        call = Call(origin.scope, self.state, self.packages, origin.endpoint, later.append, self.now, self.outside)
+        call = Call(
+            origin.scope, self.state, self.packages, origin.endpoint, later.append, self.now, self.outside, self.images
+        )
         try:
             with self.state.transaction():
                 result = run(call, parameters)
@@ -88,6 +99,13 @@ class Control:
             else:
                 self._prepare(key)
         return result
+
+    def serve_images(self, images: Images) -> None:
+        """From now on there are images, and those whose preparation a stop interrupted are prepared."""
+        self.images = images
+        for key in unfinished(self.state):
+            if is_image(self.state.get(key) or {}):
+                self._prepare(key)
 
     async def run_beside(self, action: Callable[[], None]) -> None:
         """Something that is no operation, in turn with them."""
@@ -122,6 +140,10 @@ class Control:
 
     def has_version(self, scope: Scope, name: str, version: str) -> bool:
         return self.state.get(Key(scope.account, scope.region, "version", name, version)) is not None
+
+    def runs_image(self, scope: Scope, name: str) -> bool:
+        """Whether a function is an image."""
+        return is_image(self.state.get(Key(scope.account, scope.region, "version", name, LATEST)) or {})
 
     def watch(self, watcher: Callable[[Scope, str], None]) -> None:
         """Call `watcher`, from any thread, with the scope and the function's name ("" for none) of what changed."""
@@ -160,16 +182,19 @@ class Control:
             watcher(scope, name)
 
     def _prepare(self, key: Key) -> Future[None]:
-        return self._preparations.submit(self._prepare_now, key)
+        wanted = self.state.get(key)
+        aside = self._images_aside if wanted is not None and is_image(wanted) else self._preparations
+        return aside.submit(self._prepare_now, key)
 
     def _prepare_now(self, key: Key) -> None:
-        prepare(self.state, self.packages, key, self._take_snapshot)
+        prepare(self.state, self.packages, self.images, key, self._take_snapshot)
         self._changed(Scope(key.account, key.region), key.parent)
 
     def close(self) -> None:
         """What is under way finishes; preparations not begun are left for the next start."""
         self._operations.shutdown()
         self._preparations.shutdown(cancel_futures=True)
+        self._images_aside.shutdown(cancel_futures=True)
         self.state.close()
         self._on_close.close()
 

@@ -23,6 +23,15 @@ from lading.service.control.configuration import (
     listed,
     shown,
 )
+from lading.service.control.images import (
+    check_change,
+    check_code,
+    check_creation,
+    is_image,
+    pinned,
+    set_image,
+    shown_code,
+)
 from lading.service.control.layers import uploaded
 from lading.service.control.names import LATEST, is_version, read_reference
 from lading.service.control.packages import Package
@@ -45,15 +54,16 @@ def create_function(call: Call, parameters: Parameters) -> Result:
     reference = read_reference(call.scope, parameters["FunctionName"], action="CreateFunction")
     name = reference.name
     _check_name(name)
-    if parameters.get("PackageType") == "Image" or "ImageUri" in parameters["Code"]:
-        raise not_here("a container image (PackageType Image)", "send a zip (ZipFile)")
-    if "Runtime" not in parameters or "Handler" not in parameters:
-        raise invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+    check_creation(parameters)
     check_tags(parameters.get("Tags", {}))
     configuration = first_configuration(call, name, parameters)
     if call.state.get(call.key("function", name=name)) is not None:
         raise conflict(f"Function already exist: {name}")
-    _set_code(configuration, uploaded(call, parameters["Code"]))
+    if is_image(parameters):
+        uri = parameters["Code"]["ImageUri"]
+        set_image(configuration, pinned(call.images, parameters, uri, (call.scope, call.endpoint)))
+    else:
+        _set_code(configuration, uploaded(call, parameters["Code"]))
     configuration |= {"LastModified": call.timestamp(), "RevisionId": new_revision(), "State": "Pending", **CREATING}
     call.state.put(call.key("function", name=name), {"next": 1, "tags": parameters.get("Tags", {})})
     if "CodeSigningConfigArn" in parameters:
@@ -92,6 +102,8 @@ def get_function(call: Call, parameters: Parameters) -> Result:
         "Configuration": shown(call, configuration, reference.qualifier),
         "Code": {"RepositoryType": "S3", "Location": call.location(configuration["_digest"])},
     }
+    if is_image(configuration):
+        result["Code"] = shown_code(configuration)
     if function["tags"]:
         result["Tags"] = function["tags"]
     if function.get("reserved") is not None:
@@ -158,14 +170,16 @@ def update_function_code(call: Call, parameters: Parameters) -> Result:
     name = _own_name(call, parameters, "UpdateFunctionCode")
     old = updatable(call, name)
     check_revision(parameters.get("RevisionId"), old["RevisionId"])
-    if "ImageUri" in parameters:
-        raise invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
+    check_code(old, parameters)
     if parameters.get("PublishTo"):
         raise not_here("PublishTo")
     check_signing(call, name)
     new = _successor(old) | {"Architectures": parameters.get("Architectures", old["Architectures"])}
     check_layers_fit(call, new)
-    _set_code(new, uploaded(call, parameters))
+    if is_image(old):
+        set_image(new, pinned(call.images, parameters, parameters["ImageUri"], (call.scope, call.endpoint)))
+    else:
+        _set_code(new, uploaded(call, parameters))
     if parameters.get("DryRun"):
         return shown(call, new)
     return _store_update(call, new, parameters)
@@ -193,6 +207,7 @@ def update_function_configuration(call: Call, parameters: Parameters) -> Result:
     name = _own_name(call, parameters, "UpdateFunctionConfiguration")
     old = updatable(call, name)
     check_revision(parameters.get("RevisionId"), old["RevisionId"])
+    check_change(old, parameters)
     new = changed_configuration(call, _successor(old), parameters)
     check_unzipped(new)
     return _store_update(call, new, {})

@@ -20,7 +20,7 @@ from lading.service.state import Key, State
 
 ENVIRONMENTAL = (
     "Runtime", "Handler", "MemorySize", "Timeout", "EphemeralStorage", "Environment", "LoggingConfig", "Architectures",
-    "Role",
+    "Role", "PackageType", "ImageConfigResponse",
 )  # fmt: skip
 """Members of a configuration that an environment is made of."""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from lading.errors import LadingError
 from lading.service.control.call import Result, new_revision
 from lading.service.control.configuration import has_snapshot
+from lading.service.control.images import ImageProblemError, Images, is_image
 from lading.service.control.packages import Packages
 from lading.service.state import Key, State
 
@@ -33,20 +34,30 @@ def unfinished(state: State) -> list[Key]:
     return [record.key for record in found]
 
 
-def prepare(state: State, packages: Packages, key: Key, take_snapshot: Callable[[Key], None]) -> None:
+def prepare(
+    state: State, packages: Packages, images: Images | None, key: Key, take_snapshot: Callable[[Key], None]
+) -> None:
     """Unpack a version's code and layers, then say so in its state; nothing when it was changed or deleted meanwhile.
 
-    One with SnapStart is not ready then: `take_snapshot` begins that, and `finish` is for its end.
+    One with SnapStart is not ready then: `take_snapshot` begins that, and `finish` is for its end. An image waits until
+    there is somebody who makes it ready.
     """
     wanted = state.get(key)
-    if wanted is None:
+    if wanted is None or (is_image(wanted) and images is None):
         return
     try:
-        for digest in [wanted["_digest"], *(layer["digest"] for layer in wanted.get("_layers", ()))]:
+        if images is not None and is_image(wanted):
+            images.prepare(wanted)
+            wanted_digests: list[str] = []
+        else:
+            wanted_digests = [wanted["_digest"], *(layer["digest"] for layer in wanted.get("_layers", ()))]
+        for digest in wanted_digests:
             packages.tree(digest)
         outcome = _SUCCEEDED
+    except ImageProblemError as error:
+        outcome = _failed(wanted, str(error), error.code)
     except (LadingError, OSError) as error:
-        outcome = _failed(wanted, str(error))
+        outcome = _failed(wanted, str(error), "InvalidZipFileException")
     if outcome is _SUCCEEDED and has_snapshot(wanted):
         take_snapshot(key)
     else:
@@ -80,11 +91,7 @@ def _subject(version: Result) -> tuple[object, ...]:
     )
 
 
-def _failed(version: Result, reason: str) -> Result:
+def _failed(version: Result, reason: str, code: str) -> Result:
     if version["State"] == "Pending":
-        return {"State": "Failed", "StateReason": reason, "StateReasonCode": "InvalidZipFileException"}
-    return {
-        "LastUpdateStatus": "Failed",
-        "LastUpdateStatusReason": reason,
-        "LastUpdateStatusReasonCode": "InvalidZipFileException",
-    }
+        return {"State": "Failed", "StateReason": reason, "StateReasonCode": code}
+    return {"LastUpdateStatus": "Failed", "LastUpdateStatusReason": reason, "LastUpdateStatusReasonCode": code}

@@ -6,7 +6,8 @@ import secrets
 
 from lading.service.contract.errors import ApiError
 from lading.service.control.call import Call, Operation, Parameters, Result, given, limit_of, page, read_marker
-from lading.service.control.names import read_reference
+from lading.service.control.images import is_image, no_signing
+from lading.service.control.names import LATEST, read_reference
 from lading.service.control.refusal import conflict, not_found
 
 
@@ -95,14 +96,22 @@ def check_signing(call: Call, name: str) -> None:
         )
 
 
-def put_function_code_signing_config(call: Call, parameters: Parameters) -> Result:
+def _signable(call: Call, parameters: Parameters) -> str:
+    """The function's name. Raises ApiError for an image."""
     name = read_reference(call.scope, parameters["FunctionName"]).name
+    if is_image(call.version(name, LATEST) or {}):
+        raise no_signing()
+    return name
+
+
+def put_function_code_signing_config(call: Call, parameters: Parameters) -> Result:
+    name = _signable(call, parameters)
     attach_signing(call, name, parameters["CodeSigningConfigArn"])
     return {"CodeSigningConfigArn": parameters["CodeSigningConfigArn"], "FunctionName": name}
 
 
 def get_function_code_signing_config(call: Call, parameters: Parameters) -> Result:
-    name = read_reference(call.scope, parameters["FunctionName"]).name
+    name = _signable(call, parameters)
     arn = call.function(name).get("signing")
     return {"CodeSigningConfigArn": arn, "FunctionName": name} if arn else {}
 

@@ -1,0 +1,136 @@
+"""The images of functions: found in this registry or any other, fetched, unpacked once, opened for the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lading.errors import LadingError, StoreError
+from lading.model.progress import Silent
+from lading.oci import media
+from lading.oci.descriptor import ImageFormatError, read_descriptor
+from lading.oci.image import Image
+from lading.oci.pull import fetch_manifest, pull
+from lading.oci.reference import ImageReferenceError, parse_reference
+from lading.oci.registry import NotInRegistryError, UnauthorizedError
+from lading.oci.unpack import ImageTrees, chain_of
+from lading.oci.validate import validate_manifest
+from lading.sandbox.image import ImageRoot
+from lading.service.contract.errors import ApiError
+from lading.service.control.images import ImageProblemError, Pin, is_image, pin_of
+from lading.service.control.names import Scope
+from lading.service.control.refusal import invalid
+from lading.service.pool.image_function import Overrides, RootLease, Roots, UnpackedRoots, root_of
+from lading.service.registry.registry import LocalRegistry
+
+NO_ACCESS = "Lambda does not have permission to access the ECR image. Check the ECR permissions."
+
+
+class FunctionImages:
+    """The control plane's `Images`, and what the engine opens. Safe between threads; blocks."""
+
+    def __init__(self, registry: LocalRegistry, folder: Path) -> None:
+        self._registry = registry
+        self._trees = ImageTrees(folder)
+        self._roots: Roots = UnpackedRoots(self._trees)
+
+    def pin(self, uri: str, scope: Scope, endpoint: str) -> Pin:
+        """AWS takes an image that is there, and a single one of types it knows. Raises ApiError."""
+        try:
+            found = self._registry.resolve(uri, scope, endpoint)
+        except ImageReferenceError:
+            raise _not_valid(uri) from None
+        except ApiError:
+            raise _not_there(uri) from None
+        manifest, kind = (found.manifest, found.media_type) if found else self._remote(uri)
+        if validate_manifest(manifest, kind) or not _is_taken(manifest):
+            raise invalid(unsupported(uri))
+        return Pin(uri, f"sha256:{self._registry.content.blobs.put([manifest])}", kind)
+
+    def _remote(self, uri: str) -> tuple[bytes, str]:
+        try:
+            return fetch_manifest(parse_reference(uri))
+        except UnauthorizedError:
+            raise ApiError("AccessDeniedException", NO_ACCESS, status=403) from None
+        except NotInRegistryError:
+            raise _not_there(uri) from None
+        except LadingError as error:
+            raise ApiError(_not_valid(uri).code, f"{_not_valid(uri).message} {error.message}") from None
+
+    def prepare(self, configuration: Mapping[str, Any]) -> None:
+        pin = pin_of(configuration)
+        try:
+            image = self._whole(pin)
+            self._trees.unpack(image)
+        except UnauthorizedError:
+            raise ImageProblemError("ImageAccessDenied", NO_ACCESS) from None
+        except NotInRegistryError:
+            raise ImageProblemError("ImageDeleted", f"The image {pin.resolved_uri} was deleted.") from None
+        except ImageFormatError as error:
+            raise ImageProblemError("InvalidImage", f"The image {pin.uri} can't be used: {error.message}") from None
+        except (LadingError, OSError) as error:
+            raise ImageProblemError("InternalError", f"The image {pin.uri} could not be made ready: {error}") from None
+
+    def open(self, configuration: Mapping[str, Any]) -> tuple[ImageRoot, RootLease]:
+        """What a version's environments stand on; to be released. Raises LadingError."""
+        lease = self._roots.open(self._whole(pin_of(configuration)))
+        config = configuration.get("ImageConfigResponse", {}).get("ImageConfig", {})
+        try:
+            return root_of(self._image(pin_of(configuration)), Overrides.of(config), lease), lease
+        except BaseException:
+            lease.release()
+            raise
+
+    def keep_only_trees_of(self, versions: Iterator[Mapping[str, Any]]) -> None:
+        """Of these configurations and what serves while they are updated. At a start, when nothing runs."""
+        kept: set[str] = set()
+        for version in versions:
+            for one in (version, version.get("_serving", {})):
+                if is_image(one):
+                    try:
+                        kept.update(chain_of(self._image(pin_of(one))))
+                    except LadingError:
+                        continue  # what is gone has no use for its trees
+        self._trees.keep_only(kept)
+
+    def _image(self, pin: Pin) -> Image:
+        """Raises StoreError where something of it is missing."""
+        return self._registry.pinned(pin.uri, pin.digest, pin.media_type).open()
+
+    def _whole(self, pin: Pin) -> Image:
+        """All its blobs at hand; those of another registry are fetched."""
+        blobs = self._registry.content.blobs
+        try:
+            image = self._image(pin)
+            if all(blobs.has(layer.descriptor.hex) for layer in image.layers):
+                return image
+        except StoreError:
+            pass
+        reference = parse_reference(pin.resolved_uri)
+        return pull(reference, None, blobs, Silent())
+
+
+def unsupported(uri: str) -> str:
+    return f"The image manifest, config or layer media type for the source image {uri} is not supported."
+
+
+def _is_taken(manifest: bytes) -> bool:
+    """Whether config and layers are of types that Lambda runs: no artifact, no uncompressed layer."""
+    import json
+
+    try:
+        document = json.loads(manifest)
+        config = read_descriptor(document.get("config"), "the config")
+        layers = [read_descriptor(layer, "a layer") for layer in document.get("layers", ())]
+    except (ValueError, TypeError, ImageFormatError):
+        return False
+    return config.media_type in media.CONFIGS and all(media.COMPRESSION.get(one.media_type) for one in layers)
+
+
+def _not_valid(uri: str) -> ApiError:
+    return invalid(f"Source image {uri} is not valid. Provide a valid source image.")
+
+
+def _not_there(uri: str) -> ApiError:
+    return invalid(f"Source image {uri} does not exist. Provide a valid source image.")

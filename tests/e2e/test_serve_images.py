@@ -1,0 +1,278 @@
+"""Functions that are images, through boto3: created from a registry, pinned, updated, overridden, refused in AWS's words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Command, Write
+from image_support import require_base
+from serve_support import ROLE, client, plain, refusal, service, settle, zipped
+
+from lading.oci import media
+from lading.oci.descriptor import digest_of, encode
+from lading.oci.layout import Layout
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+from oci_registry import RegistryServer, serving
+
+pytestmark = [pytest.mark.network, pytest.mark.root, pytest.mark.xdist_group("build")]
+HANDLER = """
+    import os
+    def handler(event, context):
+        return ["{version}", event, os.getcwd(), os.environ.get("COLOUR"), os.environ["AWS_EXECUTION_ENV"], os.getuid()]
+    def other(event, context):
+        return "other"
+"""
+
+
+@pytest.fixture(scope="module")
+def base(lading: Command) -> Path:
+    return require_base(lading)
+
+
+@pytest.fixture(scope="module")
+def registry(base: Path) -> Iterator[RegistryServer]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def api(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with service(tmp_path_factory.mktemp("state")) as url:
+        yield client(url)
+
+
+@pytest.fixture(scope="module")
+def images(
+    lading: Command, base: Path, registry: RegistryServer, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Tag → digest of what was built and pushed as `orders`."""
+    found = {}
+    for version in ("v1", "v2"):
+        project = tmp_path_factory.mktemp(version)
+        (project / "app.py").write_text(textwrap.dedent(HANDLER).replace("{version}", version))
+        (project / "requirements.txt").write_text("")
+        lading(
+            "build",
+            "--package",
+            "image",
+            "--base",
+            base,
+            "--runtime",
+            "python3.13",
+            "--handler",
+            "app.handler",
+            cwd=project,
+        )
+        [layout] = (project / "dist").glob("*.oci")
+        lading("push", layout, f"{registry.name}/orders:{version}", cwd=project)
+        found[version] = Layout(layout).image().digest
+    return found
+
+
+def create(api: Any, name: str, uri: str, **parameters: Any) -> dict[str, Any]:
+    defaults = {"Role": ROLE, "PackageType": "Image", "Code": {"ImageUri": uri}, "Timeout": 20}
+    response: dict[str, Any] = api.create_function(FunctionName=name, **(defaults | parameters))
+    settle(api, name)
+    return response
+
+
+def invoke(api: Any, name: str, **parameters: Any) -> Any:
+    response = api.invoke(FunctionName=name, Payload=b"{}", **parameters)
+    return json.loads(response["Payload"].read())
+
+
+def test_created_invoked_versioned_and_updated(api: Any, registry: RegistryServer, images: dict[str, str]) -> None:
+    uri = f"{registry.name}/orders:v1"
+    made = create(api, "orders", uri, Environment={"Variables": {"COLOUR": "blue"}})
+    digest = images["v1"].removeprefix("sha256:")
+    assert (made["State"], made["StateReasonCode"], made["CodeSha256"], made["CodeSize"]) == (
+        "Pending",
+        "Creating",
+        digest,
+        0,
+    )
+    assert (
+        made["PackageType"] == "Image"
+        and not {"Runtime", "Handler", "RuntimeVersionConfig", "ImageConfigResponse", "Layers"} & made.keys()
+    )
+    found = api.get_function(FunctionName="orders")
+    resolved = f"{registry.name}/orders@{images['v1']}"
+    assert found["Code"] == {"RepositoryType": "ECR", "ImageUri": uri, "ResolvedImageUri": resolved}
+    assert found["Configuration"]["State"] == "Active"
+    assert invoke(api, "orders") == ["v1", {}, "/var/task", "blue", "AWS_Lambda_Image", 993]
+    assert api.publish_version(FunctionName="orders")["Version"] == "1"
+    changed = api.update_function_code(FunctionName="orders", ImageUri=f"{registry.name}/orders:v2", Publish=True)
+    assert (changed["Version"], changed["CodeSha256"]) == ("2", images["v2"].removeprefix("sha256:"))
+    settle(api, "orders")
+    api.get_waiter("function_active_v2").wait(FunctionName="orders", Qualifier="2")
+    assert [invoke(api, "orders", Qualifier=one)[0] for one in ("1", "2", "$LATEST")] == ["v1", "v2", "v2"]
+    assert "ImageUri" not in api.list_functions()["Functions"][0]
+
+
+def test_the_digest_stays_when_the_tag_moves(api: Any, registry: RegistryServer, images: dict[str, str]) -> None:
+    registry.manifests["orders", "moving"] = registry.manifests["orders", "v1"]
+    create(api, "pinned", f"{registry.name}/orders:moving")
+    registry.manifests["orders", "moving"] = registry.manifests["orders", "v2"]
+    api.update_function_configuration(FunctionName="pinned", MemorySize=256)
+    settle(api, "pinned")
+    assert invoke(api, "pinned")[0] == "v1"
+    api.update_function_code(FunctionName="pinned", ImageUri=f"{registry.name}/orders:moving")
+    settle(api, "pinned")
+    assert invoke(api, "pinned")[0] == "v2"
+
+
+def test_image_config_overrides(api: Any, registry: RegistryServer, images: dict[str, str]) -> None:
+    config = {"Command": ["app.other"], "WorkingDirectory": "/tmp"}
+    made = create(api, "overridden", f"{registry.name}/orders:v1", ImageConfig=config)
+    assert made["ImageConfigResponse"] == {"ImageConfig": config}
+    assert invoke(api, "overridden") == "other"
+    api.update_function_configuration(FunctionName="overridden", ImageConfig={"EntryPoint": ["/nowhere"]})
+    settle(api, "overridden")
+    failed = api.invoke(FunctionName="overridden", Payload=b"{}")
+    answer = json.loads(failed["Payload"].read())
+    assert failed["FunctionError"] == "Unhandled" and answer["errorType"] == "Runtime.InvalidEntrypoint"
+    assert answer["errorMessage"].endswith("Error: fork/exec /nowhere: no such file or directory")
+    api.update_function_configuration(FunctionName="overridden", ImageConfig={"WorkingDirectory": "/none"})
+    settle(api, "overridden")
+    assert invoke(api, "overridden")["errorType"] == "Runtime.InvalidWorkingDir"
+    api.update_function_configuration(FunctionName="overridden", ImageConfig={})
+    settle(api, "overridden")
+    assert "ImageConfigResponse" not in plain(api.get_function_configuration(FunctionName="overridden"))
+    assert invoke(api, "overridden")[0] == "v1"
+
+
+def test_what_is_refused_is_refused_in_awss_words(api: Any, registry: RegistryServer, images: dict[str, str]) -> None:
+    uri = f"{registry.name}/orders:v1"
+    index = encode({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": []})
+    registry.manifests["orders", "index"] = (media.OCI_INDEX, index)
+    plain_layer = json.loads(registry.manifests["orders", "v1"][1])
+    plain_layer["layers"][0]["mediaType"] = media.OCI_LAYER
+    registry.manifests["orders", "plain"] = (media.OCI_MANIFEST, encode(plain_layer))
+    invalid, lacking = (
+        "InvalidParameterValueException",
+        "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image.",
+    )
+    arn = "arn:aws:lambda:eu-west-1:000000000000:layer:x:1"
+
+    def refused(code: dict[str, Any], **parameters: Any) -> tuple[int, str, str]:
+        defaults = {"FunctionName": "refused", "Role": ROLE, "PackageType": "Image", "Code": code}
+        return refusal(api.create_function, **(defaults | parameters))
+
+    image = {"ImageUri": uri}
+    assert (
+        refused(image, Handler="app.handler")
+        == refused(image, Runtime="python3.13")
+        == refused(image, Layers=[arn])
+        == (400, invalid, lacking)
+    )
+    missing = f"{registry.name}/orders:none"
+    assert refused({"ImageUri": missing}) == (
+        400,
+        invalid,
+        f"Source image {missing} does not exist. Provide a valid source image.",
+    )
+    ecr = "000000000000.dkr.ecr.eu-west-1.amazonaws.com/none:latest"
+    assert refused({"ImageUri": ecr}) == (
+        400,
+        invalid,
+        f"Source image {ecr} does not exist. Provide a valid source image.",
+    )
+    assert refused({"ImageUri": "Not Valid"})[2] == "Source image Not Valid is not valid. Provide a valid source image."
+    for tag in ("index", "plain"):
+        bad = f"{registry.name}/orders:{tag}"
+        said = f"The image manifest, config or layer media type for the source image {bad} is not supported."
+        assert refused({"ImageUri": bad}) == (400, invalid, said)
+    registry.login = "user:secret"
+    try:
+        denied = "Lambda does not have permission to access the ECR image. Check the ECR permissions."
+        assert refused({"ImageUri": f"{registry.name}/orders:v2"}) == (403, "AccessDeniedException", denied)
+    finally:
+        registry.login = ""
+    assert refused({"ZipFile": zipped()})[1] == invalid and refused(image, PackageType="Zip")[1] == invalid
+    create(api, "kept", uri)
+    assert refusal(api.update_function_code, FunctionName="kept", ZipFile=zipped())[2] == (
+        "Please provide ImageUri when updating a function with packageType Image."
+    )
+    assert refusal(api.update_function_configuration, FunctionName="kept", Layers=[arn])[2] == (
+        "Lambda layers are not supported for functions created with container images."
+    )
+    assert refusal(api.get_function_code_signing_config, FunctionName="kept")[2] == (
+        "Code signing is not supported for functions created with container images."
+    )
+
+
+def wait_for(api: Any, name: str, member: str, value: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 60
+    while True:
+        found: dict[str, Any] = api.get_function_configuration(FunctionName=name)
+        if found.get(member) == value:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def test_an_image_that_breaks_later_says_why(api: Any, registry: RegistryServer, images: dict[str, str]) -> None:
+    """Its manifest is there, and one of its layers not; then one that isn't what it says."""
+    manifest = json.loads(registry.manifests["orders", "v1"][1])
+    gone = dict(manifest, layers=[dict(manifest["layers"][0], digest=f"sha256:{'1' * 64}"), *manifest["layers"][1:]])
+    registry.manifests["orders", "gone"] = (media.OCI_MANIFEST, encode(gone))
+    pinned = digest_of(encode(gone))
+    registry.manifests["orders", pinned] = registry.manifests["orders", "gone"]
+    api.create_function(
+        FunctionName="broken", Role=ROLE, PackageType="Image", Code={"ImageUri": f"{registry.name}/orders:gone"}
+    )
+    found = wait_for(api, "broken", "State", "Failed")
+    assert found["StateReasonCode"] == "ImageDeleted"
+    create(api, "updated", f"{registry.name}/orders:v1")
+    api.update_function_code(FunctionName="updated", ImageUri=f"{registry.name}/orders:gone")
+    found = wait_for(api, "updated", "LastUpdateStatus", "Failed")
+    assert (found["LastUpdateStatusReasonCode"], found["State"]) == ("ImageDeleted", "Active")
+    assert invoke(api, "updated")[0] == "v1"
+
+
+def test_a_restart_keeps_and_runs_them(registry: RegistryServer, images: dict[str, str], tmp_path: Path) -> None:
+    with service(tmp_path) as url:
+        create(client(url), "kept", f"{registry.name}/orders:v1")
+        create(client(url), "dropped", f"{registry.name}/orders:v2")
+        client(url).delete_function(FunctionName="dropped")
+    trees = {path.name for path in (tmp_path / "images").iterdir()}
+    asked = len(registry.log)
+    with service(tmp_path) as url:
+        assert invoke(client(url), "kept")[0] == "v1"
+        left = {path.name for path in (tmp_path / "images").iterdir()}
+        assert left < trees
+    assert len(registry.log) == asked  # nothing was fetched again
+
+
+def test_an_image_made_by_buildah(
+    lading: Command, api: Any, base: Path, registry: RegistryServer, write: Write, tmp_path: Path
+) -> None:
+    buildah = shutil.which("buildah") or pytest.skip("buildah is not installed")
+    folder = write(files={"app.py": 'def handler(event, context): return "by buildah"'})
+    (folder / "Containerfile").write_text(
+        f"FROM {registry.name}/base:1\nENV COLOUR=red\nCOPY app.py ${{LAMBDA_TASK_ROOT}}/\n"
+        'RUN ["/var/lang/bin/python3.13", "-c", "open(\'/var/task/run\', \'w\')"]\nCMD ["app.handler"]\n'
+    )
+    lading("push", base, f"{registry.name}/base:1", cwd=folder)
+    storage = [buildah, "--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs"]
+    try:
+        build = [*storage, "bud", "-q", "--tls-verify=false", "--isolation", "chroot", "-t", "made:1", str(folder)]
+        done = subprocess.run(build, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        out = [*storage, "push", "-q", "made:1", f"oci:{tmp_path / 'made'}:1"]
+        subprocess.run(out, check=True, capture_output=True)
+    finally:
+        subprocess.run(["rm", "-rf", str(tmp_path / "root"), str(tmp_path / "run")], check=False)
+    lading("push", tmp_path / "made", f"{registry.name}/buildah:1", cwd=folder)
+    create(api, "buildah", f"{registry.name}/buildah:1")
+    assert invoke(api, "buildah") == "by buildah"
