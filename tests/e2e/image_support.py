@@ -31,7 +31,6 @@ def require_base(lading: Command) -> Path:
     folder = ROOT / ".lading" / "test-bases"
     folder.mkdir(parents=True, exist_ok=True)
     sources = [path for path in sorted((ROOT / "src/lading/build").glob("base*")) if path.is_file()]
-    sources += sorted((ROOT / "src/lading/rie").glob("*.py"))
     newest = max(path.stat().st_mtime_ns for path in sources)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -140,6 +140,19 @@ def test_an_image_s_own_settings_and_overrides(lading: Command, base: Path, proj
         assert "IMAGE\tLaunch error: fork/exec /nowhere: no such file or directory" in server.text
 
 
+def test_invoke_runs_a_function_that_is_packaged_as_an_image(lading: Command, base: Path, project: Path) -> None:
+    settings = (project / "pyproject.toml").read_text()
+    (project / "pyproject.toml").write_text(f'{settings}package = "image"\nbase = "{base}"\n')
+    built = lading("invoke", "orders", "-e", '{"n": 1}', cwd=project)
+    assert built.json[0] == {"n": 1} and "START RequestId" in built.err and "INIT_START" not in built.err
+    again = lading("invoke", "--no-build", "--count", "3", cwd=project)
+    assert "environments  1" in again.out and "failed        0" in again.out
+    layout = project / "dist" / "orders.oci"
+    assert lading("invoke", "--artifact", layout, "--env", "X=2", cwd=project).json[4] == "2"
+    wrong = lading("invoke", "--artifact", layout, "--handler", "no.handler", cwd=project, code=1)
+    assert wrong.json["errorType"] == "Runtime.ImportModuleError"
+
+
 def test_what_can_t_be_run_is_said(lading: Command, base: Path, project: Path, tmp_path: Path) -> None:
     assert "does not exist" in lading("run", "./nothing", cwd=tmp_path, code=2).err
     assert "no image reference" in lading("run", "Not/An/Image:", cwd=tmp_path, code=2).err.replace(

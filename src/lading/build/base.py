@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from lading.build.archive import Selection
@@ -43,15 +44,14 @@ CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bun
 BUNDLE = "etc/pki/tls/certs/ca-bundle.crt"
 ENTRYPOINT = """\
 #!/bin/sh
-# Starts the function's client on Lambda, or wherever the Runtime API is.
+# Starts the function's client: on Lambda, or wherever the Runtime API is; else under an emulator of it, at port 8080.
 if [ $# -ne 1 ]; then
     echo "this image wants the handler as its only argument, such as CMD [\\"app.handler\\"]" >&2
     exit 142
 fi
 export _HANDLER="$1"
 if [ -z "$AWS_LAMBDA_RUNTIME_API" ]; then
-    echo "no AWS_LAMBDA_RUNTIME_API: this image runs on Lambda or under something that offers the Runtime API" >&2
-    exit 1
+    exec /usr/local/bin/aws-lambda-rie /var/runtime/bootstrap
 fi
 exec /var/runtime/bootstrap
 """
@@ -122,6 +122,12 @@ def build_base(target: Target, store: Store, policy: Policy, progress: Progress)
     return empty(platform_of(target)).append(layers).configure(process)
 
 
+def emulator_source(interpreter: str) -> str:
+    """lading-rie as a program of that interpreter, from Python 3.9 on."""
+    text = resources.files(__package__).joinpath("base_emulator.py").read_text("utf-8")
+    return f"#!{interpreter}\n{text.partition(chr(10))[2]}"
+
+
 def _machine(target: Target, store: Store) -> _Machine:
     version = target.runtime.python_version
     interpreter = find_interpreter(target.runtime.python, store.actions)
@@ -150,7 +156,12 @@ def _system_layer(target: Target, machine: _Machine, store: Store) -> Layer:
     contents = {name: (0o644, text.encode()) for name, text in TEXTS.items()}
     contents["usr/bin/sh"] = (0o755, machine.shell.read_bytes())
     contents["lambda-entrypoint.sh"] = (0o755, ENTRYPOINT.encode())
-    links = {**LINKS, f"usr/lib/{target.architecture.machine}-linux-gnu": "../lib64"}
+    contents["usr/local/bin/lading-rie"] = (0o755, emulator_source(f"/var/lang/bin/python{machine.version}").encode())
+    links = {
+        **LINKS,
+        "usr/local/bin/aws-lambda-rie": "lading-rie",
+        f"usr/lib/{target.architecture.machine}-linux-gnu": "../lib64",
+    }
     for soname, path in libraries.items():
         if path.is_relative_to(machine.prefix):
             links[f"usr/lib64/{soname}"] = f"/var/lang/{path.relative_to(machine.prefix)}"

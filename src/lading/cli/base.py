@@ -6,10 +6,36 @@ from pathlib import Path
 
 import click
 
+from lading.errors import UsageError
+
 
 @click.group(name="base")
 def command() -> None:
     """Make a base image where AWS's can't be pulled."""
+
+
+@command.command()
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("lading-rie"), show_default=True, help="File to write."
+)
+@click.option(
+    "--python", "interpreter", default="/usr/bin/env python3", show_default=True, help="What starts it, in the image."
+)
+def rie(output: Path, interpreter: str) -> None:
+    """Write the emulator for an image of your own: one file for its Python 3.9 or later.
+
+    In a Dockerfile: COPY lading-rie /usr/local/bin/, then ENTRYPOINT ["lading-rie", "python", "-m", "awslambdaric"].
+    It serves port 8080, as AWS's emulator does, and steps aside where the Runtime API is.
+    """
+    from lading.build.base import emulator_source
+
+    if "\n" in interpreter or not interpreter.startswith("/"):
+        raise UsageError(
+            f"{interpreter!r} can't start a program", hint="give an absolute path, such as /usr/local/bin/python3"
+        )
+    output.write_text(emulator_source(interpreter), "utf-8")
+    output.chmod(0o755)
+    click.echo(output)
 
 
 @command.command()

@@ -59,7 +59,7 @@ INPUTS = ("pyproject.toml", "requirements*.txt", "constraints*.txt", "Pipfile", 
 @click.option(
     "--artifact",
     type=click.Path(path_type=Path, exists=True),
-    help="Run this zip or folder, in place of the project's build.",
+    help="Run this zip, folder or OCI layout, in place of the project's build.",
 )
 @click.option("--handler", metavar="MODULE.FUNCTION", help="The handler, whatever the project says.")
 @click.option("--runtime", metavar="RUNTIME", help="The runtime, such as python3.13, whatever the project says.")
@@ -154,7 +154,8 @@ def run(function: LocalFunction, event: bytes, given: dict[str, Any]) -> tuple[l
     import time
 
     from lading.cli.progress import choose_progress
-    from lading.service.pool.local import invoke_local, prepare
+    from lading.service.pool.local import invoke_local
+    from lading.service.pool.local_any import prepare
     from lading.store import open_store
 
     options = options_of(given)
@@ -278,6 +279,7 @@ def function_of_artifact(given: dict[str, Any]) -> LocalFunction:
     import platform
 
     from lading.model.project import Source
+    from lading.oci.find import is_layout
     from lading.service.pool.custom_runtime import find_any_target
     from lading.service.pool.local import LocalFunction
 
@@ -286,7 +288,7 @@ def function_of_artifact(given: dict[str, Any]) -> LocalFunction:
     return LocalFunction(
         name=given["name"] or artifact.stem,
         artifact=artifact,
-        handler=given["handler"] or "lambda_function.lambda_handler",
+        handler=given["handler"] or ("" if is_layout(artifact) else "lambda_function.lambda_handler"),
         target=find_any_target(given["runtime"] or "python3.13", architecture),
         source=Source(artifact) if artifact.is_dir() else None,
         inputs=() if artifact.is_dir() else (artifact,),
@@ -364,8 +366,9 @@ def build(project: Project, function: FunctionConfig) -> dict[str, Path]:
 
 def existing(project: Project, function: FunctionConfig) -> dict[str, Path]:
     names = [function.name, *(layer.name for layer in function.layers if layer.name)]
-    paths = {name: project.output / f"{name}.zip" for name in names}
-    missing = [str(path) for path in paths.values() if not path.is_file()]
+    ending = ".oci" if function.package == "image" else ".zip"
+    paths = {name: project.output / f"{name}{ending if name == function.name else '.zip'}" for name in names}
+    missing = [str(path) for path in paths.values() if not path.exists()]
     if missing:
         raise UsageError(f"not built yet: {', '.join(missing)}", hint="run it without --no-build")
     return paths

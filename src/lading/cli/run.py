@@ -76,7 +76,7 @@ def prepared(source: str, given: Mapping[str, Any]) -> FunctionVersion:
     """What to run, ready to be started."""
     from lading.cli.invoke import options_of
     from lading.cli.progress import choose_progress
-    from lading.service.pool.local import prepare
+    from lading.service.pool.local_any import prepare
     from lading.service.pool.local_image import prepare_image
     from lading.store import open_store
 

@@ -19,7 +19,8 @@ from lading.cli.progress import choose_progress
 from lading.errors import LadingError
 from lading.service.pool.function import FunctionVersion
 from lading.service.pool.live_code import LiveCode, workspace
-from lading.service.pool.local import LocalFunction, prepare
+from lading.service.pool.local import LocalFunction
+from lading.service.pool.local_any import prepare
 from lading.service.pool.session import Session, run_in_loop
 from lading.service.pool.watching import Change, Watched, Watcher
 from lading.store import open_store
@@ -103,7 +104,7 @@ class _Watch:
             return version, event
 
     def _reload(self, version: FunctionVersion, change: Change) -> tuple[FunctionVersion, str]:
-        if change.inputs:
+        if change.inputs or version.spec.image:
             return self._load(), "built"
         if self._live is not None:
             self._live.update()
