@@ -37,12 +37,8 @@ lint: setup  ## style, types
 unit: setup  ## the tests without I/O
 	$(RUN) pytest tests/unit tests/arch -q
 
-# These change the machine's own network, so nothing may run beside them.
-ALONE := tests/sandbox/test_walls_outgoing.py tests/sandbox/test_invoke_network.py
-
 test: packages setup lint  ## everything that must hold
-	$(RUN) pytest -n 2 --dist loadgroup tests $(addprefix --ignore=,$(ALONE))
-	$(RUN) pytest $(ALONE)
+	$(RUN) pytest -n 2 --dist loadgroup tests
 
 bench: setup  ## ratios against peers, both sides in one run (make bench BENCH="build start")
 	$(RUN) python -m bench $(BENCH)
