@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from lading.errors import LadingError
+from lading.errors import LadingError, SandboxError
 from lading.model.progress import Silent
 from lading.model.target import find_target
 from lading.sandbox.host import Host
-from lading.sandbox.spec import ColdStart
+from lading.sandbox.spec import ColdStart, Isolation, Network
 from lading.service.events import EventStream, LogLine
 from lading.service.pool.environment import Environment
 from lading.service.pool.function import Budgets, FunctionVersion, InvokeRequest, Outcome
@@ -28,14 +28,32 @@ pytestmark = [pytest.mark.root, pytest.mark.network]
 BUDGETS = Budgets(init=5.0, linger=0.01, shutdown_internal=0.3, shutdown_external=1.0)
 
 
+WALLS = {
+    "fork": (Isolation.ROOT, ColdStart.FORK),
+    "exec": (Isolation.ROOT, ColdStart.EXEC),
+    "user": (Isolation.USER, ColdStart.FORK),
+    "process": (Isolation.PROCESS, ColdStart.EXEC),
+}
+"""Every isolation, and the strongest by both cold-start paths."""
+
+
+@pytest.fixture(scope="module", params=list(WALLS))
+def walls(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
+def host(walls: str) -> Iterator[Host]:
     import os
 
     if os.geteuid() != 0:
         pytest.skip("real environments with all walls need root")
-    with Host() as found:
-        yield found
+    try:
+        host = Host(WALLS[walls][0])
+    except SandboxError as error:
+        pytest.skip(error.message)
+    with host:
+        yield host
 
 
 @dataclass
@@ -56,24 +74,31 @@ class Ran:
 Run = Callable[..., Ran]
 
 
-@pytest.fixture(params=[ColdStart.FORK, ColdStart.EXEC], ids=["fork", "exec"])
-def cold_start(request: pytest.FixtureRequest) -> ColdStart:
-    chosen: ColdStart = request.param
-    return chosen
+@pytest.fixture
+def limited(walls: str) -> None:
+    if WALLS[walls][0] is not Isolation.ROOT:
+        pytest.skip(f"isolation {walls} limits no memory: that needs control groups")
 
 
 @pytest.fixture
-def run(host: Host, tmp_path: Path, cold_start: ColdStart) -> Run:
+def own_tmp(walls: str) -> None:
+    if walls == "process":
+        pytest.skip("isolation process has no /tmp of its own, only a folder in TMPDIR without a limit")
+
+
+@pytest.fixture
+def run(host: Host, tmp_path: Path, walls: str) -> Run:
     """Write a handler, make one environment, invoke it with each event in turn."""
+    tmp_path.chmod(0o755)
 
     def run_code(code: str, *events: Any, **changes: Any) -> Ran:
-        function = prepare_function(tmp_path, code, cold_start, changes)
+        function = prepare_function(tmp_path, code, walls, changes)
         return asyncio.run(run_all(host, function, [json.dumps(event).encode() for event in events or ({},)]))
 
     return run_code
 
 
-def prepare_function(folder: Path, code: str, cold_start: ColdStart, changes: dict[str, Any]) -> FunctionVersion:
+def prepare_function(folder: Path, code: str, walls: str, changes: dict[str, Any]) -> FunctionVersion:
     task = folder / "task"
     task.mkdir(exist_ok=True)
     (task / "app.py").write_text(textwrap.dedent(code), "utf-8")
@@ -81,7 +106,9 @@ def prepare_function(folder: Path, code: str, cold_start: ColdStart, changes: di
     function = LocalFunction(
         "fails", task, changes.pop("handler", "app.handler"), find_target("python3.13", "x86_64"), memory=1769
     )
-    options = LocalOptions(cold_start=cold_start, budgets=budgets)
+    isolation, cold_start = WALLS[walls]
+    network = Network.OUTGOING if isolation is Isolation.PROCESS else Network.NONE
+    options = LocalOptions(isolation=isolation, cold_start=cold_start, network=network, budgets=budgets)
     try:
         return prepare(replace(function, **changes), options, open_store(), Silent())
     except LadingError as error:
@@ -124,11 +151,12 @@ def test_a_success_and_its_lines(run: Run) -> None:
     assert first.memory >= 1
 
 
-def test_a_handler_exception(run: Run) -> None:
+def test_a_handler_exception(run: Run, walls: str) -> None:
     ran = run("def handler(event, context):\n    raise ValueError('no')", {}, {})
     body = ran.body()
     assert (body["errorMessage"], body["errorType"], body["requestId"]) == ("no", "ValueError", "id-1")
-    assert '/var/task/app.py", line 2' in body["stackTrace"][-1]
+    assert '/app.py", line 2' in body["stackTrace"][-1]
+    assert "/var/task/app.py" in body["stackTrace"][-1] or walls == "process"
     assert ran.outcomes[0].answer.function_error == "Unhandled"
     report = next(line for line in ran.lines if line.startswith("[ERROR] ValueError: no"))
     assert report.splitlines()[1] == "Traceback (most recent call last):", "one event, several lines"
@@ -187,7 +215,7 @@ def test_the_process_ends(run: Run, code: str, message: str) -> None:
     assert ran.body(1) == "alive", "the next invoke begins with init"
 
 
-def test_out_of_memory(run: Run) -> None:
+def test_out_of_memory(run: Run, limited: None) -> None:
     ran = run(
         "def handler(event, context):\n    if event:\n        x = bytearray(400 << 20)\n    return 'alive'",
         {"eat": 1},
@@ -279,7 +307,7 @@ def test_a_response_too_large(run: Run) -> None:
     assert ran.body(1) == "xxx"
 
 
-def test_a_full_tmp(run: Run) -> None:
+def test_a_full_tmp(run: Run, own_tmp: None) -> None:
     ran = run(
         """
         def handler(event, context):
@@ -336,12 +364,13 @@ def test_output_without_a_line_end_and_long_lines(run: Run) -> None:
     assert ran.lines.index("rest") < ran.lines.index("END RequestId: id-1")
 
 
-def test_the_variables_of_the_function(run: Run) -> None:
+def test_the_variables_of_the_function(run: Run, walls: str) -> None:
     ran = run("import os\ndef handler(event, context):\n    return dict(os.environ)", environment={"MINE": "1"})
     body = ran.body()
     assert body["AWS_LAMBDA_FUNCTION_NAME"] == "fails"
     assert body["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "1769"
     assert body["AWS_LAMBDA_INITIALIZATION_TYPE"] == "on-demand"
-    assert body["AWS_LAMBDA_RUNTIME_API"] == "169.254.100.1:9001"
+    place = "127.0.0.1" if walls == "process" else "169.254.100.1"
+    assert body["AWS_LAMBDA_RUNTIME_API"].split(":")[0] == place
     assert body["MINE"] == "1"
     assert re.fullmatch(r"\d{4}/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}", body["AWS_LAMBDA_LOG_STREAM_NAME"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from lading.model.target import runtimes
@@ -86,20 +86,24 @@ def search_path(runtime: str) -> tuple[str, ...]:
 
 def bootstrap_source(runtime: str) -> str:
     """The program of the runtime process on the exec path: puts AWS's search order in place and calls the client."""
-    path = search_path(runtime)
+    return bootstrap_program(search_path(runtime), BOOTSTRAP, 3)
+
+
+def bootstrap_program(path: Sequence[str], program: str, first: int) -> str:
+    """The same for any search order: `first` entries of it come before the function's own PYTHONPATH."""
     return f"""import os
 import sys
 
 _path = {list(path)!r}
 _own = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry not in _path]
-sys.path[:] = _path[:3] + _own + _path[3:]
+sys.path[:] = _path[:{first}] + _own + _path[{first}:]
 from awslambdaric.__main__ import main
 
 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
     from {SNAPSHOT} import install
 
     install()
-main([{BOOTSTRAP!r}, os.environ["_HANDLER"]])
+main([{program!r}, os.environ["_HANDLER"]])
 """
 
 

@@ -22,6 +22,7 @@ from lading.sandbox.environment import RESOURCE_LIMITS, UID, base_environment, s
 from lading.sandbox.forkers import Forker, ForkerGoneError, Launcher, Setup
 from lading.sandbox.live import Parts, Sandbox, await_ready, close_parts, interpreter_inside, runtime_start
 from lading.sandbox.operations import Operation, join
+from lading.sandbox.plain import REASON, Guard, PlainSandbox
 from lading.sandbox.spec import RUNTIME_API, SERVICE_API, Capabilities, ColdStart, Isolation, Network, SandboxSpec
 from lading.sandbox.templates import Restored, Template
 
@@ -72,6 +73,7 @@ class Host:
         self._listen = [RUNTIME_API, SERVICE_API] if services else [RUNTIME_API]
         self._ready: dict[tuple[Any, ...], list[Built]] = {}
         self._router: outgoing.Router | None = None
+        self._guard: Guard | None = None
         self._work = ThreadPoolExecutor(1, "lading-spares")
         self._closed = False
         cgroups.sweep(self._hierarchies)
@@ -91,6 +93,8 @@ class Host:
         Raises SandboxError where this host can't give what the spec asks for, or a step fails.
         """
         self._check(spec)
+        if spec.isolation is Isolation.PROCESS:
+            return self._plain(spec, start=start)
         wish, _ = self._choose(spec)
         try:
             return self._make(spec, wish, start=start)
@@ -100,6 +104,8 @@ class Host:
     def warm(self, spec: SandboxSpec) -> None:
         """Starts what `create(spec)` will fork from, so that the first start is as fast as the others."""
         self._check(spec)
+        if spec.isolation is Isolation.PROCESS:
+            return
         wish, _ = self._choose(spec)
         self._forker(spec, wish)
         if wish is ColdStart.FORK and self._spares:
@@ -173,6 +179,9 @@ class Host:
                 self._router.close()
                 self._router = None
             self._hierarchies.remove_owner()
+            if self._guard is not None:
+                self._guard.close()
+                self._guard = None
 
     @property
     def live(self) -> tuple[Sandbox, ...]:
@@ -260,11 +269,30 @@ class Host:
             if way and self._router:
                 self._router.give_back(way)
 
+    def _plain(self, spec: SandboxSpec, *, start: bool) -> Sandbox:
+        """Isolation process: nothing of what follows here."""
+        if spec.network is Network.NONE:
+            raise SandboxError("isolation process can't take the network away", hint="use --network outgoing")
+        if spec.code is None:
+            raise SandboxError("an image needs a root of its own", hint="use --isolation=root or --isolation=user")
+        with self._lock:
+            self._guard = self._guard or Guard()
+            number = self._take_number()
+            identity = f"{os.getpid()}-{number}"
+            box = PlainSandbox(spec, identity, self._guard, lambda: self._forget(identity, number))
+            self._live[identity] = box
+        if start:
+            box.start_runtime()
+        return box
+
+    def _forget(self, identity: str, number: int) -> None:
+        with self._lock:
+            self._live.pop(identity, None)
+            self._give_back(number, None)
+
     def _take_number(self) -> int:
         with self._lock:
             number = self._free.pop() if self._free else next(_NUMBERS)
-        if self.capabilities.isolation is Isolation.PROCESS:
-            raise SandboxError("isolation process is not built yet", hint="use --isolation=root or --isolation=user")
         if number >= _UIDS:
             raise SandboxError(f"{_UIDS} environments are alive", hint="close some first")
         return number
@@ -440,6 +468,8 @@ def choose_cold_start(spec: SandboxSpec) -> tuple[ColdStart, str]:
     """How an environment will really start, and why not as asked."""
     if spec.cold_start is ColdStart.EXEC:
         return ColdStart.EXEC, ""
+    if spec.isolation is Isolation.PROCESS:
+        return ColdStart.EXEC, REASON
     if spec.image and spec.image.client is None:
         return ColdStart.EXEC, "the image's entry point is not AWS's Python client"
     if spec.debugger:
@@ -453,6 +483,8 @@ def choose_cold_start(spec: SandboxSpec) -> tuple[ColdStart, str]:
 
 
 def find_hierarchies() -> cgroups.Hierarchies:
+    if sys.platform != "linux":
+        return NO_HIERARCHIES
     return cgroups.find_hierarchies(
         Path("/proc/self/cgroup").read_text("utf-8"), Path("/proc/self/mounts").read_text("utf-8")
     )

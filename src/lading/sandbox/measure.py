@@ -9,23 +9,29 @@ from pathlib import Path
 _NANOSECONDS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
-def memory_peak(first: int) -> int:
+def memory_peak(first: int, *, itself: bool = False) -> int:
     """Bytes: the sum of the peak resident sizes of what runs under an environment's first process."""
     total = 0
-    for pid in _below(first):
+    for pid in _family(first, itself=itself):
         for line in _lines(pid, "status"):
             if line.startswith("VmHWM:"):
                 total += int(line.split()[1]) << 10
     return total
 
 
-def cpu_usage(first: int) -> int:
+def cpu_usage(first: int, *, itself: bool = False) -> int:
     """Nanoseconds used by what runs under an environment's first process, and by their children that ended."""
     ticks = 0
-    for pid in _below(first):
+    for pid in _family(first, itself=itself):
         for line in _lines(pid, "stat"):
             ticks += sum(map(int, line.rpartition(")")[2].split()[11:15]))
     return ticks * _NANOSECONDS_PER_TICK
+
+
+def _family(pid: int, *, itself: bool) -> Iterator[int]:
+    if itself:
+        yield pid
+    yield from _below(pid)
 
 
 def _below(pid: int) -> Iterator[int]:

@@ -63,6 +63,12 @@ def find_debugger(
     return Debugger(folder, PORT, tuple(paths))
 
 
+def free_port() -> int:
+    """Free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 def path_pairs(own: Sequence[Source], layers: Sequence[Source]) -> tuple[tuple[str, str], ...]:
     """Folders of the user's own files, and where they are inside: /var/task and /opt."""
     places = [(source.root, "/var/task") for source in own] + [(source.root, "/opt") for source in layers]
@@ -91,7 +97,7 @@ async def _reach(host: Host) -> socket.socket:
     while True:
         for box in host.live[-1:]:
             with contextlib.suppress(SandboxError):
-                return await asyncio.to_thread(box.connect, PORT)
+                return await asyncio.to_thread(box.connect, box.spec.debugger.port if box.spec.debugger else PORT)
         await asyncio.sleep(RETRY)
 
 

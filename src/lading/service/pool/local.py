@@ -14,7 +14,7 @@ from lading.sandbox.spec import ColdStart, Isolation, Network, SandboxSpec
 from lading.service.control.facts import facts
 from lading.service.events import Event
 from lading.service.pool.custom_runtime import CustomRuntime
-from lading.service.pool.debugging import Address, find_debugger, path_pairs
+from lading.service.pool.debugging import Address, find_debugger, free_port, path_pairs
 from lading.service.pool.function import SNAP_START, Budgets, FunctionVersion, Outcome
 from lading.service.pool.runtime_folder import find_parts, unpack_archive
 from lading.service.pool.session import Session, run_in_loop
@@ -77,6 +77,8 @@ class LocalOptions:
 def prepare(function: LocalFunction, options: LocalOptions, store: Store, progress: Progress) -> FunctionVersion:
     """Everything on disk that an environment needs, and the value the pool takes. Raises SandboxError, DownloadError,
     SnapStartRefusedError."""
+    if function.snap_start and options.isolation is Isolation.PROCESS:
+        raise SnapStartRefusedError("no SnapStart under isolation process", hint="use another isolation")
     if function.snap_start:
         check_snap_start(function.target.runtime.name if isinstance(function.target, Target) else function.target.name,
                          function.ephemeral_storage)  # fmt: skip
@@ -86,6 +88,8 @@ def prepare(function: LocalFunction, options: LocalOptions, store: Store, progre
     if options.debug:
         paths = path_pairs((function.source,) if function.source else (), function.layer_sources)
         debugger = find_debugger(function.target, parts, paths, store, progress)
+        if options.isolation is Isolation.PROCESS:  # the port is this machine's, where the relay has another
+            debugger = replace(debugger, port=free_port())
     timeout = 0.0 if options.debug else function.timeout
     spec = SandboxSpec(
         code=code,
