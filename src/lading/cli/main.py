@@ -19,6 +19,7 @@ COMMANDS = {
     "clock": "Show or drive the clock of a running `lading serve`.",
     "completion": "Print the completion script of a shell.",
     "explain": "Show what is in an artifact, by package, and why each is there.",
+    "image": "Convert images to lazy ones; show and tidy the store that holds them.",
     "init": "Make a minimal project.",
     "invoke": "Run a function here, in an isolated execution environment.",
     "push": "Push an image to a registry: only what it lacks.",
