@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lading.config.declaration import Declaration
+from lading.config.deployment import function_deployment, project_deployment
 from lading.config.handlers import find_handler, handler_in, holds_module
+from lading.config.keys import FUNCTION, LAYER, PROJECT
 from lading.config.places import excludes, existing, place
 from lading.config.problems import InvalidConfigError, MissingConfigError, Problems
 from lading.config.requirement_source import (
@@ -19,7 +21,7 @@ from lading.config.requirement_source import (
     with_packages,
     with_selection,
 )
-from lading.config.schema import FUNCTION, LAYER, PROJECT, keys_of
+from lading.config.schema import keys_of
 from lading.config.validation import HANDLER, check_table
 from lading.config.versions import DEFAULT_ARCHITECTURE, default_runtime, requires_python
 from lading.errors import ConfigError
@@ -44,9 +46,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 Values = Mapping[str, Any]
 
 
-def assemble(declaration: Declaration, overrides: Values) -> Project:
+def assemble(declaration: Declaration, overrides: Values, stage: str = "") -> Project:
     """The project. Raises InvalidConfigError, MissingConfigError or BrokenFileError."""
-    return _Assembly(declaration, overrides, Problems(declaration.origin)).project()
+    return _Assembly(declaration, overrides, Problems(declaration.origin), stage).project()
 
 
 def valid_name(text: str) -> str:
@@ -59,6 +61,7 @@ class _Assembly:
     declaration: Declaration
     overrides: Values
     problems: Problems
+    stage: str = ""
 
     def project(self) -> Project:
         given = self.declaration
@@ -67,6 +70,8 @@ class _Assembly:
         layers = [self._layer(name, table, defaults, output) for name, table in given.layers.items()]
         functions = [self._function(name, table, defaults, output) for name, table in self._functions(defaults)]
         self._check_twice()
+        name = given.name or valid_name(given.root.name)
+        deployment = project_deployment(defaults, name, self.stage, given.prefix, self.problems)
         self.problems.raise_any()
         return Project(
             root=given.root,
@@ -75,6 +80,7 @@ class _Assembly:
             layers=tuple(layer for layer in layers if layer),
             output=output,
             skipped=given.skipped,
+            deployment=deployment,
         )
 
     def _output(self, defaults: Values) -> Path:
@@ -131,6 +137,7 @@ class _Assembly:
                 package=values.get("package", "zip"),
                 base=values.get("base", ""),
                 compression=values.get("compression", "gzip"),
+                deployment=function_deployment(values, where, self.problems),
             )
         except ConfigError as error:
             if isinstance(error, MissingConfigError) and not self.declaration.functions and not known:
@@ -162,13 +169,14 @@ class _Assembly:
         return None
 
     def _merge(self, own: Values, defaults: Values, level: str) -> dict[str, Any]:
-        """Overrides over own values over the project's; environments are joined, and so are excludes."""
+        """Overrides over own values over the project's; environments and tags are joined, and so are excludes."""
         names = keys_of(level).keys() - {"layers", "functions"}
         inherited = {key: value for key, value in defaults.items() if key in names}
         overrides = {key: value for key, value in self.overrides.items() if key in names}
         merged = {**inherited, **own, **overrides}
-        if "environment" in merged:
-            merged["environment"] = {**inherited.get("environment", {}), **own.get("environment", {})}
+        for name in ("environment", "tags"):
+            if name in merged:
+                merged[name] = {**inherited.get(name, {}), **own.get(name, {})}
         if "exclude" in merged:
             merged["exclude"] = [*inherited.get("exclude", ()), *own.get("exclude", ())]
         return merged
@@ -293,7 +301,8 @@ class _Assembly:
         return tuple(references)
 
     def _environment(self, values: Values, where: str) -> dict[str, str]:
-        environment: dict[str, str] = values.get("environment", {})
+        """Those whose values are written; the others are the deployment's."""
+        environment = {name: value for name, value in values.get("environment", {}).items() if isinstance(value, str)}
         size = sum(len(name.encode()) + len(value.encode()) for name, value in environment.items())
         if size > quotas().environment_bytes:
             message = f"{size:,} bytes, Lambda takes {quotas().environment_bytes:,}"

@@ -13,18 +13,25 @@ from lading.config.handlers import handler_in
 from lading.config.problems import BrokenFileError, MissingConfigError, Problems
 from lading.config.reading import parse_toml, read_script, read_text, read_toml
 from lading.config.requirement_source import find_requirements, kind_of
+from lading.config.stages import with_stage
 from lading.model.project import Project
 
 TEMPLATES = ("template.yaml", "template.yml", "template.json")
 
 
 def load(
-    start: Path, *, runtime: str | None = None, architecture: str | None = None, handler: str | None = None
+    start: Path,
+    *,
+    runtime: str | None = None,
+    architecture: str | None = None,
+    handler: str | None = None,
+    stage: str = "",
 ) -> Project:
     """The project of a folder or a file; the overrides hold for all its functions and layers. Raises ConfigError."""
     given = {"runtime": runtime, "architecture": architecture, "handler": handler}
     overrides = {key: value for key, value in given.items() if value is not None}
-    return assemble(_declare(Path(os.path.normpath(start.absolute()))), overrides)
+    declaration = with_stage(_declare(Path(os.path.normpath(start.absolute()))), stage)
+    return assemble(declaration, overrides, stage)
 
 
 def _declare(start: Path) -> Declaration:

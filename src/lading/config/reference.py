@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from lading.config.keys import FUNCTION, LAYER, PROJECT, Key, Kind
 from lading.config.places import DEFAULT_EXCLUDES
-from lading.config.schema import FUNCTION, KEYS, LAYER, PROJECT, REQUIREMENT_KEYS, Key
+from lading.config.schema import KEYS, REFERENCE_KEYS, REQUIREMENT_KEYS
 from lading.config.versions import DEFAULT_RUNTIME
 
 HEAD = f"""\
@@ -37,6 +38,10 @@ def reference() -> str:
     for level, title in TITLES.items():
         parts += [title, _table(key for key in KEYS if level in key.levels)]
     parts += ["## `requirements` as a table\n", _table(REQUIREMENT_KEYS)]
+    parts += ["## Values of `environment` that AWS keeps\n", _table(REFERENCE_KEYS)]
+    for key in KEYS:
+        if key.keys:
+            parts += _inner(key, key.name)
     patterns = "\n".join(DEFAULT_EXCLUDES)
     parts.append(
         f'## Left out by default\n\nAnd the output folder. Lift one with `exclude = ["!PATTERN"]`.\n\n```\n{patterns}\n```\n'
@@ -49,12 +54,30 @@ def _table(keys: Iterable[Key]) -> str:
     return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows, ""])
 
 
+def _inner(key: Key, path: str) -> list[str]:
+    """The keys of a table, then those of the tables in it."""
+    noun = {Kind.NAMED: f"`{path}.NAME`", Kind.LIST: f"A table of `{path}`"}.get(
+        key.also or key.kind, f"`{path}` as a table"
+    )
+    parts = [f"## {noun}\n", _table(key.keys)]
+    for inner in key.keys:
+        if inner.keys:
+            parts += _inner(inner, f"{path}.{inner.name}")
+    return parts
+
+
 def _row(key: Key) -> str:
     kind = " or ".join(f'`"{choice}"`' for choice in key.choices) or str(key.kind)
+    if key.also:
+        kind += f" or {key.also}"
     if key.bounds:
         kind += " {}–{}".format(*key.bounds)
     if key.length:
         kind += f", at most {key.length} characters"
+    if key.levels and not set(key.levels) & {PROJECT, FUNCTION, LAYER}:
+        kind += f" ({', '.join(key.levels)})"
+    if not key.default:
+        return f"| `{key.name}` | {kind} | {'must be there' if key.required else ''} | {key.meaning} |"
     default = f"`{key.default}`" if key.default[0] in '"[{0123456789' or key.default == "false" else key.default
     return f"| `{key.name}` | {kind} | {default} | {key.meaning} |"
 

@@ -2,41 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
+from lading.config.deployment_schema import DEPLOYMENT_KEYS
+from lading.config.keys import FUNCTION, LAYER, PROJECT, Key, Kind
 from lading.model.project import Bundled, Bytecode
 from lading.model.quotas import quotas
 from lading.model.target import Architecture, runtimes
-
-PROJECT, FUNCTION, LAYER = "project", "function", "layer"
-
-
-class Kind(StrEnum):
-    """The type of a value, as the reference page names it."""
-
-    STRING = "string"
-    INTEGER = "integer"
-    BOOLEAN = "boolean"
-    STRINGS = "list of strings"
-    VARIABLES = "table of strings"
-    REQUIREMENTS = "path, list or table"
-    TABLES = "table of tables"
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key. `levels` are the tables that may have it; at the project's level it is the default for the others."""
-
-    name: str
-    kind: Kind
-    levels: tuple[str, ...]
-    default: str
-    meaning: str
-    choices: tuple[str, ...] = ()
-    bounds: tuple[int, int] | None = None
-    length: int | None = None
-
 
 _ALL = (PROJECT, FUNCTION, LAYER)
 _FUNCTIONS = (PROJECT, FUNCTION)
@@ -118,7 +88,7 @@ KEYS = (
         _FUNCTIONS,
         "{}",
         f"Environment variables; at most {_QUOTAS.environment_bytes} bytes. A function's are merged over "
-        "the project's.",
+        'the project\'s. `{ ssm = "NAME" }` and `{ secret = "NAME", field = "KEY" }` are read when deployed.',
     ),
     Key("description", Kind.STRING, (FUNCTION, LAYER), '""', "Shown by AWS.", length=_QUOTAS.description),
     Key(
@@ -163,6 +133,7 @@ KEYS = (
     Key("strip", Kind.BOOLEAN, _ALL, "false", "Remove debug symbols from native libraries."),
     Key("drop-tests", Kind.BOOLEAN, _ALL, "false", "Leave out the tests of dependencies."),
     Key("botocore-services", Kind.STRINGS, _ALL, "all", "The only botocore services to keep."),
+    *DEPLOYMENT_KEYS,
 )
 
 REQUIREMENT_KEYS = (
@@ -170,6 +141,12 @@ REQUIREMENT_KEYS = (
     Key("packages", Kind.STRINGS, (), "[]", "PEP 508 requirements."),
     Key("extras", Kind.STRINGS, (), "[]", "As beside `requirements`."),
     Key("groups", Kind.STRINGS, (), "[]", "As beside `requirements`."),
+)
+
+REFERENCE_KEYS = (
+    Key("ssm", Kind.STRING, (), "none", "A parameter of Systems Manager, by name or ARN."),
+    Key("secret", Kind.STRING, (), "none", "A secret of Secrets Manager, by name or ARN."),
+    Key("field", Kind.STRING, (), "none", "The key in a secret that is a JSON object."),
 )
 
 

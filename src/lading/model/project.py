@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from lading.model.deployment import FunctionDeployment, ProjectDeployment
 from lading.model.target import Target
 
 
@@ -147,6 +148,7 @@ class FunctionConfig:
     """For images: a registry reference, or a path to a layout or docker-archive relative to the root; empty is AWS's."""
     compression: str = "gzip"
     """Of an image's layers: "gzip" or "zstd"."""
+    deployment: FunctionDeployment = field(default_factory=FunctionDeployment)
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ class Project:
     """Absolute folder for artifacts."""
     skipped: tuple[str, ...] = ()
     """What the origin states and lading leaves to others, one sentence each."""
+    deployment: ProjectDeployment = field(default_factory=ProjectDeployment)
 
     def layer(self, name: str) -> LayerConfig | None:
         return next((layer for layer in self.layers if layer.name == name), None)
