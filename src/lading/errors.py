@@ -2,7 +2,7 @@
 
 An error names the thing and the value in its message, gives the next step in its hint, and its class decides
 the exit code: 2 usage or configuration, 3 resolution, 4 download or index, 5 artifact failed its audit,
-6 cache or disk, 7 isolation or execution, 1 anything else.
+6 cache or disk, 7 isolation or execution, 8 deployment, 1 anything else.
 """
 
 from __future__ import annotations
@@ -69,3 +69,9 @@ class SandboxError(LadingError):
     """This host can't isolate as asked, or an execution environment could not be made."""
 
     exit_code = 7
+
+
+class DeployError(LadingError):
+    """A deployment can't be planned, or AWS refused a part of it."""
+
+    exit_code = 8

@@ -184,3 +184,16 @@ def test_logs_survive_a_restart(tmp_path: Path) -> None:
     with service(tmp_path) as url:
         found = client(url, "logs").filter_log_events(logGroupName="/aws/lambda/orders", filterPattern="REPORT")
         assert len(found["events"]) == 1
+
+
+def test_groups_have_tags(url: str) -> None:
+    logs = client(url, "logs")
+    logs.create_log_group(logGroupName="/tagged", tags={"team": "shop"})
+    arn = logs.describe_log_groups(logGroupNamePrefix="/tagged")["logGroups"][0]["logGroupArn"]
+    logs.tag_resource(resourceArn=arn, tags={"cost": "1", "team": "web"})
+    assert logs.list_tags_for_resource(resourceArn=arn)["tags"] == {"team": "web", "cost": "1"}
+    logs.untag_resource(resourceArn=arn, tagKeys=["cost"])
+    assert logs.list_tags_for_resource(resourceArn=arn)["tags"] == {"team": "web"}
+    logs.delete_log_group(logGroupName="/tagged")
+    logs.create_log_group(logGroupName="/tagged")
+    assert logs.list_tags_for_resource(resourceArn=arn)["tags"] == {}

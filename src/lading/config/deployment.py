@@ -47,7 +47,6 @@ def function_deployment(values: Values, where: str, problems: Problems) -> Funct
         references=_references(values.get("environment", {})),
         dead_letter=values.get("dead-letter", ""),
         tracing=values.get("tracing", ""),
-        snap_start=values.get("snap-start", False),
         vpc=_vpc(values["vpc"]) if "vpc" in values else None,
         file_systems=tuple(FileSystem(table["arn"], table["path"]) for table in values.get("file-systems", ())),
         code_signing=values.get("code-signing", ""),
@@ -181,7 +180,6 @@ def _check(found: FunctionDeployment, values: Values, where: str, problems: Prob
     needs_alias = {
         "provisioned-concurrency": found.provisioned_concurrency is not None,
         "rollout": "rollout" in values,
-        "snap-start": found.snap_start,
     }
     for key, stated in needs_alias.items():
         if stated and not found.alias:
@@ -189,7 +187,7 @@ def _check(found: FunctionDeployment, values: Values, where: str, problems: Prob
     image = values.get("package") == "image"
     if found.code_signing and image:
         problems.add(f"{where}.code-signing", "container images can't be signed like this", "remove it")
-    if found.snap_start:
+    if values.get("snap-start", False):
         _check_snap_start(found, values, f"{where}.snap-start", problems, image=image)
     reserved, provisioned = found.reserved_concurrency, found.provisioned_concurrency
     if reserved is not None and provisioned is not None and provisioned > reserved:

@@ -360,7 +360,6 @@ DEPLOYMENT_KEYS = (
     Key("events", Kind.NAMED, _F, "none", "What invokes the function.", keys=EVENT_KEYS),
     Key("dead-letter", Kind.STRING, _PF, "none", "ARN of a queue or topic.", pattern=_ARN, example=_QUEUE_ARN),
     Key("tracing", Kind.STRING, _PF, '"pass-through"', "X-Ray.", choices=("active", "pass-through")),
-    Key("snap-start", Kind.BOOLEAN, _PF, "false", "Start from a snapshot (zip, python3.12 or newer, with an alias)."),
     Key("vpc", Kind.TABLE, _PF, "none", "Subnets and security groups.", keys=VPC_KEYS),
     Key("file-systems", Kind.LIST, _PF, "[]", "EFS or S3 Files access points.", keys=FILE_SYSTEM_KEYS),
     Key(

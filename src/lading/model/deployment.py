@@ -165,7 +165,6 @@ class FunctionDeployment:
     dead_letter: str = ""
     tracing: str = ""
     """ "active" or "pass-through"."""
-    snap_start: bool = False
     vpc: Vpc | None = None
     file_systems: tuple[FileSystem, ...] = ()
     code_signing: str = ""

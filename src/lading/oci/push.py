@@ -17,6 +17,7 @@ from urllib.parse import urljoin
 
 from lading.model.progress import Progress
 from lading.oci import media
+from lading.oci.credentials import Login
 from lading.oci.descriptor import Content, Descriptor, encode
 from lading.oci.image import Image
 from lading.oci.layout import Document, index_of, read_index
@@ -57,12 +58,14 @@ def push(
     progress: Progress,
     *,
     mount_from: str = "",
+    login: Login | None = None,
 ) -> Pushed:
-    """Send images (several become an index) and what is attached to them. `mount_from`: a repository with the base.
+    """Send images (several become an index) and what is attached to them. `mount_from`: a repository with the base;
+    `login`: in place of those that podman and docker keep.
 
     Raises RegistryError, UnauthorizedError, ImageFormatError.
     """
-    with closing(Registry(reference, "pull,push")) as registry:
+    with closing(Registry(reference, "pull,push", login)) as registry:
         if mount_from and mount_from != reference.repository:
             registry.also_pull(mount_from)
         pusher = _Pusher(registry, progress, mount_from)

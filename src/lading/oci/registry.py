@@ -46,13 +46,13 @@ class UnauthorizedError(RegistryError):
 class Registry:
     """Requests to one repository. Thread-safe. `access` is "pull" or "pull,push"."""
 
-    def __init__(self, reference: Reference, access: str = "pull") -> None:
+    def __init__(self, reference: Reference, access: str = "pull", login: Login | None = None) -> None:
         self.reference = reference
         self._access = access
         self._authorization = ""
         self._lock = threading.Lock()
-        self._login: Login | None = None
-        self._looked = False
+        self._login = login
+        self._looked = login is not None
         self._client = make_client()
         self._mounts: set[str] = set()
         self.base = f"{scheme(reference.registry)}://{host(reference.registry)}/v2/{reference.repository}"

@@ -56,6 +56,29 @@ def _stream(store: LogStore, group: sqlite3.Row, name: str) -> sqlite3.Row:
 def create_log_group(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
     if not store.add_group(scope, parameters["logGroupName"], _now()):
         raise ApiError("ResourceAlreadyExistsException", "The specified log group already exists")
+    store.set_tags(_group(store, scope, parameters)["id"], parameters.get("tags") or {})
+    return {}
+
+
+def _tagged(store: LogStore, scope: Scope, parameters: Parameters) -> sqlite3.Row:
+    """The group of a resourceArn. Only groups have tags here."""
+    parts = str(parameters["resourceArn"]).split(":", 6)
+    if len(parts) < 7 or parts[5] != "log-group":
+        raise ApiError("ResourceNotFoundException", "The specified resource does not exist.")
+    return _group(store, scope, {"logGroupName": parts[6]})
+
+
+def list_tags_for_resource(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
+    return {"tags": store.tags(_tagged(store, scope, parameters)["id"])}
+
+
+def tag_resource(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
+    store.set_tags(_tagged(store, scope, parameters)["id"], parameters["tags"])
+    return {}
+
+
+def untag_resource(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
+    store.remove_tags(_tagged(store, scope, parameters)["id"], parameters["tagKeys"])
     return {}
 
 
@@ -283,4 +306,7 @@ OPERATIONS: dict[str, Callable[[LogStore, Scope, Parameters], dict[str, Any]]] =
     "PutLogEvents": put_log_events,
     "GetLogEvents": get_log_events,
     "FilterLogEvents": filter_log_events,
+    "ListTagsForResource": list_tags_for_resource,
+    "TagResource": tag_resource,
+    "UntagResource": untag_resource,
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,10 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log_groups (
     id INTEGER PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL,
     created INTEGER NOT NULL, retention INTEGER, bytes INTEGER NOT NULL DEFAULT 0, UNIQUE (account, region, name)
+);
+CREATE TABLE IF NOT EXISTS log_group_tags (
+    group_id INTEGER NOT NULL REFERENCES log_groups ON DELETE CASCADE, key TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (group_id, key)
 );
 CREATE TABLE IF NOT EXISTS log_streams (
     id INTEGER PRIMARY KEY, group_id INTEGER NOT NULL REFERENCES log_groups ON DELETE CASCADE, name TEXT NOT NULL,
@@ -105,6 +109,23 @@ class LogStore:
         with self._lock:
             self._ids.clear()
             return self._run(query, (scope.account, scope.region, name)) > 0
+
+    def tags(self, group: int) -> dict[str, str]:
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT key, value FROM log_group_tags WHERE group_id = ? ORDER BY key", (group,)
+            )
+            return {row["key"]: row["value"] for row in rows}
+
+    def set_tags(self, group: int, tags: Mapping[str, str]) -> None:
+        rows = [(group, key, value) for key, value in tags.items()]
+        with self._lock:
+            self._database.executemany("INSERT OR REPLACE INTO log_group_tags VALUES (?, ?, ?)", rows)
+
+    def remove_tags(self, group: int, keys: Iterable[str]) -> None:
+        rows = [(group, key) for key in keys]
+        with self._lock:
+            self._database.executemany("DELETE FROM log_group_tags WHERE group_id = ? AND key = ?", rows)
 
     def set_retention(self, scope: Scope, name: str, days: int | None) -> bool:
         query = "UPDATE log_groups SET retention = ? WHERE account = ? AND region = ? AND name = ?"

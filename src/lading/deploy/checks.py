@@ -1,0 +1,115 @@
+"""What can be known to be impossible before anything is written. All of it, not the first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from lading.aws.account import Account
+from lading.aws.functions import FunctionFound
+from lading.aws.refusal import DeniedError, UnservedError
+from lading.aws.roles import find_role
+from lading.deploy.instruction import FILE, Instruction, Problem, fill
+from lading.deploy.layers import Layers
+from lading.deploy.unit import Subject, Unit
+from lading.model.limits import number
+from lading.model.quotas import quotas
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+PRINCIPAL = "lambda.amazonaws.com"
+
+
+def check_names(subjects: Sequence[Subject]) -> Iterator[Problem]:
+    """What the pattern of names makes of the functions."""
+    longest = quotas().function_name
+    for subject in subjects:
+        if not _NAME.fullmatch(subject.name) or len(subject.name) > longest:
+            hint = f"letters, digits, - and _; at most {longest}: change `names` in [tool.lading.deploy]"
+            yield Problem(f"{subject.scope}: {subject.name!r} is no name of a function", hint)
+        if sum(other.name == subject.name for other in subjects) > 1:
+            yield Problem(f"{subject.scope}: another function has the name {subject.name!r} too", "change `names`")
+
+
+def check_units(units: Sequence[Unit], layers: Layers) -> Iterator[Problem]:
+    """Sizes, and roles that two functions would make."""
+    for unit in units:
+        package = unit.package
+        own = [layers.packages[one.name] for one in unit.config.layers if one.name]
+        total = package.unzipped + sum(layer.unzipped for layer in own)
+        if not package.image and total > quotas().unzipped:
+            text = (
+                f"{unit.subject.scope}: {total:,} bytes unzipped, layers included; Lambda takes {quotas().unzipped:,}"
+            )
+            yield Problem(text, "leave something out (drop-tests, strip), or build an image")
+        if package.image and unit.config.layers:
+            yield Problem(f"{unit.subject.scope}: container images have no layers", "remove `layers`, or build a zip")
+    made: dict[str, str] = {}
+    for unit in units:
+        other = made.setdefault(unit.role, unit.subject.scope)
+        if not unit.wish.role.arn and other != unit.subject.scope:
+            text = f"{unit.subject.scope} and {other} would both make the role {unit.role_name}"
+            yield Problem(text, "make it yourself and state its ARN, or leave `name` out")
+
+
+def check_roles(account: Account, units: Iterable[Unit]) -> Iterator[Problem | str]:
+    """Stated roles of this account: are they there, and do they let Lambda in? A text is a note: it can't be told."""
+    arns = sorted({unit.wish.role.arn for unit in units if unit.wish.role.arn})
+    for arn in arns:
+        if arn.split(":")[4] != account.identity.account:
+            yield Problem(f"the role {arn} is of another account", "a function's role is of its own account")
+            continue
+        try:
+            role = find_role(account, arn.rpartition("/")[2])
+        except DeniedError as error:
+            yield f"can't tell whether {arn} is there: {error.message}"
+            continue
+        if role is None or role["Arn"] != arn:
+            yield Problem(f"there is no role {arn}", "make it, or leave `role` out: lading makes one")
+        elif not trusts_lambda(role["AssumeRolePolicyDocument"]):
+            hint = f"let {PRINCIPAL} do sts:AssumeRole in its trust policy"
+            yield Problem(f"the role {arn} can't be assumed by Lambda", hint)
+
+
+def trusts_lambda(document: Any) -> bool:
+    statements = document.get("Statement", [])
+    for one in statements if isinstance(statements, list) else [statements]:
+        principal = one.get("Principal", {})
+        services = principal.get("Service", []) if isinstance(principal, Mapping) else [principal]
+        names = {services} if isinstance(services, str) else set(services)
+        if one.get("Effect") == "Allow" and names & {PRINCIPAL, "*"}:
+            return True
+    return False
+
+
+def check_concurrency(
+    account: Account, units: Iterable[Unit], seen: Mapping[Subject, FunctionFound | None]
+) -> Iterator[Problem | str]:
+    """AWS is asked only where reservations change. A text is a note: the endpoint can't tell."""
+    more = 0
+    for unit in units:
+        found = seen[unit.subject]
+        more += (unit.wish.reserved_concurrency or 0) - ((found.reserved if found else None) or 0)
+    if more <= 0:
+        return
+    try:
+        limits = account.call("lambda", "GetAccountSettings")["AccountLimit"]
+    except UnservedError as error:
+        yield f"can't tell whether {more} more may be reserved: {error.message}"
+        return
+    left = limits["UnreservedConcurrentExecutions"] - more
+    least = number("concurrency", "unreserved")
+    if left < least:
+        text = f"reserved-concurrency: {more} more would leave {left} unreserved; AWS keeps {least}"
+        yield Problem(text, "reserve less, or ask AWS for more concurrency")
+
+
+def check_parameters(account: Account, instructions: Iterable[Instruction]) -> Iterator[Problem]:
+    """Every call against botocore's model, with stand-ins for what isn't known yet."""
+    for one in instructions:
+        if one.operation in ("rollout", "push"):
+            continue
+        parameters = fill(one.parameters, lambda kind, _: b"-" if kind == FILE else "-" * 24)
+        found = account.problems(one.service, one.operation, parameters)
+        if found:
+            yield Problem(f"{one.subject}: {one.operation}: {found}", "correct the value in the project")

@@ -1,0 +1,91 @@
+"""What has to be there before code can be sent: the bucket for large zips, the repository for images; and the sending."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lading.aws.account import Account
+from lading.aws.buckets import find_bucket_tags, is_empty
+from lading.aws.functions import FunctionFound
+from lading.aws.images import find_repository
+from lading.aws.refusal import UnservedError
+from lading.deploy.instruction import Verb
+from lading.deploy.kinds.kind import Pen, Step
+from lading.deploy.kinds.package import (
+    SHARED,
+    bucket_steps,
+    is_elsewhere,
+    object_key,
+    push_step,
+    repository_name,
+    repository_steps,
+    repository_uri,
+    upload,
+)
+from lading.deploy.place import PROJECT_TAG, Place
+from lading.deploy.unit import Subject, Unit
+from lading.deploy.wish import Wish
+from lading.model.quotas import quotas
+
+
+@dataclass(frozen=True)
+class Transport:
+    """`repository` is registry and path, empty without images."""
+
+    repository: str = ""
+    steps: tuple[Step, ...] = ()
+
+
+def find_transport(wish: Wish, account: Account, place: Place, *, large: bool) -> Transport:
+    """Bucket and repository, made where the project needs them and they aren't there. `large`: a zip has to go through S3."""
+    project = Subject("", place.project, place)
+    steps: list[Step] = []
+    if large:
+        steps += bucket_steps(project, find_bucket_tags(account, place.bucket))
+    if wish.gone:
+        return Transport("", tuple(_remove(project, account)))
+    if not any(wish.packages[one.name].image for one in wish.functions):
+        return Transport("", tuple(steps))
+    stated = place.deployment.repository
+    if is_elsewhere(stated):
+        return Transport(stated, tuple(steps))
+    found = find_repository(account, repository_name(place))
+    steps += repository_steps(project, found)
+    uri = str(found["repositoryUri"]) if found else repository_uri(place)
+    return Transport(uri, tuple(steps))
+
+
+def sending(unit: Unit, seen: FunctionFound | None) -> list[Step]:
+    """The upload or push of one function's code, where its digest isn't there already."""
+    package = unit.package
+    if seen is not None and seen.configuration.get("CodeSha256") == package.digest:
+        return []
+    if package.image:
+        return [push_step(unit)]
+    if package.size <= quotas().direct_upload:
+        return []
+    step = "create" if seen is None else "code"
+    return list(upload(unit.subject, "upload", object_key(unit), package, unit.subject.ref("function", step)))
+
+
+def _remove(project: Subject, account: Account) -> list[Step]:
+    """The repository when it is the project's; the bucket when it is lading's and nothing is in it."""
+    place = project.place
+    steps: list[Step] = []
+    try:
+        found = (
+            find_repository(account, repository_name(place)) if not is_elsewhere(place.deployment.repository) else None
+        )
+    except UnservedError:
+        found = None
+    if found is not None:
+        tags = account.call("ecr", "ListTagsForResource", resourceArn=found["repositoryArn"])["tags"]
+        if place.owns({tag["Key"]: tag["Value"] for tag in tags}):
+            pen = Pen(project, "repository", f"repository {found['repositoryName']}", "ecr")
+            parameters = {"repositoryName": found["repositoryName"], "force": True}
+            steps.append(pen("delete", Verb.DELETE, "DeleteRepository", parameters, after=("*/function",)))
+    tags = None if place.deployment.bucket else find_bucket_tags(account, place.bucket)
+    if tags and tags.get(PROJECT_TAG) == SHARED and is_empty(account, place.bucket):
+        pen = Pen(project, "bucket", f"bucket {place.bucket}", "s3")
+        steps.append(pen("delete", Verb.DELETE, "DeleteBucket", {"Bucket": place.bucket}))
+    return steps

@@ -1,0 +1,324 @@
+"""Deploying against two endpoints that know nothing of each other: the local service and moto's server, with the real boto3.
+
+What one of them can't do is said by GAPS, case by case, and skipped there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from deploy_support import Endpoint, Site, deploy, endpoint, everything, lines, plan_of, shape, writes
+
+from lading.aws.account import Account
+from lading.deploy.instruction import Plan, read_plans, write_plans
+from lading.deploy.plan import PlanError, make_plan
+
+QUEUE = "arn:aws:sqs:eu-west-1:{account}:{name}"
+GAPS = {
+    ("moto", "open url"): "moto forgets FunctionUrlAuthType and InvokedViaFunctionUrl of a permission",
+    ("moto", "cors"): "moto doesn't keep what a URL's Cors leaves out",
+    ("moto", "update"): "moto's UpdateFunctionConfiguration ignores this field",
+    ("moto", "prune"): "moto gives the numbers of removed versions again",
+}
+
+
+@pytest.fixture(scope="module", params=["local", "moto"])
+def target(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    with endpoint(request.param) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def account(target: Endpoint) -> Account:
+    return target.account()
+
+
+def skip_gap(target: Endpoint, case: str) -> None:
+    if (target.name, case) in GAPS:
+        pytest.skip(f"{target.name}: {GAPS[target.name, case]}")
+
+
+FULL = """
+alias = "live"
+environment = { TABLE = "orders", DB = { ssm = "/shop/db" }, API_TOKEN = "t0ken" }
+url = true
+layers = ["shared"]
+async = { retries = 1, max-age = 600 }
+tags = { team = "shop" }
+reserved-concurrency = 5
+logging = { retention = 30 }
+permissions.api = { principal = "apigateway.amazonaws.com" }
+events.nightly = { type = "schedule", schedule = "rate(1 day)", input = { kind = "nightly" } }
+events.upload = { type = "s3", bucket = "uploads-BUCKET", prefix = "in/" }
+role.statements = [{ actions = ["s3:GetObject"], resources = ["arn:aws:s3:::uploads/*"] }]
+"""
+LAYER = '[tool.lading.layers.shared]\ncontent = "layer"\ndescription = "what both need"'
+
+
+@pytest.fixture
+def full(tmp_path: Path, target: Endpoint, request: pytest.FixtureRequest) -> Site:
+    """A function with nearly everything, under names of the test's own."""
+    name = request.node.originalname.replace("_", "-")[5:30].strip("-")
+    target.client("ssm").put_parameter(Name="/shop/db", Value="secret-dsn", Type="SecureString", Overwrite=True)
+    bucket = f"uploads-{name}"[:60]
+    target.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    text = shape(name, {"orders": FULL.replace("uploads-BUCKET", bucket), "mail": ""}, LAYER)
+    return Site(tmp_path, text.replace("[tool.lading.deploy]", '[tool.lading.deploy]\nnames = "{project}-{function}"'))
+
+
+def test_everything_is_made_and_then_there_is_nothing_to_do(full: Site, target: Endpoint, account: Account) -> None:
+    planned = deploy(account, full.wish())
+    assert {one.verb for one in planned.plan.instructions} >= {"create"}
+    account.calls.clear()
+    plan = plan_of(account, full.wish())
+    assert lines(plan) == []
+    assert writes(account) == []
+    single = {call: count for call, count in account.calls.items() if count > 2}
+    # Two functions: no operation reads any of them twice.
+    assert single == {}, single
+    name = plan.project
+    api = target.client("lambda")
+    got = api.get_function(FunctionName=f"{name}-orders")
+    variables = got["Configuration"]["Environment"]["Variables"]
+    assert variables == {"TABLE": "orders", "DB": "secret-dsn", "API_TOKEN": "t0ken"}
+    assert got["Tags"]["lading:project"] == name and got["Tags"]["team"] == "shop"
+    alias = api.get_alias(FunctionName=f"{name}-orders", Name="live")
+    assert alias["FunctionVersion"] == "1"
+    assert got["Configuration"]["Layers"][0]["Arn"].endswith(f"layer:{name}-shared:1")
+
+
+def test_a_change_of_code_changes_the_code(full: Site, account: Account) -> None:
+    deploy(account, full.wish())
+    full.code["orders"] = "def handler(event, context):\n    return 2\n"
+    account.calls.clear()
+    planned = deploy(account, full.wish())
+    operations = [one.operation for one in planned.plan.instructions]
+    assert operations == ["UpdateFunctionCode", "PublishVersion", "UpdateAlias"]
+    assert sorted(operation for _, operation in writes(account)) == sorted(operations)
+    assert lines(plan_of(account, full.wish())) == []
+
+
+def test_drift_is_shown_and_mended(full: Site, target: Endpoint, account: Account) -> None:
+    deploy(account, full.wish())
+    before = everything(target)
+    name = f"{full.wish().project.deployment.project}-orders"
+    target.client("lambda").update_function_configuration(FunctionName=name, MemorySize=512, Timeout=60)
+    target.client("logs").put_retention_policy(logGroupName=f"/aws/lambda/{name}", retentionInDays=1)
+    plan = plan_of(account, full.wish())
+    changes = {change.name: (change.was, change.will) for one in plan.instructions for change in one.changes}
+    assert changes["memory"] == (512, 128)
+    assert changes["timeout"] == (60, 3)
+    assert changes["retention"] == (1, 30)
+    deploy(account, full.wish())
+    assert everything(target)["functions"][name]["configuration"] == before["functions"][name]["configuration"]
+
+
+def test_what_the_project_no_longer_has_is_removed(full: Site, target: Endpoint, account: Account) -> None:
+    deploy(account, full.wish())
+    project = full.wish().project.deployment.project
+    text = shape(project, {"orders": ""})
+    full.text = text.replace("[tool.lading.deploy]", '[tool.lading.deploy]\nnames = "{project}-{function}"')
+    planned = deploy(account, full.wish())
+    removed = [line for line in lines(planned.plan) if line.startswith("delete")]
+    assert any("DeleteFunctionUrlConfig" in line for line in removed)
+    assert f"delete function {project}-mail: DeleteFunction" in removed
+    assert "secret-dsn" not in write_plans([planned.plan]) and "t0ken" not in write_plans([planned.plan])
+    assert lines(plan_of(account, full.wish())) == []
+    left = everything(target)
+    assert [name for name in left["functions"] if name.startswith(project)] == [f"{project}-orders"]
+    assert [name for name in left["roles"] if name.startswith(f"{project}-mail")] == []
+    assert left["functions"][f"{project}-orders"]["aliases"] == []
+    assert not any(name.startswith(project) for name in [*left["layers"], *left["rules"]])
+
+
+def test_destroy_leaves_what_it_did_not_make(full: Site, target: Endpoint, account: Account) -> None:
+    before = everything(target)
+    api = target.client("lambda")
+    target.client("logs").create_log_group(logGroupName="/aws/lambda/destroy-strange")
+    deploy(account, full.wish())
+    wish = replace(full.wish(), gone=True)
+    planned = deploy(account, wish)
+    assert all(one.verb == "delete" or one.operation.startswith("Put") for one in planned.plan.instructions)
+    assert lines(plan_of(account, wish)) == []
+    after = everything(target)
+    assert after["groups"].pop("/aws/lambda/destroy-strange", "gone") != "gone"
+    assert after == before, "functions, roles, rules, layers and groups are as they were"
+    bucket = f"uploads-{full.wish().project.deployment.project}"[:60]
+    assert (
+        not target.client("s3").get_bucket_notification_configuration(Bucket=bucket).get("LambdaFunctionConfigurations")
+    )
+    assert api.list_layers()["Layers"] == [] or before["layers"]
+
+
+def test_a_name_that_is_taken_is_not_touched_without_adopt(tmp_path: Path, target: Endpoint, account: Account) -> None:
+    deploy(account, Site(tmp_path / "one", shape("owner", {"taken": "memory = 256"})).wish())
+    other = Site(tmp_path / "two", shape("thief", {"taken": "", "free": ""}))
+    account.calls.clear()
+    with pytest.raises(PlanError) as caught:
+        make_plan(other.wish(), account)
+    said = "\n".join([caught.value.message, *caught.value.details, caught.value.hint])
+    assert "function taken is there and isn't this project's" in said and "--adopt" in said
+    assert writes(account) == []
+    # The role carries the first project's path, which can't be taken over; the function can.
+    other.text = shape("thief", {"taken": 'role = { name = "thief-role" }'})
+    deploy(account, other.wish(adopt=True))
+    tags = target.client("lambda").get_function(FunctionName="taken")["Tags"]
+    assert tags["lading:project"] == "thief"
+    assert lines(plan_of(account, other.wish())) == []
+
+
+def test_a_plan_survives_json_and_the_order_holds(full: Site, account: Account) -> None:
+    plan = plan_of(account, full.wish())
+    again = read_plans(write_plans([plan]))
+    assert write_plans(again) == write_plans([plan])
+    done: set[str] = set()
+    for one in plan.instructions:
+        assert done.issuperset(one.after), f"{one.id} before {set(one.after) - done}"
+        done.add(one.id)
+    text = json.dumps(plan.to_json())
+    assert "secret-dsn" not in text and "t0ken" not in text
+
+
+def names_of(plan: Plan) -> set[str]:
+    return {change.name for one in plan.instructions for change in one.changes}
+
+
+FIELDS = [
+    ("memory = 256", {"memory"}),
+    ("timeout = 30", {"timeout"}),
+    ("description = 'what it does'", {"description"}),
+    ("handler = 'app.other'", {"handler"}),
+    ("runtime = 'python3.12'", {"runtime"}),
+    ("ephemeral-storage = 1024", {"ephemeral-storage"}),
+    ("environment = { AB = 'c' }", {"environment.AB"}),
+    ("tracing = 'active'", {"tracing"}),
+    ("tags = { a = 'b' }", {"tags.a"}),
+    ("logging = { retention = 7 }", {"retention"}),
+    ("logging = { format = 'JSON', application-level = 'WARN' }", {"logging"}),
+    ("reserved-concurrency = 3", {"reserved-concurrency"}),
+    ("async = { retries = 0 }", {"retries"}),
+    ("url = { invoke-mode = 'stream' }", {"invoke-mode"}),
+    ("url = { cors = { origins = ['*'], methods = ['GET'], max-age = 60 } }", {"cors"}),
+    ("url = { auth = 'none' }", {"auth"}),
+    ("permissions.api = { principal = 's3.amazonaws.com', source-account = '111122223333' }", {"Principal"}),
+    ("events.often = { type = 'schedule', schedule = 'rate(5 minutes)' }", {"schedule"}),
+    ("events.made = { type = 'rule', pattern = { source = ['shop'] } }", {"pattern"}),
+    ("role = { statements = [{ actions = ['s3:*'], resources = ['*'] }] }", {"statement"}),
+    ("role = { policies = ['AmazonS3ReadOnlyAccess'] }", {"policy"}),
+    ("publish = true", {"version"}),
+    ("alias = 'live'", {"version"}),
+]
+CASES = {
+    "url = { auth = 'none' }": "open url",
+    "url = { cors = { origins = ['*'], methods = ['GET'], max-age = 60 } }": "cors",
+    "ephemeral-storage = 1024": "update",
+    "tracing = 'active'": "update",
+    "logging = { format = 'JSON', application-level = 'WARN' }": "update",
+}
+
+
+@pytest.fixture(scope="module")
+def fields_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("fields"), "")
+
+
+@pytest.mark.parametrize(("line", "expected"), FIELDS, ids=[line for line, _ in FIELDS])
+def test_each_field(fields_site: Site, target: Endpoint, account: Account, line: str, expected: set[str]) -> None:
+    """From nothing stated to the field, and back: each time exactly that changes, and then nothing is left to do."""
+    if line in CASES:
+        skip_gap(target, CASES[line])
+    plain, stated = shape("fields", {"field": ""}), shape("fields", {"field": line})
+    if line.startswith("handler"):
+        stated = stated.replace('handler = "app.handler"\n', "")
+    fields_site.text = plain
+    deploy(account, fields_site.wish())
+    assert lines(plan_of(account, fields_site.wish())) == []
+    fields_site.text = stated
+    planned = deploy(account, fields_site.wish())
+    found = names_of(planned.plan)
+    assert expected <= found, found
+    assert lines(plan_of(account, fields_site.wish())) == []
+    fields_site.text = plain
+    deploy(account, fields_site.wish())
+    assert lines(plan_of(account, fields_site.wish())) == []
+
+
+def test_stages_stand_beside_each_other(tmp_path: Path, target: Endpoint, account: Account) -> None:
+    text = shape("staged", {"s": "memory = 128"}, "[tool.lading.stages.prod.functions.s]\nmemory = 512\n")
+    site = Site(tmp_path, text)
+    deploy(account, site.wish())
+    deploy(account, site.wish(stage="prod"))
+    api = target.client("lambda")
+    sizes = [api.get_function_configuration(FunctionName=name)["MemorySize"] for name in ("s", "s-prod")]
+    assert sizes == [128, 512]
+    deploy(account, site.wish(stage="prod", gone=True))
+    assert api.get_function_configuration(FunctionName="s")["MemorySize"] == 128
+    assert lines(plan_of(account, site.wish())) == []
+
+
+def test_every_problem_comes_before_the_first_write(tmp_path: Path, target: Endpoint, account: Account) -> None:
+    missing = f"arn:aws:iam::{account.identity.account}:role/nowhere"
+    site = Site(
+        tmp_path,
+        shape(
+            "broken",
+            {
+                "first": f'role = "{missing}"',
+                "second": 'role = "arn:aws:iam::999999999999:role/elsewhere"',
+                "third": "environment = { DB = { ssm = '/not/there' } }",
+                "fourth": "events.up = { type = 's3', bucket = 'no-such-bucket-here' }",
+            },
+        ),
+    )
+    account.calls.clear()
+    with pytest.raises(PlanError) as caught:
+        make_plan(site.wish(), account)
+    said = "\n".join(caught.value.details)
+    for expected in (
+        f"there is no role {missing}",
+        "is of another account",
+        "third: DB: there is no parameter '/not/there'",
+        "the bucket no-such-bucket-here is not there",
+    ):
+        assert expected in said
+    assert writes(account) == []
+
+
+def test_old_versions_and_layers_are_pruned(tmp_path: Path, target: Endpoint, account: Account) -> None:
+    skip_gap(target, "prune")
+    text = shape("pruned", {"p": 'alias = "live"\nkeep-versions = 2\nlayers = ["shared"]'}, LAYER)
+    site = Site(tmp_path, text.replace("[tool.lading.deploy]", "[tool.lading.deploy]\nkeep-layers = 1"))
+    for number in range(4):
+        site.code = {"p": f"{CODE_OF}{number}\n", "shared": f"x = {number}\n"}
+        deploy(account, site.wish())
+    api = target.client("lambda")
+    versions = [one["Version"] for one in api.list_versions_by_function(FunctionName="p")["Versions"]]
+    assert versions == ["$LATEST", "3", "4"]
+    assert [one["Version"] for one in api.list_layer_versions(LayerName="shared")["LayerVersions"]] == [4]
+    assert api.get_alias(FunctionName="p", Name="live")["FunctionVersion"] == "4"
+    assert lines(plan_of(account, site.wish())) == []
+
+
+CODE_OF = "def handler(event, context):\n    return "
+
+
+def test_large_zips_go_through_a_bucket_that_is_empty_afterwards(
+    tmp_path: Path, target: Endpoint, account: Account
+) -> None:
+    text = shape("large", {"big": 'layers = ["shared"]'}, LAYER)
+    site = Site(tmp_path, text.replace("[tool.lading.deploy]", '[tool.lading.deploy]\nnames = "large-{function}"'))
+    wish = site.wish()
+    # Above the limit of requests by its own account; the content is small so that the test is quick.
+    wish = replace(wish, packages={name: replace(one, size=60_000_000) for name, one in wish.packages.items()})
+    planned = deploy(account, wish)
+    assert any("PutObject" in line for line in lines(planned.plan))
+    assert lines(plan_of(account, wish)) == []
+    bucket = f"lading-{account.identity.account}-eu-west-1"
+    s3 = target.client("s3")
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+    deploy(account, replace(wish, gone=True))
+    assert bucket not in [one["Name"] for one in s3.list_buckets()["Buckets"]]
