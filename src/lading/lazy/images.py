@@ -1,0 +1,185 @@
+"""Lazy images on this machine: each one mounted once, however many use it, and gone with the last. What the service holds.
+
+Every call may block for as long as a store does: call from a worker thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lading.lazy import mount
+from lading.lazy.manifest import Manifest, encode_manifest
+from lading.lazy.mount import LazyMountError
+from lading.lazy.settings import ReaderSettings
+from lading.lazy.supervisor import Supervisor
+from lading.sandbox.inside import kernel
+
+_MOST_IDLE = 16
+"""Images that stay known to the reader when nobody uses them: their pages may still be in memory at the next start."""
+_FOLDERS = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """An opened manifest, and the key of the folder in the store where its chunks are."""
+
+    manifest: Manifest
+    place: str
+
+
+class LazyImage:
+    """A mounted image. `path` is its root, read-only; give it back with `LazyImages.close`."""
+
+    def __init__(self, digest: str, path: Path, manifest: Manifest, number: int) -> None:
+        self.digest = digest
+        self.path = path
+        self.manifest = manifest
+        self.number = number
+        self.users = 0
+
+    def tree(self) -> int:
+        """A descriptor of the mount, which stays usable in any mount namespace; the caller closes it."""
+        return kernel.open_tree(str(self.path))
+
+
+class LazyImages:
+    """The lazily loaded images of one service. Safe between threads. Starts a process at the first need, or with `start`."""
+
+    def __init__(self, settings: ReaderSettings) -> None:
+        """Sweeps what killed owners left. Raises LazyMountError where lazy images can't be."""
+        problem = mount.find_problem()
+        if problem:
+            raise LazyMountError(problem, hint="unpack the image instead, or run as root on a machine with FUSE and EROFS")
+        mount.sweep()
+        self._settings = settings
+        self._folder = mount.owner_folder() / str(next(_FOLDERS))
+        self._lock = threading.Lock()
+        self._supervisor: Supervisor | None = None
+        self._numbers = itertools.count(2, 2)
+        self._open: dict[str, LazyImage] = {}
+        self._idle: OrderedDict[str, LazyImage] = OrderedDict()
+        self._opening: dict[str, threading.Lock] = {}
+        self._closed = False
+
+    def __enter__(self) -> LazyImages:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shut_down()
+
+    def start(self) -> Supervisor:
+        """The reader's process, running. Called ahead, the first image needn't wait for it. Raises LazyMountError."""
+        with self._lock:
+            if self._closed:
+                raise LazyMountError("the lazy images of this process are shut down", hint="make new ones")
+            if self._supervisor is None or self._supervisor.problem:
+                self._renew()
+            assert self._supervisor is not None
+            return self._supervisor
+
+    def open(self, source: ImageSource) -> LazyImage:
+        """The image, mounted; once more for every user, who each close it. Raises LazyMountError."""
+        plain = encode_manifest(source.manifest)
+        digest = hashlib.sha256(plain).hexdigest()
+        supervisor = self.start()
+        with self._lock:
+            alone = self._opening.setdefault(digest, threading.Lock())
+        with alone:
+            with self._lock:
+                image = self._open.get(digest)
+                if image is None:
+                    image = self._idle.pop(digest, None)
+                if image and image.path.is_mount():
+                    image.users += 1
+                    self._open[digest] = image
+                    return image
+            if image is None:
+                number = next(self._numbers)
+                image = LazyImage(digest, self._folder / "images" / digest[:32], source.manifest, number)
+                self._introduce(supervisor, image, source.place, plain)
+            data = self._data / str(image.number + 1)
+            mount.mount_erofs(self._data / str(image.number), data, image.path)
+            with self._lock:
+                image.users = 1
+                self._open[digest] = image
+            return image
+
+    def close(self, image: LazyImage) -> None:
+        """One user less; the last one's close unmounts. Environments that still run keep the files they have."""
+        with self._lock:
+            image.users -= 1
+            if image.users or self._open.get(image.digest) is not image:
+                return
+            del self._open[image.digest]
+            self._opening.pop(image.digest, None)
+            mount.unmount(image.path)
+            self._idle[image.digest] = image
+            forgotten = self._idle.popitem(last=False)[1] if len(self._idle) > _MOST_IDLE else None
+            supervisor = self._supervisor
+        if forgotten and supervisor:
+            supervisor.remove(forgotten.number)
+
+    def settled(self, image: LazyImage) -> None:
+        """The start is over: what was touched until now is what the next one fetches ahead."""
+        self.start().ask({"do": "settled", "image": image.number})
+
+    def touched(self, image: LazyImage) -> list[bool]:
+        """Of each chunk of the data, whether it was touched since the image was opened."""
+        answer = self.start().ask({"do": "touched", "image": image.number})
+        return [digit == "1" for digit in answer["touched"]]
+
+    def metrics(self) -> dict[str, Any]:
+        """Counters of the running reader (metrics.Metrics.as_data and the disk cache's), images by digest."""
+        with self._lock:
+            supervisor, known = self._supervisor, [*self._open.values(), *self._idle.values()]
+        if supervisor is None or supervisor.problem:
+            return {}
+        found: dict[str, Any] = supervisor.ask({"do": "metrics"})["metrics"]
+        names = {str(image.number): image.digest for image in known}
+        found["images"] = {names.get(number, number): facts for number, facts in found["images"].items()}
+        return {**found, "restarts": supervisor.restarts, "mounted": len(self._open)}
+
+    def shut_down(self) -> None:
+        """Unmounts everything and ends the reader."""
+        with self._lock:
+            self._closed = True
+            supervisor, self._supervisor = self._supervisor, None
+            self._open.clear()
+            self._idle.clear()
+        for path in mount.mounts_below(self._folder / "images"):
+            mount.unmount(path)
+        if supervisor:
+            supervisor.close()
+        mount.clear(self._folder)
+        with contextlib.suppress(OSError):
+            self._folder.parent.rmdir()
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _renew(self) -> None:
+        """A connection and a worker, after those that ended for good. Images of those are broken: they are mounted anew."""
+        if self._supervisor is not None:
+            self._supervisor.close()
+        mount.clear(self._folder)
+        for image in [*self._open.values(), *self._idle.values()]:
+            image.users = 0
+        self._open.clear()
+        self._idle.clear()
+        self._folder.mkdir(parents=True, mode=0o700)
+        self._supervisor = Supervisor(mount.connect(self._data), self._settings, self._folder)
+
+    def _introduce(self, supervisor: Supervisor, image: LazyImage, place: str, plain: bytes) -> None:
+        descriptor = os.memfd_create("lading-manifest", os.MFD_CLOEXEC)
+        os.write(descriptor, plain)
+        trace = self._settings.cache / "traces" / image.digest
+        supervisor.add(image.number, {"place": place, "trace": str(trace)}, descriptor)

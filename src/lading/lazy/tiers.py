@@ -1,0 +1,77 @@
+"""The tiers behind the disk cache: the store, and the same slowed down for measurements."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Protocol
+
+from lading.lazy.chunk import ChunkRecord
+from lading.lazy.fault import ObjectMissingError, ObjectStoreError
+from lading.lazy.fetch import Tier
+from lading.lazy.settings import ReaderSettings
+
+
+class Objects(Protocol):
+    """What a tier needs of a store. Raises ObjectMissingError, ObjectStoreError."""
+
+    def get(self, key: str) -> bytes: ...
+
+
+def open_tiers(settings: ReaderSettings) -> list[Tier]:
+    """From near to far. Raises LadingError for a store that can't be."""
+    objects: Objects = FolderObjects(Path(settings.store))
+    if settings.latency or settings.bandwidth:
+        objects = SlowedObjects(objects, settings.latency, settings.bandwidth)
+    return [StoreTier(objects)]
+
+
+class StoreTier:
+    """The last tier: a folder or bucket that has every chunk."""
+
+    name = "store"
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def get(self, record: ChunkRecord, place: str, seconds: float) -> bytes:
+        return self._objects.get(f"{place}/{record.hex[:2]}/{record.hex}")
+
+    def offer(self, record: ChunkRecord, stored: bytes) -> None:
+        """It is where chunks come from."""
+
+
+class SlowedObjects:
+    """A store as far away as one likes: each request waits, and all share a bandwidth."""
+
+    def __init__(self, objects: Objects, latency: float, bandwidth: float) -> None:
+        self._objects = objects
+        self._latency = latency
+        self._bandwidth = bandwidth
+        self._lock = threading.Lock()
+        self._free_at = 0.0
+
+    def get(self, key: str) -> bytes:
+        began = time.monotonic()
+        content = self._objects.get(key)
+        arrives = began + self._latency
+        if self._bandwidth:
+            with self._lock:
+                self._free_at = max(self._free_at, arrives) + len(content) / self._bandwidth
+                arrives = self._free_at
+        time.sleep(max(0.0, arrives - time.monotonic()))
+        return content
+
+
+class FolderObjects:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def get(self, key: str) -> bytes:
+        try:
+            return (self._root / key).read_bytes()
+        except FileNotFoundError:
+            raise ObjectMissingError(f"no {key}") from None
+        except OSError as error:
+            raise ObjectStoreError(str(error)) from error
