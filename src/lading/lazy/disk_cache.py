@@ -24,7 +24,7 @@ from typing import BinaryIO
 from lading.lazy import eviction
 from lading.lazy.eviction import Entry
 
-BLOCK = 32_768
+BLOCK = 65_536
 """Bytes that are verified together: a read of a page costs this much."""
 LARGEST = 4 << 20
 _FOOTER = struct.Struct("<8s32sII")
@@ -69,7 +69,7 @@ class DiskCache:
 
     def __init__(self, root: Path, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts = DiskCounts()
-        self._entries = root / "entries"
+        self._folder = root / "entries"
         self._temporary = root / "temporary"
         self._ghost_file = root / "ghosts"
         self._limit = limit
@@ -82,16 +82,16 @@ class DiskCache:
         self._estimate = -1
         self._unseen = 0
         self._paused_until = 0.0
-        for folder in (self._entries, self._temporary):
+        for folder in (self._folder, self._temporary):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def read(self, name: bytes, start: int, size: int) -> bytes | None:
         """Bytes of a chunk, or None where it isn't there or not intact (it is removed then)."""
-        cached = self._find(name)
+        first = start // BLOCK * BLOCK
+        cached = self._find(name, first, size)
         if cached is None:
             self.counts.misses += 1
             return None
-        first = start // BLOCK * BLOCK
         end = min(-(-(start + size) // BLOCK) * BLOCK, cached.length)
         try:
             content = os.pread(cached.file.fileno(), end - first, first)
@@ -105,6 +105,17 @@ class DiskCache:
 
     def has(self, name: bytes) -> bool:
         return self._find(name) is not None
+
+    def length(self, name: bytes) -> int | None:
+        """Bytes of a chunk; None where it isn't here."""
+        cached = self._find(name)
+        return cached.length if cached else None
+
+    def expect(self, name: bytes) -> None:
+        """All of a chunk will be read soon: the disk may begin. Nothing happens where it isn't here."""
+        cached = self._find(name)
+        if cached:
+            os.posix_fadvise(cached.file.fileno(), 0, cached.length, os.POSIX_FADV_WILLNEED)
 
     def touch(self, name: bytes, reader: int) -> None:
         """Notes that an image (any number for one) used a chunk."""
@@ -154,7 +165,7 @@ class DiskCache:
         with self._exclusive() as alone:
             if not alone:
                 return
-            entries = list(self.list())
+            entries = list(self.entries())
             total = sum(entry.size for entry in entries)
             limit = min(self._limit, int(total * 0.9)) if full else self._limit
             if total > limit or full:
@@ -162,16 +173,14 @@ class DiskCache:
             with self._lock:
                 self._estimate, self._unseen = total, 0
 
-    def list(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Entry]:
         """Every entry, in no order."""
-        for folder in _scan(self._entries):
+        for folder in _scan(self._folder):
             for file in _scan(folder.path):
                 with contextlib.suppress(OSError):
                     facts = file.stat(follow_symlinks=False)
                     uses = facts.st_mode >> _USES_SHIFT & eviction.MOST_USES
-                    yield Entry(
-                        file.name, facts.st_blocks * 512, facts.st_mtime_ns, bool(facts.st_mode & _MAIN), uses
-                    )
+                    yield Entry(file.name, facts.st_blocks * 512, facts.st_mtime_ns, bool(facts.st_mode & _MAIN), uses)
 
     def _evict(self, entries: list[Entry], limit: int) -> int:
         """The bytes that stay."""
@@ -212,7 +221,8 @@ class DiskCache:
                 self._ghosts_of = written
         return name in self._ghosts
 
-    def _find(self, name: bytes) -> _Cached | None:
+    def _find(self, name: bytes, start: int = 0, size: int = 0) -> _Cached | None:
+        """size: of what will be read at `start` next, so that the disk may bring it together with the footer."""
         with self._lock:
             cached = self._open.get(name)
             if cached:
@@ -222,6 +232,9 @@ class DiskCache:
             file = open(self._path(name), "rb", buffering=0)  # noqa: SIM115 closes with its last user
         except OSError:
             return None
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # what is read in order is announced by `expect`
+        if size:
+            os.posix_fadvise(file.fileno(), start, size, os.POSIX_FADV_WILLNEED)
         found = _read_footer(file, name)
         if found is None:
             file.close()
@@ -274,7 +287,7 @@ class DiskCache:
 
     def _path(self, name: bytes) -> Path:
         text = name.hex()
-        return self._entries / text[:2] / text
+        return self._folder / text[:2] / text
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[bool]:

@@ -1,7 +1,7 @@
 """Which cached chunks go when room is needed: S3-FIFO (Yang et al., SOSP 2023), decided over the entries of a folder. No I/O.
 
-Two queues in order of arrival. What arrives is on probation; what was used there since goes on to the main queue, the rest leaves,
-and a ghost of its name lets it arrive in the main queue next time. So one long scan passes through probation only.
+Two queues in order of arrival. What arrives is on probation; what was used there goes on to the main queue, the rest leaves, and
+a ghost of its name lets it arrive in the main queue next time. So one long scan passes through probation only.
 """
 
 from __future__ import annotations

@@ -46,7 +46,10 @@ class Tier(Protocol):
     def name(self) -> str: ...
 
     def get(self, record: ChunkRecord, place: str, seconds: float) -> bytes:
-        """Within that time. place: the key in the store of the folder that the chunk is in. Raises ObjectMissingError where it has none, LadingError or OSError where it can't be asked."""
+        """Within that time. place: the key in the store of the folder that the chunk is in.
+
+        Raises ObjectMissingError where it has none, LadingError or OSError where it can't be asked.
+        """
 
     def offer(self, record: ChunkRecord, stored: bytes) -> None:
         """Something it lacked, found further away; keeps it or not, and returns at once."""
@@ -90,6 +93,7 @@ class Fetcher:
         self._idle = 0
         self._ahead = 0
         self._closed = False
+        self._ended = threading.Event()
         self._outages: dict[str, tuple[float, float]] = {}
         threading.Thread(target=self._watch, name="lazy-deadlines", daemon=True).start()
 
@@ -114,6 +118,7 @@ class Fetcher:
         """Those who wait get an error."""
         with self._condition:
             self._closed = True
+            self._ended.set()
             flights = list(self._flights.values())
             self._flights.clear()
             self._queue.clear()
@@ -237,12 +242,9 @@ class Fetcher:
 
     def _watch(self) -> None:
         """Those whose time is over get an error, whatever the tier is doing."""
-        while True:
+        while not self._ended.wait(0.5):  # not on the condition: it would take a wake-up from a thread that works
             late: list[tuple[ChunkRecord, Done]] = []
             with self._condition:
-                self._condition.wait_for(lambda: self._closed, timeout=0.5)
-                if self._closed:
-                    return
                 now = time.monotonic()
                 for flight in self._flights.values():
                     late += [(flight.record, done) for until, done in flight.waiting if until < now]
@@ -253,5 +255,7 @@ class Fetcher:
 
 def _unavailable(record: ChunkRecord, *why: str) -> ChunkUnavailableError:
     return ChunkUnavailableError(
-        f"chunk {record.hex[:16]}… can't be fetched", details=why, hint="check that the store can be reached and is whole"
+        f"chunk {record.hex[:16]}… can't be fetched",
+        details=why,
+        hint="check that the store can be reached and is whole",
     )

@@ -16,8 +16,8 @@ from typing import Protocol
 from lading.lazy import fuse_protocol as protocol
 from lading.lazy.fuse_protocol import File, Opcode, ReadRequest, Request
 
-THREADS = 4
-"""They parse, and read what is local; none of them ever waits for a network."""
+THREADS = 2
+"""They parse, and read what is local; none of them ever waits for a network. More would only wait for the interpreter's lock."""
 
 
 class Answer(Protocol):

@@ -57,7 +57,9 @@ class LazyImages:
         """Sweeps what killed owners left. Raises LazyMountError where lazy images can't be."""
         problem = mount.find_problem()
         if problem:
-            raise LazyMountError(problem, hint="unpack the image instead, or run as root on a machine with FUSE and EROFS")
+            raise LazyMountError(
+                problem, hint="unpack the image instead, or run as root on a machine with FUSE and EROFS"
+            )
         mount.sweep()
         self._settings = settings
         self._folder = mount.owner_folder() / str(next(_FOLDERS))

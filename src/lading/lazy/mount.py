@@ -38,6 +38,7 @@ _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CONFIG = struct.Struct("=II QQQQQIIII64s64s32sQQ 64x")
 _LO_FLAGS_READ_ONLY = 1
 _LO_FLAGS_AUTOCLEAR = 4
+_BACKING = Path("/sys/class/bdi")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -83,7 +84,9 @@ def connect(folder: Path) -> Connection:
         options = f"fd={device},rootmode=40000,user_id=0,group_id=0,default_permissions"
         kernel.mount("lading", str(folder), "fuse.lading", _FLAGS, options)
         negotiated = _negotiate(device)
-        set_read_ahead(folder)
+        # never by stat: nobody serves the folder yet
+        for line in (line for line in _mounts() if line.path == folder):
+            _read_ahead(_BACKING / line.device)
     except (OSError, protocol.ProtocolError) as error:
         os.close(device)
         unmount(folder)
@@ -104,6 +107,7 @@ def mount_erofs(metadata: Path, data: Path | None, target: Path) -> None:
     Files are mounted as they are where the kernel can (6.12), by loop devices that clear themselves elsewhere.
     """
     target.mkdir(parents=True, exist_ok=True)
+    known = set(_BACKING.glob("erofs-*"))
     try:
         try:
             kernel.mount(str(metadata), str(target), "erofs", _FLAGS, f"device={data}" if data else "")
@@ -111,19 +115,20 @@ def mount_erofs(metadata: Path, data: Path | None, target: Path) -> None:
             if error.errno != errno.ENOTBLK:
                 raise
             _mount_loops(metadata, data, target)
-        set_read_ahead(target)
+        for path in {
+            *_BACKING.glob("erofs-*")
+        } - known:  # numbered in the order of mounts: this one, and who came meanwhile
+            _read_ahead(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             target.rmdir()
         raise _failed(f"mount the image at {target}", error) from error
 
 
-def set_read_ahead(folder: Path) -> None:
-    """Of the file system mounted at `folder`. A kernel without the file (or a read-only /sys) reads ahead as it likes."""
-    # never by stat: nobody serves a FUSE folder yet
-    numbers = [line.device for line in _mounts() if line.path == folder]
-    with contextlib.suppress(OSError, IndexError):
-        Path(f"/sys/class/bdi/{numbers[-1]}/read_ahead_kb").write_text(str(READ_AHEAD), "ascii")
+def _read_ahead(backing: Path) -> None:
+    """A kernel without the file (or a read-only /sys) reads ahead as it likes."""
+    with contextlib.suppress(OSError):
+        (backing / "read_ahead_kb").write_text(str(READ_AHEAD), "ascii")
 
 
 def unmount(target: Path) -> None:
@@ -202,9 +207,7 @@ def _negotiate(device: int) -> Negotiated:
             raise protocol.ProtocolError(f"the kernel said nothing within {_PATIENCE:.0f} s")
     buffer = bytearray(protocol.REQUEST_BUFFER)
     length = os.readv(device, [buffer])
-    answer, negotiated = protocol.negotiate(
-        protocol.parse_request(memoryview(buffer)[:length]), background=BACKGROUND
-    )
+    answer, negotiated = protocol.negotiate(protocol.parse_request(memoryview(buffer)[:length]), background=BACKGROUND)
     os.write(device, answer)
     return negotiated
 

@@ -151,6 +151,7 @@ class Reader:
             return None
         self._cache.touch(record.name, space.origin.reader)
         self._metrics.hit("disk", size, time.monotonic() - began)
+        self._look_ahead(space, index)
         return found
 
     def _fetch(self, space: Space, index: int, pending: _Pending, part: tuple[int, int, int]) -> None:
@@ -164,4 +165,8 @@ class Reader:
 
     def _look_ahead(self, space: Space, index: int) -> None:
         for ahead in space.window(index):
-            self._fetcher.fetch(space.table[ahead], space.origin)
+            record = space.table[ahead]
+            if self._cache.has(record.name):
+                self._cache.expect(record.name)
+            else:
+                self._fetcher.fetch(record, space.origin)

@@ -13,14 +13,15 @@ DEFAULT_LIMIT = 20 << 30
 
 @dataclass(frozen=True)
 class ReaderSettings:
-    """limit: bytes of the local disk cache. store: a folder or s3:// URL. patience: seconds for a store that is down.
+    """limit: bytes of the local disk cache. store: its folder.
+
+    patience: seconds for a store that is down.
 
     latency (seconds per request) and bandwidth (bytes per second, 0: any) slow the store down, for measurements.
     """
 
     cache: Path
     store: str
-    endpoint: str = ""
     limit: int = DEFAULT_LIMIT
     peers: tuple[str, ...] = ()
     peer_token: str = ""

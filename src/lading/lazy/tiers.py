@@ -10,10 +10,11 @@ from typing import Protocol
 from lading.lazy.chunk import ChunkRecord
 from lading.lazy.fault import ObjectMissingError, ObjectStoreError
 from lading.lazy.fetch import Tier
+from lading.lazy.peers import PeersTier
 from lading.lazy.settings import ReaderSettings
 
 
-class Objects(Protocol):
+class Source(Protocol):
     """What a tier needs of a store. Raises ObjectMissingError, ObjectStoreError."""
 
     def get(self, key: str) -> bytes: ...
@@ -21,10 +22,30 @@ class Objects(Protocol):
 
 def open_tiers(settings: ReaderSettings) -> list[Tier]:
     """From near to far. Raises LadingError for a store that can't be."""
-    objects: Objects = FolderObjects(Path(settings.store))
+    objects: Source = FolderSource(Path(settings.store))
     if settings.latency or settings.bandwidth:
         objects = SlowedObjects(objects, settings.latency, settings.bandwidth)
-    return [StoreTier(objects)]
+    peers: list[Tier] = [PeersTier(settings.peers, settings.peer_token)] if settings.peers else []
+    return [*peers, StoreTier(objects)]
+
+
+class FolderSource:
+    """A store in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def get(self, key: str) -> bytes:
+        try:
+            return (self._root / key).read_bytes()
+        except FileNotFoundError:
+            raise ObjectMissingError(
+                f"the image store {self._root} has no {key}", hint="convert the image again"
+            ) from None
+        except OSError as error:
+            raise ObjectStoreError(
+                f"can't read {key} in {self._root}: {error.strerror}", hint="check the folder and its permissions"
+            ) from error
 
 
 class StoreTier:
@@ -32,7 +53,7 @@ class StoreTier:
 
     name = "store"
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Source) -> None:
         self._objects = objects
 
     def get(self, record: ChunkRecord, place: str, seconds: float) -> bytes:
@@ -45,7 +66,7 @@ class StoreTier:
 class SlowedObjects:
     """A store as far away as one likes: each request waits, and all share a bandwidth."""
 
-    def __init__(self, objects: Objects, latency: float, bandwidth: float) -> None:
+    def __init__(self, objects: Source, latency: float, bandwidth: float) -> None:
         self._objects = objects
         self._latency = latency
         self._bandwidth = bandwidth
@@ -62,16 +83,3 @@ class SlowedObjects:
                 arrives = self._free_at
         time.sleep(max(0.0, arrives - time.monotonic()))
         return content
-
-
-class FolderObjects:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def get(self, key: str) -> bytes:
-        try:
-            return (self._root / key).read_bytes()
-        except FileNotFoundError:
-            raise ObjectMissingError(f"no {key}") from None
-        except OSError as error:
-            raise ObjectStoreError(str(error)) from error

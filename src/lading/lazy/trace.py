@@ -1,4 +1,4 @@
-"""Start-up traces: the chunks of an image in the order of their first touch, kept per image and fetched ahead at its next start."""
+"""Start-up traces: the chunks of an image in the order of their first touch, kept per image, fetched ahead at its next start."""
 
 from __future__ import annotations
 
