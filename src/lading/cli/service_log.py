@@ -6,15 +6,20 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-import queue
 import threading
+import time
+from collections import deque
+from collections.abc import Iterator
 from typing import TextIO
 
 from lading.service.access import Served, json_line, text_line
-from lading.service.events import Event
+from lading.service.events import Event, LogLine
 
 WAITING = 100_000
-"""Lines that wait for a slow reader; what comes beyond is dropped, and counted."""
+"""What waits for a slow reader; what comes beyond is dropped, and counted."""
+
+PAUSE = 0.05
+"""Seconds between two writes."""
 
 
 class ServiceLog(logging.Handler):
@@ -25,15 +30,16 @@ class ServiceLog(logging.Handler):
         self._stream = stream
         self._as_json = as_json
         self._line = json_line if as_json else text_line
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._waiting: deque[Served | Event | str] = deque()
         self._dropped = 0
+        self._news = threading.Event()
+        self._closing = False
         self._thread = threading.Thread(target=self._write, name="service-log", daemon=True)
         self._thread.start()
 
     def note(self, what: Served | Event) -> None:
-        line = self._line(what)
-        if line:
-            self._put(line)
+        if not isinstance(what, LogLine):
+            self._put(what)
 
     def emit(self, record: logging.LogRecord) -> None:
         text = logging.Formatter().format(record)
@@ -45,30 +51,39 @@ class ServiceLog(logging.Handler):
 
     def close(self) -> None:
         """Everything is written, or nobody reads it within two seconds."""
-        self._lines.put(None)
+        self._closing = True
+        self._news.set()
         self._thread.join(2)
         super().close()
 
-    def _put(self, line: str) -> None:
-        if self._lines.qsize() < WAITING:
-            self._lines.put(line)
-        else:
+    def _put(self, what: Served | Event | str) -> None:
+        if len(self._waiting) >= WAITING:
             self._dropped += 1
+            return
+        self._waiting.append(what)
+        if not self._news.is_set():
+            self._news.set()
 
     def _write(self) -> None:
-        while True:
-            batch = [self._lines.get()]
-            while not self._lines.empty() and len(batch) < 1000:
-                batch.append(self._lines.get())
-            dropped, self._dropped = self._dropped, 0
-            lines = [line for line in batch if line is not None]
-            if dropped:
-                what = {"event": "log", "level": "warning", "message": f"{dropped} lines were dropped"}
-                lines.append(json.dumps(what) if self._as_json else what["message"])
+        """Wakes once for many lines: a thread that wakes for each would slow the event loop down."""
+        while not self._closing:
+            self._news.wait()
+            if not self._closing:
+                time.sleep(PAUSE)
+            self._news.clear()
             try:
-                self._stream.write("".join(f"{line}\n" for line in lines))
+                self._stream.write("".join(self._lines()))
                 self._stream.flush()
             except (OSError, ValueError):
                 return  # nobody is there to read
-            if None in batch:
-                return
+
+    def _lines(self) -> Iterator[str]:
+        while self._waiting:
+            what = self._waiting.popleft()
+            line = what if isinstance(what, str) else self._line(what)
+            if line:
+                yield f"{line}\n"
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            values = {"event": "log", "level": "warning", "message": f"{dropped} lines were dropped"}
+            yield f"{json.dumps(values) if self._as_json else values['message']}\n"

@@ -174,7 +174,12 @@ class Group:
             os.close(descriptor)
 
     def _read(self, controller: str, name: str) -> str:
-        return (self._folders[controller] / name).read_text("ascii")
+        # after every invoke, on an event loop: a fifth of what read_text costs
+        descriptor = os.open(f"{self._folders[controller]}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, 65_536).decode("ascii")
+        finally:
+            os.close(descriptor)
 
 
 def find_hierarchies(membership: str, mounts: str) -> Hierarchies:
