@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from lading.errors import SandboxError
 from lading.sandbox.host import Host
 from lading.sandbox.live import Sandbox
-from lading.sandbox.spec import ColdStart, ProcessEnded, SandboxSpec
+from lading.sandbox.spec import ColdStart, Isolation, ProcessEnded, SandboxSpec
 
 VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 CLIENT = ("awslambdaric", "boto3==1.40.4")
@@ -207,9 +208,29 @@ Start = Callable[..., Served]
 
 
 @pytest.fixture
-def start(host: Host, cold_start: ColdStart, tmp_path: Path) -> Iterator[Start]:
-    """Starts a function from its source, on the cold-start path under test. Everything is closed afterwards."""
+def isolation() -> Isolation:
+    """All walls; a module that is about more than one isolation has a fixture of its own."""
+    return Isolation.ROOT
+
+
+@pytest.fixture(scope="session")
+def user_host() -> Iterator[Host]:
+    try:
+        host = Host(Isolation.USER)
+    except SandboxError as error:
+        pytest.skip(error.message)
+    with host:
+        yield host
+
+
+@pytest.fixture
+def start(
+    isolation: Isolation, cold_start: ColdStart, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Start]:
+    """Starts a function from its source, behind the walls and on the cold-start path under test; closes it afterwards."""
     boxes: list[Sandbox] = []
+    host: Host = request.getfixturevalue("host" if isolation is Isolation.ROOT else "user_host")
+    tmp_path.chmod(0o755)
 
     def run(
         source: str = "def lambda_handler(event, context): return event", version: str = "3.13", **options: Any
@@ -219,6 +240,7 @@ def start(host: Host, cold_start: ColdStart, tmp_path: Path) -> Iterator[Start]:
         (code / "lambda_function.py").write_text(source)
         begin = options.pop("begin", True)
         options.setdefault("cold_start", cold_start)
+        options.setdefault("isolation", isolation)
         options.setdefault("interpreter", require_interpreter(version))
         options.setdefault("client", require_client(version))
         spec = SandboxSpec(code=code, runtime=f"python{version}", **options)

@@ -11,6 +11,21 @@ from typing import Any
 import pytest
 from conftest import RuntimeEndedError, Start
 
+from lading.sandbox.spec import Isolation
+
+
+@pytest.fixture(params=[Isolation.ROOT, Isolation.USER], ids=str)
+def isolation(request: pytest.FixtureRequest) -> Isolation:
+    """Both that have walls. Isolation process has none to escape from: it says so wherever it is chosen."""
+    return Isolation(request.param)
+
+
+@pytest.fixture
+def limited(isolation: Isolation) -> None:
+    if isolation is Isolation.USER:
+        pytest.skip("a user namespace limits no memory and no number of processes: that needs control groups")
+
+
 PRELUDE = """
 import ctypes, errno, os, resource, signal, socket, subprocess, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -84,19 +99,23 @@ return answers
     assert Path("/proc/sys/kernel/core_pattern").read_text() == before
 
 
-def test_processes_of_others_are_invisible_and_safe(start: Start):
+def test_processes_of_others_are_invisible_and_safe(start: Start, isolation: Isolation):
     body = """
 pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 others = [attempt(os.kill, pid, 0) for pid in event if pid not in pids]
 first = {name: attempt(lambda: open(f"/proc/1/{name}", "rb").read()) for name in ("environ", "mem", "maps")}
-first["fd"] = attempt(os.listdir, "/proc/1/fd")
-return [pids, others, first, attempt(os.kill, 1, 9)]
+opened = {attempt(os.open, f"/proc/1/fd/{number}", os.O_RDWR) for number in range(8)}
+return [pids, others, first, opened == {"EACCES"}, [attempt(os.kill, 1, number) for number in (9, 15, 19)]]
 """
-    pids, others, first, kill = run(start, body, [os.getpid(), os.getppid(), 999_999])
+    served = start(function(body))
+    pids, others, first, closed, kills = served.invoke([os.getpid(), os.getppid(), 999_999]).body
     assert pids == [1, 2]
     assert set(others) == {"ESRCH"}
-    assert first == {"environ": "EACCES", "mem": "EACCES", "maps": "EACCES", "fd": "EACCES"}
-    assert kill == "EPERM"
+    assert first == {"environ": "EACCES", "mem": "EACCES", "maps": "EACCES"}
+    assert closed, "the first process's open files"
+    # the first process has the same user in a user namespace: signals reach it, and the kernel lets it ignore them
+    assert kills == (["EPERM"] * 3 if isolation is Isolation.ROOT else [["done", "None"]] * 3)
+    assert served.invoke([]).body[0] == [1, 2], "the first process lives"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +228,7 @@ return [os.listdir("/tmp"), len(open("/proc/net/tcp").readlines()) > 0, os.getpi
     )
 
 
-def test_fork_bomb_ends_at_the_limit(start: Start):
+def test_fork_bomb_ends_at_the_limit(start: Start, limited: None):
     body = """
 count = 0
 try:
@@ -226,7 +245,7 @@ except OSError as error:
     assert why == "EAGAIN"
 
 
-def test_memory_bomb_kills_only_itself(start: Start):
+def test_memory_bomb_kills_only_itself(start: Start, limited: None):
     served = start(function("data = []\nwhile True: data.append(bytearray(1 << 20))"), memory=128)
     began = time.monotonic()
     with pytest.raises(RuntimeEndedError) as caught:

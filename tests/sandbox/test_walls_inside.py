@@ -208,7 +208,7 @@ def test_wrapper_script_wraps_and_a_missing_one_ends_with_127(start: Start, tmp_
     assert served.invoke({}).body == "2"
     with pytest.raises(RuntimeEndedError) as caught:
         start(source, environment={"AWS_LAMBDA_EXEC_WRAPPER": "/opt/missing"}).invoke({})
-    assert caught.value.event == ProcessEnded("runtime", 127, None)
+    assert caught.value.event == ProcessEnded("runtime", 127, None, "no such file or directory")
 
 
 def test_extension_runs_beside_and_ends_by_name(start: Start, tmp_path: Path):

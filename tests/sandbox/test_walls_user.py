@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,16 +25,6 @@ def lambda_handler(event, context):
             "pids": sorted(os.listdir("/proc"))[:1], "devices": [name for _, name in socket.if_nameindex()],
             "temporary": os.access("/tmp", os.W_OK), "task": os.access("/var/task", os.W_OK), "seen": os.path.exists(event)}
 """
-
-
-@pytest.fixture(scope="module")
-def user_host() -> Iterator[Host]:
-    try:
-        host = Host(Isolation.USER)
-    except SandboxError as error:
-        pytest.skip(error.message)
-    with host:
-        yield host
 
 
 @pytest.fixture

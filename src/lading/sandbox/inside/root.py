@@ -128,6 +128,8 @@ class Builder:
         """Puts an empty folder over one that stands there."""
         if os.path.isdir(self.prefix + path):
             kernel.mount(self.prefix + "/var/empty", self.prefix + path, "", kernel.MS_BIND)
+            # in a user namespace the function owns that folder, and all environments of a zygote would share it
+            kernel.set_mount_attributes(self.prefix + path, kernel.MOUNT_ATTR_RDONLY)
 
     def do_hostname(self, name: str) -> None:
         kernel.set_host_name(name)
