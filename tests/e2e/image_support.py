@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -31,10 +32,10 @@ def require_base(lading: Command) -> Path:
     folder = ROOT / ".lading" / "test-bases"
     folder.mkdir(parents=True, exist_ok=True)
     sources = [path for path in sorted((ROOT / "src/lading/build").glob("base*")) if path.is_file()]
-    newest = max(path.stat().st_mtime_ns for path in sources)
+    mark = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        base = folder / f"{RUNTIME}-{newest}.oci"
+        base = folder / f"{RUNTIME}-{mark}.oci"
         if not base.is_dir():
             done = lading("base", "build", RUNTIME, "--output", base, cwd=folder, code=None)
             if "uv python install" in done.err:

@@ -254,6 +254,35 @@ def test_a_restart_keeps_and_runs_them(registry: RegistryServer, images: dict[st
     assert len(registry.log) == asked  # nothing was fetched again
 
 
+def test_the_service_s_own_registry_is_ecr(lading: Command, base: Path, write: Write, tmp_path: Path) -> None:
+    """What was pushed to the service's port is run by ECR's name, kept when the repository is gone, and by digest."""
+    project = write(files={"app.py": 'def handler(event, context): return "from ecr"', "requirements.txt": ""})
+    build = ("build", "--package", "image", "--base", base, "--runtime", "python3.13", "--handler", "app.handler")
+    lading(*build, cwd=project)
+    [layout] = (project / "dist").glob("*.oci")
+    region = {"region_name": "us-east-1"}
+    with service(tmp_path) as url:
+        ecr, api = client(url, "ecr", **region), client(url, **region)
+        repository = ecr.create_repository(repositoryName="team/orders")["repository"]
+        lading("push", layout, f"{url.removeprefix('http://')}/team/orders:v1", cwd=project)
+        name = f"{repository['registryId']}.dkr.ecr.us-east-1.amazonaws.com/team/orders"
+        create(api, "by-tag", f"{name}:v1")
+        digest = Layout(layout).image().digest
+        create(api, "by-digest", f"{name}@{digest}")
+        code = api.get_function(FunctionName="by-tag")["Code"]
+        assert code == {"RepositoryType": "ECR", "ImageUri": f"{name}:v1", "ResolvedImageUri": f"{name}@{digest}"}
+        assert invoke(api, "by-tag") == invoke(api, "by-digest") == "from ecr"
+        ecr.delete_repository(repositoryName="team/orders", force=True)
+        gone = refusal(api.update_function_code, FunctionName="by-tag", ImageUri=f"{name}:v1")
+        assert gone[1:] == (
+            "InvalidParameterValueException",
+            f"Source image {name}:v1 does not exist. Provide a valid source image.",
+        )
+    shutil.rmtree(tmp_path / "images")
+    with service(tmp_path) as url:  # unpacked anew from what the registry kept for the function
+        assert invoke(client(url, **region), "by-tag") == "from ecr"
+
+
 def test_an_image_made_by_buildah(
     lading: Command, api: Any, base: Path, registry: RegistryServer, write: Write, tmp_path: Path
 ) -> None:
