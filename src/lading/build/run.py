@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from lading.errors import ConfigError, UsageError
 from lading.model.artifact import Artifact
 from lading.model.lock import Lock, LockedPackage, Wheel
 from lading.model.progress import Progress
-from lading.model.project import Project, Requirements
+from lading.model.project import FunctionConfig, Project, Requirements, uses_dockerfile
 from lading.model.suggest import did_you_mean
 from lading.model.target import Target
 from lading.resolve import LockPlace, Policy, fetch_each, lock
@@ -47,6 +47,8 @@ class BuildOptions:
     allowed: frozenset[str] = frozenset()
     """Codes of findings that don't fail the build."""
     share_dependencies: bool = False
+    mirror: str = ""
+    """For Dockerfiles: a registry that is asked first for what they stand on."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """For images: labels and annotations beside lading's own."""
     today: dt.date | None = None
@@ -72,6 +74,36 @@ def build_project(project: Project, store: Store, options: BuildOptions, progres
 
     Raises ConfigError, ResolveError, DownloadError, BuildError, StoreError; artifacts already finished stay.
     """
+    by_file = [function for function in project.functions if uses_dockerfile(function)]
+    if not by_file:
+        return _build_own(project, store, options, progress)
+    chosen(units_of(project), options.names)
+    wanted = set(options.names)
+    images = [function for function in by_file if not wanted or function.name in wanted]
+    rest = replace(project, functions=tuple(one for one in project.functions if one not in by_file))
+    left = tuple(name for name in options.names if name not in {function.name for function in by_file})
+    own = Report(())
+    if left or (not wanted and (rest.functions or rest.layers)):
+        own = _build_own(rest, store, replace(options, names=left), progress)
+    made = _build_images(images, project, store, options)
+    seconds = {**own.seconds, "dockerfiles": made.seconds["total"]}
+    seconds["total"] = own.seconds.get("total", 0.0) + made.seconds["total"]
+    return Report((*own.artifacts, *made.artifacts), seconds, own.proposal)
+
+
+def _build_images(functions: Iterable[FunctionConfig], project: Project, store: Store, options: BuildOptions) -> Report:
+    """Those that Dockerfiles make, one after the other."""
+    from lading.build.dockerfile import DockerfileOptions, build_dockerfile
+
+    watch = Stopwatch()
+    folder = options.output or project.output
+    how = DockerfileOptions(options.mirror, options.allowed, options.labels)
+    made = tuple(build_dockerfile(one, folder / f"{one.name}.oci", store, how) for one in functions)
+    return Report(made, watch.seconds())
+
+
+def _build_own(project: Project, store: Store, options: BuildOptions, progress: Progress) -> Report:
+    """What lading itself puts together."""
     watch = Stopwatch()
     with contextlib.ExitStack() as stack:
         build = Build(project, store, options, progress, stack, watch)

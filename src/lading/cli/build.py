@@ -34,6 +34,13 @@ FAILED_AUDIT = AuditError.exit_code
     "--label", "labels", multiple=True, metavar="NAME=VALUE", help="For images: a label and annotation (repeatable)."
 )
 @click.option(
+    "--mirror",
+    metavar="HOST",
+    default="",
+    envvar="LADING_MIRROR",
+    help="For Dockerfiles: registry to ask first for their bases, such as 127.0.0.1:4566.  [env: LADING_MIRROR]",
+)
+@click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the artifacts, in place of the project's.",
@@ -99,6 +106,7 @@ def run_build(given: dict[str, Any]) -> Report:
         allowed=frozenset(given["allowed"]),
         share_dependencies=given["share_dependencies"],
         labels=parse_labels(given["labels"]),
+        mirror=given["mirror"],
         today=dt.datetime.now(dt.UTC).date(),
     )
     with choose_progress() as progress:

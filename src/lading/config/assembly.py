@@ -138,12 +138,22 @@ class _Assembly:
                 base=values.get("base", ""),
                 compression=values.get("compression", "gzip"),
                 deployment=function_deployment(values, where, self.problems),
+                dockerfile=self._dockerfile(values, source),
             )
         except ConfigError as error:
             if isinstance(error, MissingConfigError) and not self.declaration.functions and not known:
                 raise
             self.problems.take(where, error)
         return None
+
+    def _dockerfile(self, values: Values, source: Path) -> Path | None:
+        """As stated; else in the function's own folder, or the project's where it has one function."""
+        root = self.declaration.root
+        if "dockerfile" in values:
+            return existing(values["dockerfile"], root, what="dockerfile")
+        own = source if source.is_dir() else source.parent
+        places = [own, root] if len(self.declaration.functions) < 2 else [own] if own != root else []
+        return next((path for place in places if (path := place / "Dockerfile").is_file()), None)
 
     def _layer(self, name: str, table: object, defaults: Values, output: Path) -> LayerConfig | None:
         where = self.declaration.where("layers", name)

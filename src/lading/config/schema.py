@@ -107,6 +107,13 @@ KEYS = (
         "For images: what they stand on. A reference in a registry, a layout folder or a docker-archive file.",
     ),
     Key(
+        "dockerfile",
+        Kind.STRING,
+        _FUNCTIONS,
+        "`Dockerfile` in the source or the project, where there is one",
+        "For images: built by buildah, podman or docker from this file, unless `base` is set.",
+    ),
+    Key(
         "compression",
         Kind.STRING,
         _FUNCTIONS,

@@ -149,6 +149,13 @@ class FunctionConfig:
     compression: str = "gzip"
     """Of an image's layers: "gzip" or "zstd"."""
     deployment: FunctionDeployment = field(default_factory=FunctionDeployment)
+    dockerfile: Path | None = None
+    """For images: the Dockerfile (absolute) that makes it, unless there is a base."""
+
+
+def uses_dockerfile(function: FunctionConfig) -> bool:
+    """Whether a function is an image that a Dockerfile makes: a base of its own means lading's build."""
+    return function.package == "image" and function.dockerfile is not None and not function.base
 
 
 @dataclass(frozen=True)
