@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,3 +93,23 @@ def invoke(account: Account, name: str, qualifier: str, event: str) -> tuple[str
     """(function error or empty, payload) of a synchronous invoke."""
     answer = account.call("lambda", "Invoke", FunctionName=name, Qualifier=qualifier, Payload=event.encode())
     return answer.get("FunctionError", ""), answer["Payload"].read().decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class Invoked:
+    """A synchronous invoke's outcome. `log` is its tail, as text."""
+
+    payload: bytes
+    error: str
+    """ "Handled", "Unhandled" or empty."""
+    version: str
+    log: str
+
+
+def invoke_with_log(account: Account, name: str, qualifier: str, event: bytes) -> Invoked:
+    """The last 4 KB of the log come with the answer."""
+    more = {"Qualifier": qualifier} if qualifier else {}
+    answer = account.call("lambda", "Invoke", FunctionName=name, Payload=event, LogType="Tail", **more)
+    log = base64.b64decode(answer.get("LogResult", "")).decode("utf-8", "replace")
+    version = answer.get("ExecutedVersion", "")
+    return Invoked(answer["Payload"].read(), answer.get("FunctionError", ""), version, log)

@@ -35,3 +35,20 @@ def alarms_ringing(account: Account, names: Sequence[str]) -> list[str]:
         return []
     answer = account.call("cloudwatch", "DescribeAlarms", AlarmNames=list(names), StateValue="ALARM")
     return [alarm["AlarmName"] for kind in ("MetricAlarms", "CompositeAlarms") for alarm in answer.get(kind, ())]
+
+
+def sum_since(account: Account, metric: str, function: str, begin: dt.datetime) -> int:
+    """Of "Invocations", "Errors" or "Throttles" of a whole function."""
+    end = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
+    answer = account.call(
+        "cloudwatch",
+        "GetMetricStatistics",
+        Namespace="AWS/Lambda",
+        MetricName=metric,
+        Dimensions=[{"Name": "FunctionName", "Value": function}],
+        StartTime=begin,
+        EndTime=end,
+        Period=3600,
+        Statistics=["Sum"],
+    )
+    return int(sum(point["Sum"] for point in answer["Datapoints"]))

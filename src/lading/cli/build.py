@@ -64,6 +64,9 @@ FAILED_AUDIT = AuditError.exit_code
     "--allow", "allowed", multiple=True, metavar="CODE", help="Build in spite of errors with this code (repeatable)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--flat", is_flag=True, help="With --json: one table of texts, as Terraform's `external` data source reads."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Advice, reasons and the time of each step.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
@@ -71,8 +74,12 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 
     Artifacts are audited before they are written: an error leaves the previous one untouched and the exit code is 5.
     """
+    if given["flat"] and not given["as_json"]:
+        raise UsageError("--flat without --json", hint="add --json: --flat is a form of it")
     report = run_build(given)
-    if given["as_json"]:
+    if given["flat"] and not report.failed:
+        click.echo(json.dumps(flat_report(report), indent=2))
+    elif given["as_json"] and not given["flat"]:
         click.echo(json.dumps(report_as_dict(report), indent=2))
     else:
         from lading.cli.report import print_report
@@ -145,6 +152,17 @@ def report_as_dict(report: Report) -> dict[str, Any]:
         "seconds": {step: round(time, 4) for step, time in report.seconds.items()},
         "failed": report.failed,
     }
+
+
+def flat_report(report: Report) -> dict[str, str]:
+    """NAME.path, NAME.sha256 (hex), NAME.code_sha256 (base64, as `source_code_hash` wants it), NAME.size (bytes)."""
+    found = {}
+    for artifact in report.artifacts:
+        manifest = artifact.manifest
+        values = {"sha256": manifest.sha256, "code_sha256": manifest.code_sha256, "size": manifest.size}
+        for key, value in {"path": artifact.path, **values}.items():
+            found[f"{manifest.name}.{key}"] = str(value)
+    return found
 
 
 def artifact_as_dict(artifact: Artifact) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lading.cli.deployment import place_options
+from lading.cli.remote import invoke_remote, refuse_without_remote
 from lading.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,12 +82,20 @@ INPUTS = ("pyproject.toml", "requirements*.txt", "constraints*.txt", "Pipfile", 
     help="Run its init once and restore environments from that, as SnapStart does; default: as the project says.",
 )
 @click.option("--watch", is_flag=True, help="Invoke again whenever the code, the requirements or the event change.")
+@click.option("--remote", is_flag=True, help="Invoke the deployed function, on AWS or another endpoint.")
+@click.option("--qualifier", metavar="NAME", help="With --remote: version or alias; default: the project's alias.")
+@place_options
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Run function NAME of the project here, in an isolated execution environment as Lambda's.
 
     Exit code 1 when the function failed.
     """
+    refuse_without_remote(given)
+    if given["remote"]:
+        refuse_beside_remote(given)
+        invoke_remote(ctx, given["name"], read_event(given["event"]), given)
+        return
     refuse_beside_debug(given)
     refuse_beside_snap_start(given)
     if given["watch"]:
@@ -104,6 +114,13 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         print_table(outcomes, function, seconds)
     if any(outcome.answer.error_type for outcome in outcomes):
         ctx.exit(1)
+
+
+def refuse_beside_remote(given: dict[str, Any]) -> None:
+    """Raises UsageError for what is said of environments here."""
+    for wrong, nothing in (("count", 1), ("concurrency", 1), ("debug", False), ("watch", False), ("artifact", None)):
+        if given[wrong] != nothing:
+            raise UsageError(f"--{wrong} together with --remote", hint="leave one of them out: it is for invokes here")
 
 
 def refuse_beside_debug(given: dict[str, Any]) -> None:

@@ -21,16 +21,18 @@ COMMANDS = {
     "deploy": "Bring AWS to what the project says.",
     "destroy": "Remove what lading made of the project on AWS.",
     "explain": "Show what is in an artifact, by package, and why each is there.",
+    "export": "Write files for Terraform, CloudFormation, SAM or the CDK.",
     "image": "Convert images to lazy ones; show and tidy the store that holds them.",
     "init": "Make a minimal project.",
     "invoke": "Run a function here, in an isolated execution environment.",
+    "logs": "Print the log of a function of a running `lading serve`, or of a deployed one.",
     "plan": "Show what deploying would do, field by field.",
-    "push": "Push an image to a registry: only what it lacks.",
-    "logs": "Print the log of a function of a running `lading serve`.",
     "ps": "Show the execution environments of a running `lading serve`.",
+    "push": "Push an image to a registry: only what it lacks.",
     "rollback": "Point aliases back at an earlier version.",
     "run": "Serve one function as AWS's Runtime Interface Emulator does.",
     "serve": "Serve AWS Lambda's API on this machine for unmodified clients.",
+    "status": "Show what of the project runs where on AWS.",
 }
 """Name → one line of help; the module is `lading.cli.NAME`, its click command is `command`."""
 

@@ -1,0 +1,52 @@
+"""`lading status`: what of the project runs where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lading.cli.deployment import load_project, open_accounts, place_options
+
+if TYPE_CHECKING:
+    from lading.deploy.status import FunctionStatus
+
+
+@click.command(name="status")
+@click.argument("path", type=click.Path(path_type=Path), default=Path())
+@place_options
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(path: Path, **given: Any) -> None:
+    """Show the project's functions on AWS: state, versions, sizes, errors of the last 24 hours."""
+    from lading.deploy.status import read_status
+
+    project = load_project({**given, "path": path, "names": ()})
+    found = [one for account in open_accounts(project, given) for one in read_status(project, account)]
+    if given["as_json"]:
+        click.echo(json.dumps([one.as_dict() for one in found], indent=2))
+        return
+    print_status(found)
+
+
+def print_status(found: list[FunctionStatus]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for title in ("function", "region", "state", "runtime", "memory", "code", "aliases", "changed"):
+        table.add_column(title)
+    table.add_column("invokes/24 h", justify="right")
+    table.add_column("errors", justify="right")
+    for one in found:
+        numbers = ["-" if count is None else str(count) for count in (one.invocations, one.errors)]
+        memory = f"{one.memory} MB" if one.memory else ""
+        size = f"{one.code_size / 1e6:.1f} MB" if one.code_size else ""
+        changed = one.modified[:16].replace("T", " ")
+        cells = (one.name, one.region, one.state, one.runtime, memory, size, "; ".join(one.aliases), changed)
+        table.add_row(*cells, *numbers)
+    Console().print(table)
+    for one in found:
+        if one.last_error:
+            click.echo(f"{one.name}: {one.last_error}")
