@@ -47,8 +47,9 @@ class Peer:
         self._loop.close()
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join(SOON)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._task.cancel)
+            self._thread.join(SOON)
 
     def ask(self, method: str, target: str, body: bytes = b"", token: str = "") -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SOON)

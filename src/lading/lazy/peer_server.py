@@ -65,6 +65,8 @@ class PeerServer:
             with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError, TimeoutError):
                 while len(self._connections) <= _MOST_CONNECTIONS and await self._answer(reader, writer):
                     pass
+        except asyncio.CancelledError:
+            pass  # the server ends, and nobody awaits this task
         finally:
             self._connections.discard(task)
             writer.close()
