@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lazy_samples import PLACE, content, keep
+from lazy_chunks import PLACE, content, keep
 
 from lading.errors import UsageError
 from lading.lazy.chunk import ChunkRecord, decode_chunk

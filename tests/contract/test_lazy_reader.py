@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from lazy_samples import CHUNK, PLACE, chunk_path, content, keep, keep_file
+from lazy_chunks import CHUNK, PLACE, chunk_path, content, keep, keep_file
 
 from lading.errors import LadingError
 from lading.lazy.chunk import ChunkRecord
@@ -19,8 +19,9 @@ from lading.lazy.fault import ObjectMissingError, ObjectStoreError
 from lading.lazy.fetch import AHEAD_THREADS, Fetcher, Origin, Tier
 from lading.lazy.manifest import make_table
 from lading.lazy.metrics import Metrics
+from lading.lazy.objects import FolderObjects
 from lading.lazy.reader import Reader, Space
-from lading.lazy.tiers import FolderSource, SlowedObjects, StoreTier
+from lading.lazy.tiers import SlowedObjects, StoreTier
 
 ORIGIN = Origin(PLACE, 1)
 SOON = 20
@@ -298,7 +299,7 @@ def test_random_damage_everywhere_is_never_read(tmp_path: Path):
 
 def test_the_store_can_be_slowed_down(tmp_path: Path):
     record = keep(tmp_path, content(1))
-    tier = StoreTier(SlowedObjects(FolderSource(tmp_path), 0.05, record.stored / 0.1))
+    tier = StoreTier(SlowedObjects(FolderObjects(tmp_path), 0.05, record.stored / 0.1))
     began = time.monotonic()
     threads = [threading.Thread(target=tier.get, args=(record, PLACE, 5.0)) for _ in range(3)]
     for thread in threads:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lading.cli.image_mount import mount, peer, unmount
+from lading.cli.image_store import find_digest, find_key, find_master, find_store, place
 from lading.errors import UsageError
 
 if TYPE_CHECKING:
     from lading.lazy.convert import Conversion
-    from lading.lazy.keys import AccountKey, MasterKey
-    from lading.lazy.roots import ImageStore
     from lading.model.progress import Progress
     from lading.oci.image import Image
 
@@ -26,23 +26,13 @@ def command() -> None:
     """Lazy images: converted once, mounted anywhere, fetched as they are read."""
 
 
-def _place(function: Function) -> Function:
-    """The options that say which store, whose images, under which key."""
-    for option in (
-        click.option("--account", default="000000000000", show_default=True, help="Whose images."),
-        click.option("--key", type=click.Path(path_type=Path), help="Key file. [default: $LADING_LAZY_KEY or the user's]"),
-        click.option(
-            "--store", metavar="STORE", default="",
-            help="A folder or s3://bucket/prefix[?endpoint=URL]. [default: $LADING_LAZY_STORE or the user's]",
-        ),
-    ):  # fmt: skip
-        function = option(function)
-    return function
+for reading in (mount, unmount, peer):
+    command.add_command(reading)
 
 
 @command.command()
 @click.argument("image")
-@_place
+@place
 @click.option(
     "--trace",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -63,7 +53,7 @@ def convert(
     from lading.lazy.keys import default_key_file, ensure_key
     from lading.store import open_store
 
-    target = _store(store)
+    target = find_store(store)
     settings = Settings(
         master=ensure_key(key or default_key_file()),
         account=account,
@@ -106,16 +96,18 @@ def _report(done: Conversion, *, as_json: bool) -> None:
 
 
 @command.command()
-@_place
+@place
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def stats(store: str, key: Path | None, account: str, as_json: bool) -> None:
-    """What the store holds: each image, what it shares, what all of them take."""
+    """What the store holds, image by image, and what readers on this machine found in which tier."""
+    from lading.cli.image_readers import read_readers, show_readers
     from lading.cli.text import count, size
     from lading.lazy.stats import measure
 
-    found = measure(_store(store), _key(key, account))
+    found, readers = measure(find_store(store), find_key(key, account)), read_readers()
     if as_json:
         document = {**vars(found), "factor": found.factor, "images": [_plain(line) for line in found.images]}
+        document["readers"] = readers
         click.echo(json.dumps(document))
         return
     for line in found.images:
@@ -126,6 +118,7 @@ def stats(store: str, key: Path | None, account: str, as_json: bool) -> None:
     )
     if found.foreign:
         click.echo(f"and {count(found.foreign, 'image')} of other accounts", err=True)
+    show_readers(readers)
 
 
 def _plain(line: Any) -> dict[str, Any]:
@@ -135,7 +128,7 @@ def _plain(line: Any) -> dict[str, Any]:
 
 
 @command.command()
-@_place
+@place
 @click.option(
     "--also-account", "others", metavar="ACCOUNT", multiple=True, help="Another account with images in the store."
 )
@@ -156,7 +149,7 @@ def gc(
     from lading.cli.text import count
     from lading.lazy.collect import Collector
 
-    collector = Collector(_store(store), _master(key), [account, *others], grace=grace * 3600)
+    collector = Collector(find_store(store), find_master(key), [account, *others], grace=grace * 3600)
     done = collector.collect(new_salt=new_salt)
     if as_json:
         click.echo(json.dumps(vars(done)))
@@ -174,11 +167,11 @@ def gc(
 
 @command.command()
 @click.argument("digest")
-@_place
+@place
 def remove(digest: str, store: str, key: Path | None, account: str) -> None:
     """Forget the image of the OCI manifest DIGEST; `lading image gc` frees its chunks."""
-    target, digest = _store(store), _digest(digest)
-    if not target.remove(_key(key, account).id, digest):
+    target, digest = find_store(store), find_digest(digest)
+    if not target.remove(find_key(key, account).id, digest):
         raise UsageError(f"the store has no image {digest} of account {account}", hint="lading image stats")
     click.echo(f"removed {digest}")
 
@@ -186,14 +179,14 @@ def remove(digest: str, store: str, key: Path | None, account: str) -> None:
 @command.command()
 @click.argument("digest")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@_place
+@place
 def export(digest: str, folder: Path, store: str, key: Path | None, account: str) -> None:
     """Write the image of the OCI manifest DIGEST into FOLDER, each chunk verified: for standard tools to read."""
     from lading.lazy.export import export as write
     from lading.lazy.manifest import open_manifest
 
-    target, own = _store(store), _key(key, account)
-    root, sealed = target.find(own.id, _digest(digest))
+    target, own = find_store(store), find_key(key, account)
+    root, sealed = target.find(own.id, find_digest(digest))
     write(target, root, open_manifest(sealed, own), folder)
     click.echo(str(folder))
 
@@ -234,31 +227,6 @@ def _trace(path: Path) -> tuple[int, list[int]]:
             f"{path} is no start-up trace: {error}", hint="give one that a mounted image recorded"
         ) from None
     return chunks, order
-
-
-def _store(address: str) -> ImageStore:
-    from lading.lazy.objects import default_store, open_objects
-    from lading.lazy.roots import ImageStore as Opened
-
-    return Opened(open_objects(address or default_store()))
-
-
-def _master(path: Path | None) -> MasterKey:
-    from lading.lazy.keys import default_key_file, read_key
-
-    return read_key(path or default_key_file())
-
-
-def _key(path: Path | None, account: str) -> AccountKey:
-    return _master(path).account(account)
-
-
-def _digest(text: str) -> str:
-    from lading.oci.descriptor import DIGEST
-
-    if not DIGEST.fullmatch(text):
-        raise UsageError(f"not a digest: {text!r}", hint="sha256: and 64 hex digits, as lading image stats prints")
-    return text
 
 
 def _image(text: str, architecture: str, progress: Progress) -> Image:

@@ -141,12 +141,10 @@ class LazyImages:
     def metrics(self) -> dict[str, Any]:
         """Counters of the running reader (metrics.Metrics.as_data and the disk cache's), images by digest."""
         with self._lock:
-            supervisor, known = self._supervisor, [*self._open.values(), *self._idle.values()]
+            supervisor = self._supervisor
         if supervisor is None or supervisor.problem:
             return {}
         found: dict[str, Any] = supervisor.ask({"do": "metrics"})["metrics"]
-        names = {str(image.number): image.digest for image in known}
-        found["images"] = {names.get(number, number): facts for number, facts in found["images"].items()}
         return {**found, "restarts": supervisor.restarts, "mounted": len(self._open)}
 
     def shut_down(self) -> None:

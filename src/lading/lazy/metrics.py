@@ -92,7 +92,17 @@ def merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
             for key, value in counts.items():
                 known[key] = _added(known.get(key, 0), value)
     reads = _added(one.get("reads", [0] * BUCKETS), other.get("reads", [0] * BUCKETS))
-    return {"tiers": tiers, "reads": reads, "errors": one.get("errors", 0) + other.get("errors", 0)}
+    errors = one.get("errors", 0) + other.get("errors", 0)
+    return {"tiers": tiers, "reads": reads, "errors": errors, "images": _most_touched(one, other)}
+
+
+def _most_touched(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each image, the start that touched most."""
+    images: dict[str, Any] = dict(one.get("images", {}))
+    for digest, facts in other.get("images", {}).items():
+        if digest not in images or images[digest]["touched"] < facts["touched"]:
+            images[digest] = facts
+    return images
 
 
 def _added(one: Any, other: Any) -> Any:

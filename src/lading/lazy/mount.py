@@ -144,8 +144,37 @@ def mounts_below(folder: Path) -> list[Path]:
     return [line.path for line in _mounts() if line.path.is_relative_to(folder)][::-1]
 
 
+def bind(image: Path, folder: Path) -> None:
+    """A mounted image at another folder as well, which must exist and be empty. Raises LazyMountError."""
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise LazyMountError(f"{folder} is not an empty folder", hint=f"mkdir {folder}")
+    try:
+        kernel.mount(str(image), str(folder), "", kernel.MS_BIND)
+    except OSError as error:
+        raise _failed(f"mount the image at {folder}", error) from error
+
+
+def unbind(folder: Path) -> None:
+    """The folder itself stays; what isn't mounted is no error."""
+    with contextlib.suppress(OSError):
+        kernel.umount(str(folder), kernel.MNT_DETACH)
+
+
+def is_mounted(folder: Path) -> bool:
+    """Whether a lazy image of some owner is mounted at that folder."""
+    found = _mounts()
+    devices = {line.device for line in found if line.path.is_relative_to(RUN)}
+    wanted = folder.absolute()
+    return any(line.path == wanted and line.device in devices for line in found)
+
+
 def clear(folder: Path) -> None:
-    """Unmounts and removes all there is in an owner's folder."""
+    """Unmounts and removes all there is in an owner's folder, and what of it is bound elsewhere."""
+    found = _mounts()
+    devices = {line.device for line in found if line.path.is_relative_to(folder)}
+    for line in reversed(found):
+        if line.device in devices:
+            unbind(line.path)
     for path in mounts_below(folder):
         unmount(path)
     if not mounts_below(folder):

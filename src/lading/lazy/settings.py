@@ -7,13 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lading.lazy.fetch import PATIENCE
+from lading.store.folder import default_root
 
 DEFAULT_LIMIT = 20 << 30
 
 
+def default_cache() -> Path:
+    """`lazy` in lading's own cache folder."""
+    return default_root() / "lazy"
+
+
 @dataclass(frozen=True)
 class ReaderSettings:
-    """limit: bytes of the local disk cache. store: its folder.
+    """limit: bytes of the local disk cache. store: an address as `objects.open_objects` takes.
 
     patience: seconds for a store that is down.
 

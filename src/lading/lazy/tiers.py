@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 from typing import Protocol
 
 from lading.lazy.chunk import ChunkRecord
-from lading.lazy.fault import ObjectMissingError, ObjectStoreError
 from lading.lazy.fetch import Tier
+from lading.lazy.objects import open_objects
 from lading.lazy.peers import PeersTier
 from lading.lazy.settings import ReaderSettings
 
@@ -22,30 +21,11 @@ class Source(Protocol):
 
 def open_tiers(settings: ReaderSettings) -> list[Tier]:
     """From near to far. Raises LadingError for a store that can't be."""
-    objects: Source = FolderSource(Path(settings.store))
+    objects: Source = open_objects(settings.store)
     if settings.latency or settings.bandwidth:
         objects = SlowedObjects(objects, settings.latency, settings.bandwidth)
     peers: list[Tier] = [PeersTier(settings.peers, settings.peer_token)] if settings.peers else []
     return [*peers, StoreTier(objects)]
-
-
-class FolderSource:
-    """A store in a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def get(self, key: str) -> bytes:
-        try:
-            return (self._root / key).read_bytes()
-        except FileNotFoundError:
-            raise ObjectMissingError(
-                f"the image store {self._root} has no {key}", hint="convert the image again"
-            ) from None
-        except OSError as error:
-            raise ObjectStoreError(
-                f"can't read {key} in {self._root}: {error.strerror}", hint="check the folder and its permissions"
-            ) from error
 
 
 class StoreTier:

@@ -27,9 +27,12 @@ from lading.lazy.reader import Reader, Space
 from lading.lazy.settings import ReaderSettings
 from lading.lazy.tiers import open_tiers
 from lading.lazy.trace import LONGEST_SECONDS, QUIET_SECONDS, extend, read_trace, write_trace
+from lading.lazy.usage import fold, write_usage
 from lading.sandbox.inside import wire
 
 _RECORD_EVERY = 0.5
+_COUNT_EVERY = 5.0
+"""Seconds between writes of the counters."""
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Worker:
         self._channel = channel
         self._sending = threading.Lock()
         self._metrics = Metrics()
+        self._usage = given.cache / "usage"
         self._cache = DiskCache(given.cache / "chunks", given.limit)
         self._fetcher = Fetcher(self._cache, open_tiers(given), self._metrics, given.patience)
         self._reader = Reader(self._cache, self._fetcher, self._metrics)
@@ -84,6 +88,7 @@ class Worker:
                     os.close(descriptor)
         for image in list(self._images.values()):
             image.record(time.monotonic(), over=True)
+        write_usage(self._usage, self.measure())
 
     def _do(self, message: dict[str, Any], descriptors: list[int]) -> None:
         match message["do"]:
@@ -117,10 +122,11 @@ class Worker:
     def measure(self) -> dict[str, Any]:
         """Counters of this process, and what each image has touched."""
         images = {
-            str(image.number): {
+            image.trace_file.name: {
                 "touched": sum(image.data.touched),
                 "touched_bytes": sum(image.data.table[index].length for index in list(image.data.order)),
                 "chunks": len(image.data.table),
+                "bytes": image.data.table.content_bytes,
             }
             for image in list(self._images.values())
         }
@@ -165,11 +171,16 @@ class Worker:
                 self._fetcher.fetch(record, space.origin, done)
 
     def _record(self) -> None:
+        fold(self._usage)
+        due = 0.0
         while True:
             time.sleep(_RECORD_EVERY)
             now = time.monotonic()
             for image in list(self._images.values()):
                 image.record(now)
+            if now > due:
+                due = now + _COUNT_EVERY
+                write_usage(self._usage, self.measure())
 
     def _reply(self, message: dict[str, Any], answer: dict[str, Any]) -> None:
         with self._sending, contextlib.suppress(OSError):
