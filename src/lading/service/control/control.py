@@ -51,7 +51,9 @@ class Control:
         self._operations = ThreadPoolExecutor(1, "control")
         self._preparations = ThreadPoolExecutor(1, "preparation")
         self._images_aside = ThreadPoolExecutor(4, "images")
-        """Finding and fetching images, which may take long."""
+        """Fetching and unpacking images, which may take long."""
+        self._pins = ThreadPoolExecutor(4, "pins")
+        """Asking registries what a name means now."""
         self._on_close = contextlib.ExitStack()
         self._choices: dict[tuple[Scope, FunctionReference], Choice] = {}
         self._urls: dict[str, UrlTarget] = {}
@@ -72,7 +74,7 @@ class Control:
         uri = image_uri(operation, parameters)
         if uri and self.images is not None:  # another registry may be slow: no other operation waits for it
             images = self.images
-            pin = await loop.run_in_executor(self._images_aside, images.pin, uri, origin.scope, origin.endpoint)
+            pin = await loop.run_in_executor(self._pins, images.pin, uri, origin.scope, origin.endpoint)
             parameters = parameters | {PIN: pin}
         return await loop.run_in_executor(self._operations, self.run, operation, parameters, origin)
 
@@ -195,6 +197,7 @@ class Control:
         self._operations.shutdown()
         self._preparations.shutdown(cancel_futures=True)
         self._images_aside.shutdown(cancel_futures=True)
+        self._pins.shutdown(cancel_futures=True)
         self.state.close()
         self._on_close.close()
 
