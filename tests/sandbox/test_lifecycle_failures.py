@@ -169,14 +169,15 @@ def test_timeout_then_init_again_with_tmp_kept(run: Run) -> None:
     ran = run(
         """
         import os, time
+        kept = os.environ.get("TMPDIR", "/tmp") + "/kept"
         count = 0
         def handler(event, context):
             global count
             count += 1
             if event.get("sleep"):
-                open("/tmp/kept", "w").write("x")
+                open(kept, "w").write("x")
                 time.sleep(30)
-            return [count, os.path.exists("/tmp/kept")]
+            return [count, os.path.exists(kept)]
         """,
         {"sleep": True},
         {},
@@ -267,8 +268,9 @@ def test_init_too_slow_then_in_time(run: Run) -> None:
     ran = run(
         """
         import os, time
-        if not os.path.exists("/tmp/second"):
-            open("/tmp/second", "w").close()
+        second = os.environ.get("TMPDIR", "/tmp") + "/second"
+        if not os.path.exists(second):
+            open(second, "w").close()
             time.sleep(30)
         def handler(event, context):
             return "late"
@@ -319,6 +321,45 @@ def test_a_full_tmp(run: Run, own_tmp: None) -> None:
     )
     assert ran.body()["errorType"] == "OSError"
     assert "No space left on device" in ran.body()["errorMessage"]
+
+
+def test_what_tmp_holds_from_earlier_invokes_leaves_memory_alone(
+    host: Host, walls: str, tmp_path: Path, limited: None
+) -> None:
+    code = """
+        data = []
+        def handler(event, context):
+            for part in range(event.get("files", 0)):
+                with open(f"/tmp/{event['name']}-{part}", "wb", buffering=0) as file:
+                    for _ in range(10):
+                        file.write(bytes(1 << 20))
+            while event.get("heap"):
+                data.append(b"1" * (1 << 20))
+            return "kept"
+    """
+    tmp_path.chmod(0o755)
+    function = prepare_function(tmp_path, code, walls, {"memory": 128, "timeout": 60.0})
+
+    async def fill_then_burst() -> list[Outcome]:
+        environment = Environment(function, host, EventStream())
+        outcomes = []
+        try:
+            await environment.start()
+            for number in range(8):  # 480 MB in all, of 512
+                event = json.dumps({"name": number, "files": 6}).encode()
+                outcomes.append(await environment.invoke(InvokeRequest(f"id-{number}", event)))
+                while environment._freezing is None or not environment._freezing.done():
+                    await asyncio.sleep(0.005)
+            outcomes.append(await environment.invoke(InvokeRequest("id-heap", b'{"heap": true}')))
+        finally:
+            await environment.close()
+        return outcomes
+
+    *filled, burst = asyncio.run(fill_then_burst())
+    assert [outcome.status for outcome in filled] == ["success"] * 8, [outcome.answer.payload for outcome in filled]
+    assert filled[-1].memory < 128
+    assert "signal: killed" in burst.answer.payload.decode()
+    assert 100 < burst.memory <= 128
 
 
 def test_a_child_left_behind_is_frozen_and_then_ended(run: Run) -> None:

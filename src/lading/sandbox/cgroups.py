@@ -97,17 +97,26 @@ class Group:
 
     def limit(self, memory: int) -> None:
         """Memory in MB, and the number of processes."""
-        size = str(memory << 20)
-        if self._version == "v1":
-            self._write("memory", "memory.limit_in_bytes", size)
-            with contextlib.suppress(OSError):  # absent where swap isn't counted
-                self._write("memory", "memory.memsw.limit_in_bytes", size)
-        elif self._version == "v2":
-            self._write("memory", "memory.max", size)
+        self.limit_memory(memory << 20)
+        if self._version == "v2":
             self._write("memory", "memory.swap.max", "0")
             self._write("memory", "memory.oom.group", "0")
         if self._folders:
             self._write("pids", "pids.max", str(_MOST_PROCESSES))
+
+    def limit_memory(self, size: int) -> None:
+        """Bytes, also in place of an earlier limit."""
+        if self._version == "v2":
+            self._write("memory", "memory.max", str(size))
+        elif self._version == "v1":
+            # the limit with swap can't be the smaller one, on the way up or down
+            self._limit_with_swap(size)
+            self._write("memory", "memory.limit_in_bytes", str(size))
+            self._limit_with_swap(size)
+
+    def _limit_with_swap(self, size: int) -> None:
+        with contextlib.suppress(OSError):  # absent where swap isn't counted
+            self._write("memory", "memory.memsw.limit_in_bytes", str(size))
 
     def limit_cpu(self, memory: int) -> None:
         """The share of the CPUs that this much memory buys."""

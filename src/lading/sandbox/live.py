@@ -21,6 +21,8 @@ from lading.sandbox.operations import Operation
 from lading.sandbox.spec import ColdStart, ProcessEnded, SandboxSpec
 
 _PATIENCE = 10.0
+_ROOM_STEP = 1 << 20
+"""Bytes that /tmp has to grow or shrink by until the memory limit follows."""
 RUNTIME = "runtime"
 
 
@@ -61,6 +63,9 @@ class Sandbox:
         self._events: list[ProcessEnded] = []
         self._closed = False
         self._memory_peak = self._oom_kills = self._cpu_usage = 0
+        self._most_held = 0
+        self._room = 0
+        """Bytes of the memory limit that are there for what /tmp held."""
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"pid {self.pid}"
@@ -180,14 +185,34 @@ class Sandbox:
         """Ends everything inside, at once; `close()` still has to be called."""
         kill_parts(self._parts)
 
+    def make_room(self) -> None:
+        """What /tmp holds now does not count against memory any more. Call between invokes: it reads and writes limits."""
+        if self._group.limits:
+            held = self._held_by_tmp()
+            if abs(held - self._room) >= _ROOM_STEP:
+                self._group.limit_memory((self.spec.memory << 20) + held)
+                self._room = held
+
+    def _held_by_tmp(self) -> int:
+        """Bytes."""
+        try:
+            facts = os.statvfs(f"/proc/{self.pid}/root/tmp")
+        except OSError:  # it is gone
+            return 0
+        return (facts.f_blocks - facts.f_bfree) * facts.f_frsize
+
     @property
     def memory_peak(self) -> int:
-        """Bytes at most in use so far by everything inside, /tmp included. Memory shared with the zygote is not counted.
+        """Bytes at most in use so far by everything inside, less what /tmp holds and what is shared with the zygote.
 
         Without a cgroup: the sum of the peaks of the processes now alive, shared memory counted.
         """
         if not self._closed:
-            measured = self._group.memory_peak if self._group.limits else measure.memory_peak(self.pid)
+            if self._group.limits:  # the kernel's peak has /tmp in it: the most that it was seen to hold is taken off
+                self._most_held = max(self._most_held, self._held_by_tmp())
+                measured = self._group.memory_peak - self._most_held
+            else:
+                measured = measure.memory_peak(self.pid)
             self._memory_peak = max(self._memory_peak, measured)
         return self._memory_peak
 

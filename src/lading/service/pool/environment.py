@@ -317,6 +317,7 @@ class Environment:
     async def _stand_still(self, box: Sandbox) -> None:
         await self._telemetry.drain()
         await self._blocking(box.freeze)
+        await self._blocking(box.make_room)
 
     async def _thaw(self) -> None:
         if self._freeze_timer is not None:
