@@ -1,7 +1,4 @@
-"""What the tests of deploying share: two endpoints, projects with their packages, a process that deploys, and what is there.
-
-`python deploy_support.py URL FOLDER` deploys the project in FOLDER, for tests that kill it.
-"""
+"""What the tests of deploying share: two endpoints, projects with their packages, and what is there."""
 
 from __future__ import annotations
 
@@ -155,8 +152,7 @@ def everything(target: Endpoint) -> dict[str, Any]:
         }
     found["layers"] = {
         layer["LayerName"]: [
-            (version["Version"], version["Description"])
-            for version in api.list_layer_versions(LayerName=layer["LayerName"])["LayerVersions"]
+            version["Description"] for version in api.list_layer_versions(LayerName=layer["LayerName"])["LayerVersions"]
         ]
         for layer in api.list_layers()["Layers"]
     }
@@ -169,8 +165,10 @@ def everything(target: Endpoint) -> dict[str, Any]:
 
 
 def _function(api: Any, name: str) -> dict[str, Any]:
-    volatile = {"LastModified", "RevisionId", "Version", "FunctionArn", "MasterArn"}
+    volatile = {"LastModified", "RevisionId", "Version", "FunctionArn", "MasterArn", "Layers"}
     got = api.get_function(FunctionName=name)
+    # Numbers of a layer's versions are never given again, so they tell how often it was made.
+    layers = [layer["Arn"].rpartition(":")[0] for layer in got["Configuration"].get("Layers") or ()]
     versions = api.list_versions_by_function(FunctionName=name)["Versions"]
     aliases = api.list_aliases(FunctionName=name)["Aliases"]
     policies = {}
@@ -181,6 +179,7 @@ def _function(api: Any, name: str) -> dict[str, Any]:
             policies[str(qualifier)] = sorted(statements, key=lambda one: str(one["Sid"]))
     return {
         "configuration": {key: value for key, value in got["Configuration"].items() if key not in volatile},
+        "layers": layers,
         "tags": got.get("Tags"),
         "reserved": got.get("Concurrency"),
         "versions": [(version["Version"], version["CodeSha256"]) for version in versions],
@@ -193,10 +192,3 @@ def shape(project: str, functions: Mapping[str, str], extra: str = "") -> str:
     """A pyproject.toml with these functions, each with further lines of its table."""
     tables = [f'[tool.lading.functions.{name}]\nhandler = "app.handler"\n{more}\n' for name, more in functions.items()]
     return f'[tool.lading.deploy]\nproject = "{project}"\n{"".join(tables)}{extra}\n'
-
-
-if __name__ == "__main__":
-    os.environ.update(ENVIRONMENT)
-    folder = Path(sys.argv[2])
-    account = open_account(Access(region=REGION, endpoint_url=sys.argv[1]))
-    deploy(account, Site(folder, (folder / "pyproject.toml").read_text("utf-8")).wish())

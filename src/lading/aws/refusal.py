@@ -102,7 +102,7 @@ def translate(error: Exception, service: str, operation: str, parameters: Mappin
         return CredentialsError(f"can't get credentials: {error}", hint="log in again, such as: aws sso login")
     if isinstance(error, exceptions.ParamValidationError):
         return AwsError(f"{name}: {error}", hint="this is a defect of lading: report it")
-    if isinstance(error, exceptions.HTTPClientError):
+    if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
         return UnreachableError(f"{name}: {error}", hint="check the network, --region and --endpoint-url")
     return AwsError(f"{name}: {error}", hint="check the settings: aws configure list")
 

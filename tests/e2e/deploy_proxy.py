@@ -1,0 +1,148 @@
+"""An HTTP proxy between a deployer and an endpoint that does harm: throttles, answers conflicts, loses answers, kills.
+
+It stands where `--endpoint-url` points, counts requests, and asks its `Trouble` what to do with each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+_SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([\w-]+)/aws4_request")
+_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request: the service that it is signed for, its method and path, and its operation where the body tells it."""
+
+    number: int
+    service: str
+    method: str
+    path: str
+    operation: str = ""
+
+    @property
+    def writes(self) -> bool:
+        if self.operation:
+            return not self.operation.startswith(("Get", "List", "Describe"))
+        return self.method != "GET" and self.method != "HEAD"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """In place of the endpoint's."""
+
+    status: int
+    code: str
+    message: str
+
+
+@dataclass
+class Trouble:
+    """`answer` may answer in place of the endpoint; `lose` may cut the connection after the endpoint has done its work;
+    `before` is told of each request before it is sent on."""
+
+    answer: Callable[[Seen], Answer | None] = lambda seen: None
+    lose: Callable[[Seen], bool] = lambda seen: False
+    before: Callable[[Seen], None] = lambda seen: None
+    after: Callable[[Seen], None] = lambda seen: None
+    seen: list[Seen] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@contextlib.contextmanager
+def troubled(url: str, trouble: Trouble) -> Iterator[str]:
+    """The proxy's own address while the context lasts."""
+    upstream = urlsplit(url)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+        def handle_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            with trouble.lock:
+                seen = look(len(trouble.seen) + 1, self, body)
+                trouble.seen.append(seen)
+            trouble.before(seen)
+            answer = trouble.answer(seen)
+            if answer is not None:
+                self.send(answer.status, *error_body(answer, seen.service))
+                return
+            status, headers, content = self.forward(body)
+            trouble.after(seen)
+            if trouble.lose(seen):
+                self.close_connection = True
+                self.connection.close()
+                return
+            self.send(status, headers, content)
+
+        def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+            connection = http.client.HTTPConnection(upstream.hostname or "", upstream.port or 80, timeout=120)
+            headers = {
+                name: value for name, value in self.headers.items() if name.lower() not in {"connection", "expect"}
+            }
+            connection.request(self.command, self.path, body=body, headers=headers)
+            response = connection.getresponse()
+            content = response.read()
+            kept = {name: value for name, value in response.getheaders() if name.lower() not in _HOP}
+            connection.close()
+            return response.status, kept, content
+
+        def send(self, status: int, headers: dict[str, str], content: bytes) -> None:
+            with contextlib.suppress(OSError):
+                self.send_response(status)
+                for name, value in headers.items():
+                    if name.lower() not in ("date", "server"):
+                        self.send_header(name, value)
+                if status != 204:
+                    self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if self.command != "HEAD" and status != 204:
+                    self.wfile.write(content)
+
+    for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"):
+        setattr(Handler, f"do_{method}", Handler.handle_any)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def look(number: int, handler: BaseHTTPRequestHandler, body: bytes) -> Seen:
+    scope = _SCOPE.search(handler.headers.get("Authorization", ""))
+    target = handler.headers.get("X-Amz-Target", "")
+    action = parse_qs(body.decode("latin-1")).get("Action", [""])[0] if b"Action=" in body[:200] else ""
+    operation = target.rpartition(".")[2] or action
+    return Seen(number, scope[1] if scope else "", handler.command, handler.path.partition("?")[0], operation)
+
+
+def error_body(answer: Answer, service: str) -> tuple[dict[str, str], bytes]:
+    """An error as the service's protocol writes it."""
+    if service in ("iam", "sts"):
+        text = (
+            f"<ErrorResponse><Error><Type>Sender</Type><Code>{answer.code}</Code><Message>{answer.message}</Message>"
+            "</Error><RequestId>0</RequestId></ErrorResponse>"
+        )
+        return {"Content-Type": "text/xml"}, text.encode()
+    if service == "s3":
+        text = f"<Error><Code>{answer.code}</Code><Message>{answer.message}</Message></Error>"
+        return {"Content-Type": "application/xml"}, text.encode()
+    document = {"__type": answer.code, "Type": "User", "message": answer.message, "Message": answer.message}
+    return {"Content-Type": "application/json", "x-amzn-errortype": answer.code}, json.dumps(document).encode()

@@ -1,0 +1,230 @@
+"""Deploying when things go wrong: throttled, in conflict, with answers lost, refused, and killed at any call."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploy_proxy import Answer, Seen, Trouble, troubled
+from deploy_support import ENVIRONMENT, Endpoint, Site, deploy, endpoint, everything, lines, plan_of, shape, writes
+
+from lading.aws.account import Access, RegionError, open_account
+from lading.aws.refusal import CredentialsError, UnreachableError
+from lading.deploy.apply import ApplyError
+from lading.errors import DeployError
+
+SEED = 20261126
+KILLS = 7
+"""Of each endpoint; `python -m bench deploy_kills` does many more."""
+BUSY = Answer(
+    409, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress"
+)
+THROTTLED = Answer(429, "TooManyRequestsException", "Rate exceeded")
+FRESH = Answer(400, "InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.")
+TEXT = shape(
+    "trouble",
+    {
+        "first": 'alias = "live"\nurl = true\nlayers = ["shared"]\nasync = { retries = 1 }\n'
+        'events.often = { type = "schedule", schedule = "rate(5 minutes)" }\nlogging = { retention = 7 }',
+        "second": "reserved-concurrency = 2",
+    },
+    '[tool.lading.layers.shared]\ncontent = "layer"',
+)
+
+
+@pytest.fixture(scope="module", params=["local", "moto"])
+def target(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    with endpoint(request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def site(tmp_path: Path, target: Endpoint) -> Iterator[Site]:
+    site = Site(tmp_path, TEXT)
+    yield site
+    deploy(target.account(), replace(site.wish(), gone=True))
+
+
+def through(url: str) -> Any:
+    return open_account(Access(region="eu-west-1", endpoint_url=url))
+
+
+def each_once(answer: Answer, wanted: Callable[[Seen], bool]) -> Callable[[Seen], Answer | None]:
+    """The answer for the first request of each (method, path, operation) that is wanted."""
+    told: set[tuple[str, str, str]] = set()
+    lock = threading.Lock()
+
+    def decide(seen: Seen) -> Answer | None:
+        key = (seen.method, seen.path, seen.operation)
+        with lock:
+            if key in told or not wanted(seen):
+                return None
+            told.add(key)
+        return answer
+
+    return decide
+
+
+def to_lambda(seen: Seen) -> bool:
+    return seen.service == "lambda"
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        (THROTTLED, to_lambda),
+        (BUSY, lambda seen: to_lambda(seen) and seen.writes),
+        (FRESH, lambda seen: to_lambda(seen) and seen.method == "POST" and seen.path.endswith("/functions")),
+        (Answer(503, "ServiceUnavailable", "try later"), lambda seen: seen.service in ("iam", "logs", "events")),
+    ],
+    ids=["throttled", "in conflict", "a fresh role", "unavailable"],
+)
+def test_what_passes_is_tried_again(
+    site: Site, target: Endpoint, answer: Answer, wanted: Callable[[Seen], bool]
+) -> None:
+    trouble = Trouble(answer=each_once(answer, wanted))
+    with troubled(target.url, trouble) as url:
+        deploy(through(url), site.wish())
+    assert lines(plan_of(target.account(), site.wish())) == []
+
+
+def test_lost_answers_make_nothing_twice(site: Site, target: Endpoint) -> None:
+    lost: set[tuple[str, str, str]] = set()
+    lock = threading.Lock()
+
+    def lose(seen: Seen) -> bool:
+        key = (seen.method, seen.path, seen.operation)
+        with lock:
+            first = seen.writes and key not in lost
+            lost.add(key)
+        return first
+
+    with troubled(target.url, Trouble(lose=lose)) as url:
+        deploy(through(url), site.wish())
+    assert len(lost) > 8
+    assert lines(plan_of(target.account(), site.wish())) == []
+    api = target.client("lambda")
+    assert [one["Version"] for one in api.list_versions_by_function(FunctionName="first")["Versions"]] == [
+        "$LATEST",
+        "1",
+    ]
+
+
+def test_a_denied_action_names_the_statement_that_allows_it(site: Site, target: Endpoint) -> None:
+    said = (
+        "User: arn:aws:iam::000000000000:user/me is not authorized to perform: lambda:CreateFunction on resource: arn:x"
+    )
+    denied = Answer(403, "AccessDeniedException", said)
+    trouble = Trouble(
+        answer=lambda seen: denied if seen.method == "POST" and seen.path.endswith("/functions") else None
+    )
+    with troubled(target.url, trouble) as url, pytest.raises(ApplyError) as caught:
+        deploy(through(url), site.wish())
+    assert "not allowed: lambda:CreateFunction on arn:x" in "\n".join(caught.value.details)
+    assert '{"Effect": "Allow", "Action": "lambda:CreateFunction", "Resource": "arn:x"}' in caught.value.hint
+
+
+def test_an_endpoint_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(UnreachableError, match="GetCallerIdentity"):
+        open_account(Access(region="eu-west-1", endpoint_url="http://127.0.0.1:9"))
+
+
+def test_missing_credentials_and_regions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in (*ENVIRONMENT, "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(RegionError, match="no region is stated"):
+        open_account(Access())
+    with pytest.raises(RegionError, match="no region 'eu-west-9'") as region:
+        open_account(Access(region="eu-west-9"))
+    assert "did you mean 'eu-west-" in region.value.hint
+    with pytest.raises(CredentialsError, match="no AWS credentials") as missing:
+        open_account(Access(region="eu-west-1"))
+    assert "--profile" in missing.value.hint
+    with pytest.raises(CredentialsError, match="no profile 'shop'"):
+        open_account(Access(region="eu-west-1", profile="shop"))
+
+
+def kill_at(number: int, site: Site, target: Endpoint, *, answered: bool) -> bool:
+    """Deploy in a process that is killed at its call of that number, before the endpoint sees it or after. Whether it was."""
+    process: list[subprocess.Popen[bytes]] = []
+    started = threading.Event()
+
+    def strike(seen: Seen) -> None:
+        if seen.number == number:
+            started.wait(30)
+            process[0].send_signal(signal.SIGKILL)
+            process[0].wait()
+
+    trouble = Trouble(after=strike) if answered else Trouble(before=strike)
+    with troubled(target.url, trouble) as url:
+        script = Path(__file__).with_name("deploy_victim.py")
+        process.append(
+            subprocess.Popen([sys.executable, str(script), url, str(site.root)], env={**os.environ, **ENVIRONMENT})
+        )
+        started.set()
+        code = process[0].wait(timeout=120)
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+def test_killed_anywhere_the_next_run_ends_in_the_same_state(site: Site, target: Endpoint) -> None:
+    account = target.account()
+    empty = everything(target)
+    wish = site.wish()
+    account.calls.clear()
+    deploy(account, wish)
+    calls, goal = sum(account.calls.values()) + 1, everything(target)
+    chosen = random.Random(SEED)
+    killed = 0
+    for _ in range(KILLS):
+        deploy(account, replace(wish, gone=True))
+        assert everything(target) == empty, "nothing is orphaned"
+        # Reads come first: most kills are to hit among the writes.
+        number = chosen.randint(calls // 4, calls)
+        killed += kill_at(number, site, target, answered=chosen.random() < 0.5)
+        deploy(account, wish)
+        assert everything(target) == goal, f"after a kill at call {number}"
+        account.calls.clear()
+        assert lines(plan_of(account, wish)) == [] and writes(account) == []
+    assert killed >= KILLS - 2
+
+
+def test_killed_and_then_not_wanted_any_more(site: Site, target: Endpoint) -> None:
+    """What an interrupted run made is removed by destroy, whatever it was."""
+    account = target.account()
+    empty = everything(target)
+    wish = site.wish()
+    deploy(account, wish)
+    calls = 60
+    deploy(account, replace(wish, gone=True))
+    chosen = random.Random(SEED + 1)
+    for _ in range(3):
+        kill_at(chosen.randint(12, calls), site, target, answered=True)
+        deploy(account, replace(wish, gone=True))
+        assert everything(target) == empty
+
+
+def test_a_part_that_fails_lets_the_rest_be_done(site: Site, target: Endpoint) -> None:
+    broken = Answer(400, "InvalidParameterValueException", "no such thing")
+    trouble = Trouble(answer=lambda seen: broken if seen.path.endswith("/functions/first/url") else None)
+    with troubled(target.url, trouble) as url, pytest.raises(DeployError) as caught:
+        deploy(through(url), site.wish())
+    assert "URL of first:live" in "\n".join(caught.value.details)
+    assert "run it again" in caught.value.hint
+    deploy(target.account(), site.wish())
+    assert lines(plan_of(target.account(), site.wish())) == []
