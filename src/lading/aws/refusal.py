@@ -41,6 +41,7 @@ MISSING = frozenset(
 EXISTS = frozenset(
     {
         "ResourceConflictException",
+        "ConflictException",
         "EntityAlreadyExists",
         "ResourceAlreadyExistsException",
         "BucketAlreadyOwnedByYou",

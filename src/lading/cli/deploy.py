@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "--plan",
     "plan_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Carry out exactly this plan (of `lading plan --json`), or nothing.",
+    help="Carry out exactly this plan (of `lading plan --json`) with the artifacts that it was made of, or nothing.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Remove functions that are no longer in the project without asking.")
 @click.option("--print-policy", is_flag=True, help="Print the least that the deployer must be allowed to do, and end.")
@@ -47,6 +47,8 @@ def command(**given: Any) -> None:  # fmt: skip
     if given["print_policy"]:
         print_policy(project, given)
         return
+    # A plan is of artifacts that are there; the file itself may lie among the sources.
+    given["no_build"] = given["no_build"] or given["plan_file"] is not None
     wish = make_wish(project, given)
     accounts = list(open_accounts(project, given))
     plans = plan_everywhere(wish, accounts)

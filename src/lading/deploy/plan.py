@@ -90,7 +90,12 @@ class _Planning:
         seen = dict(zip(subjects, self.threads.map(self._find, subjects), strict=True))
         gone = self._gone(subjects, tagged.result())
         layers = plan_layers(wish, self.account, place, [*seen.values(), *gone.values()])
-        units = self._units(subjects, seen, layers, values.result())
+        images = any(one.package == "image" for one in wish.project.functions)
+        images = images or any(found.configuration.get("PackageType") == "Image" for found in gone.values())
+        large = self._is_large(seen, layers)
+        transport = find_transport(wish, self.account, place, large=large, images=images)
+        self.steps += [*layers.steps, *values.result().problems, *transport.steps]
+        units = self._units(seen, layers, values.result(), transport.repository)
         jobs = [_Job(unit.subject, unit, seen[unit.subject], _parts_of(unit)) for unit in units]
         jobs += [_Job(subject, None, found) for subject, found in gone.items()]
         for steps in self.threads.map(self._function, jobs):
@@ -103,29 +108,28 @@ class _Planning:
     def _find(self, subject: Subject) -> FunctionFound | None:
         return find_function(self.account, subject.name)
 
+    def _is_large(self, seen: Mapping[Subject, FunctionFound | None], layers: Layers) -> bool:
+        """Whether something that has to be sent is too large for a request."""
+        packages = self.wish.packages
+        sent = [packages[name] for name, arn in layers.arns.items() if isinstance(arn, Mapping)]
+        for subject, found in seen.items():
+            package = packages[subject.scope]
+            if not package.image and (found is None or found.configuration.get("CodeSha256") != package.digest):
+                sent.append(package)
+        return any(package.size > quotas().direct_upload for package in sent)
+
     def _units(
-        self, subjects: list[Subject], seen: Mapping[Subject, FunctionFound | None], layers: Layers, hidden: Hidden
+        self, seen: Mapping[Subject, FunctionFound | None], layers: Layers, hidden: Hidden, repository: str
     ) -> list[Unit]:
-        self.steps += [*layers.steps, *hidden.problems]
-        configs, packages = {one.name: one for one in self.wish.functions}, self.wish.packages
-        changed = {
-            subject
-            for subject, found in seen.items()
-            if found is None or found.configuration.get("CodeSha256") != packages[subject.scope].digest
-        }
-        sent = [packages[subject.scope] for subject in changed if not packages[subject.scope].image]
-        sent += [packages[name] for name, arn in layers.arns.items() if isinstance(arn, Mapping)]
-        large = any(package.size > quotas().direct_upload for package in sent)
-        transport = find_transport(self.wish, self.account, self.place, large=large)
-        self.steps += transport.steps
+        configs = {one.name: one for one in self.wish.functions}
         units = []
-        for subject in subjects:
+        for subject, found in seen.items():
             config = configs[subject.scope]
             arns = tuple(layers.arns[one.name] if one.name else one.arn for one in config.layers)
-            labels = hidden.of(subject.scope)
-            unit = Unit(subject, config, packages[subject.scope], arns, hidden.values, labels, transport.repository)
+            package, labels = self.wish.packages[subject.scope], hidden.of(subject.scope)
+            unit = Unit(subject, config, package, arns, hidden.values, labels, repository)
             units.append(unit)
-            self.steps += sending(unit, seen[subject])
+            self.steps += sending(unit, found)
         return units
 
     def _gone(self, subjects: list[Subject], names: list[str]) -> dict[Subject, FunctionFound]:

@@ -8,7 +8,6 @@ from lading.aws.account import Account
 from lading.aws.buckets import find_bucket_tags, is_empty
 from lading.aws.functions import FunctionFound
 from lading.aws.images import find_repository
-from lading.aws.refusal import UnservedError
 from lading.deploy.instruction import Verb
 from lading.deploy.kinds.kind import Pen, Step
 from lading.deploy.kinds.package import (
@@ -36,14 +35,15 @@ class Transport:
     steps: tuple[Step, ...] = ()
 
 
-def find_transport(wish: Wish, account: Account, place: Place, *, large: bool) -> Transport:
-    """Bucket and repository, made where the project needs them and they aren't there. `large`: a zip has to go through S3."""
+def find_transport(wish: Wish, account: Account, place: Place, *, large: bool, images: bool) -> Transport:
+    """Bucket and repository, made where the project needs them and they aren't there. `large`: a zip has to go through S3;
+    `images`: the project has or had some."""
     project = Subject("", place.project, place)
     steps: list[Step] = []
     if large:
         steps += bucket_steps(project, find_bucket_tags(account, place.bucket))
     if wish.gone:
-        return Transport("", tuple(_remove(project, account)))
+        return Transport("", tuple(_remove(project, account, images=images)))
     if not any(wish.packages[one.name].image for one in wish.functions):
         return Transport("", tuple(steps))
     stated = place.deployment.repository
@@ -68,16 +68,12 @@ def sending(unit: Unit, seen: FunctionFound | None) -> list[Step]:
     return list(upload(unit.subject, "upload", object_key(unit), package, unit.subject.ref("function", step)))
 
 
-def _remove(project: Subject, account: Account) -> list[Step]:
+def _remove(project: Subject, account: Account, *, images: bool) -> list[Step]:
     """The repository when it is the project's; the bucket when it is lading's and nothing is in it."""
     place = project.place
     steps: list[Step] = []
-    try:
-        found = (
-            find_repository(account, repository_name(place)) if not is_elsewhere(place.deployment.repository) else None
-        )
-    except UnservedError:
-        found = None
+    own = images and not is_elsewhere(place.deployment.repository)
+    found = find_repository(account, repository_name(place)) if own else None
     if found is not None:
         tags = account.call("ecr", "ListTagsForResource", resourceArn=found["repositoryArn"])["tags"]
         if place.owns({tag["Key"]: tag["Value"] for tag in tags}):
