@@ -119,6 +119,32 @@ def test_wrong_use(project: Path, arguments: list[str], message: str, hint: str)
     assert hint in done.stderr
 
 
+def test_snap_start_restores_what_the_init_left(project: Path) -> None:
+    (project / "lambda_function.py").write_text(
+        "import os, random, time\nprint('init')\nstarted = time.time()\n"
+        "def lambda_handler(event, context):\n    time.sleep(0.2)\n    return [started, os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']]\n",
+        "utf-8",
+    )
+    done = invoke(project, "--artifact", ".", "--snap-start", "--count", "3", "--concurrency", "3", "-v")
+    assert done.returncode == 0, done.stderr
+    results, table = done.stdout.splitlines()[:3], done.stdout.splitlines()[3:]
+    assert len(set(results)) == 1 and json.loads(results[0])[1] == "snap-start"
+    assert any(line.startswith("cold, restore") for line in table)
+    assert done.stderr.splitlines().count("init") == 1
+    assert done.stderr.count("RESTORE_REPORT Restore Duration: ") == 3
+
+
+def test_snap_start_that_fails_says_why(project: Path) -> None:
+    (project / "lambda_function.py").write_text("raise RuntimeError('at import')\n", "utf-8")
+    done = invoke(project, "--artifact", ".", "--snap-start")
+    assert done.returncode != 0
+    assert "error: no snapshot of" in done.stderr and "hint: " in done.stderr and "at import" in done.stderr
+    refused = invoke(project, "--artifact", ".", "--snap-start", "--runtime", "python3.11")
+    assert refused.returncode == 2 and "error: no SnapStart for python3.11" in refused.stderr
+    beside = invoke(project, "--artifact", ".", "--snap-start", "--watch")
+    assert beside.returncode == 2 and "--watch together with --snap-start" in beside.stderr
+
+
 def test_verbose_shows_each_result_and_log_cold_then_warm(project: Path) -> None:
     (project / "lambda_function.py").write_text(
         "import time\nstarted = time.time()\ndef lambda_handler(event, context):\n    return started\n", "utf-8"

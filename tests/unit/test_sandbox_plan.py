@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lading.errors import SandboxError
-from lading.sandbox import cgroups, layout, seccomp
+from lading.sandbox import cgroups, layout, seccomp, templates
 from lading.sandbox import operations as do
 from lading.sandbox.environment import base_environment, bootstrap_source, process_environment, startup_variables
 from lading.sandbox.host import choose_cold_start
@@ -216,6 +216,26 @@ def test_filter_answers(machine):
     assert run_filter(program, machine, 63) == ALLOW
     foreign = "aarch64" if machine == "x86_64" else "x86_64"
     assert run_filter(program, foreign, 63) == KILL
+
+
+def test_a_templates_filter_differs_in_setns_only():
+    facts, program = seccomp.MACHINES["x86_64"], seccomp.program("x86_64", template=True)
+    allowed = [name for name, number in facts.refused.items() if run_filter(program, "x86_64", number) == ALLOW]
+    assert allowed == ["setns"]
+    assert run_filter(program, "x86_64", facts.clone, 0x10000000 | 17) == EPERM
+
+
+def test_requests_for_templates_and_their_copies_name_users():
+    request = {"template": True, "restored": False, "walls": {"users": "0 0 1\n993 1507 1", "filter": ""}}
+    templates.adapt(request, 1500, 7, 100)
+    assert request["walls"]["users"] == "0 0 1\n993 1507 1\n100000 1500 7\n100008 1508 92"
+    assert request["walls"]["roomy"] is True
+    copy: dict[str, object] = {"template": False, "restored": True, "walls": {}}
+    templates.adapt(copy, 1500, 8, 100)
+    assert (copy["users"], copy["walls"]) == ("0 0 1\n993 100008 1", {"users": "0 0 1\n993 993 1"})
+    unprivileged: dict[str, object] = {"template": False, "restored": True, "walls": {}}
+    templates.adapt(unprivileged, 0, 8, 100)
+    assert (unprivileged["users"], unprivileged["walls"]) == ("993 993 1", {"users": "993 993 1"})
 
 
 def test_filter_kills_the_other_calling_convention():
