@@ -122,7 +122,8 @@ def test_wrong_use(project: Path, arguments: list[str], message: str, hint: str)
 def test_snap_start_restores_what_the_init_left(project: Path) -> None:
     (project / "lambda_function.py").write_text(
         "import os, random, time\nprint('init')\nstarted = time.time()\n"
-        "def lambda_handler(event, context):\n    time.sleep(0.2)\n    return [started, os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']]\n",
+        "def lambda_handler(event, context):\n    time.sleep(0.2)\n"
+        "    return [started, os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']]\n",
         "utf-8",
     )
     done = invoke(project, "--artifact", ".", "--snap-start", "--count", "3", "--concurrency", "3", "-v")

@@ -123,15 +123,13 @@ def test_a_timeout_spends_the_environment_and_the_next_one_is_restored(
 FAILURES = {
     "import": ("import nothing_like_this", SnapshotError, "Runtime.ImportModuleError", "INIT_REPORT", "error"),
     "before": (
-        "from snapshot_restore_py import register_before_snapshot\n"
-        "@register_before_snapshot\ndef before(): raise ValueError('no snapshot please')",
+        "import snapshot_restore_py as s\n@s.register_before_snapshot\ndef before(): raise ValueError('no snapshot please')",
         SnapshotError, "Runtime.BeforeSnapshotError", "INIT_REPORT", "error",
     ),
     "exit": ("import os; os._exit(3)", SnapshotError, "Runtime.ExitError", "INIT_REPORT", "error"),
     "slow init": ("import time; time.sleep(60)", SnapshotError, "Sandbox.Timedout", "INIT_REPORT", "timeout"),
     "after": (
-        "from snapshot_restore_py import register_after_restore\n"
-        "@register_after_restore\ndef after(): raise ValueError('not restored please')",
+        "import snapshot_restore_py as s\n@s.register_after_restore\ndef after(): raise ValueError('not restored please')",
         RestoreError, "Runtime.AfterRestoreError", "RESTORE_REPORT", "error",
     ),
     "after exits": (

@@ -121,7 +121,7 @@ class Host:
     def restore(self, template: Template, *, start: bool = True) -> Sandbox:
         """A copy of a template in new walls of its own; start=False leaves its start to `start_runtime()`.
 
-        Raises SandboxError; ForkerGoneError when the template is gone.
+        Follow it by `stand_by`, once there is time. Raises SandboxError; ForkerGoneError when the template is gone.
         """
         box = template.take() or self._stand(template)
         try:
@@ -130,7 +130,6 @@ class Host:
         except SandboxError:
             box.close()
             raise
-        self.stand_by(template)  # not earlier: its keeper does one thing after the other
         return box
 
     def stand_by(self, template: Template) -> None:

@@ -143,10 +143,15 @@ class Restored(Sandbox):
         template.add()
 
     def furnish(self) -> None:
-        """What was in /tmp at the snapshot is there again."""
-        with self._doors() as doors:
-            named = {"temporary": self._given[-1], **doors}
-            self._template.keeper.ask({"do": "carry", "owner": self._owner}, named)
+        """What was in /tmp at the snapshot is there again, and a copy of the template stands in these walls."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs, self._doors() as doors:
+            keeper = self._template.keeper
+            keeper.ask({"do": "carry", "owner": self._owner}, {"temporary": self._given[-1], **doors})
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            self._send({"do": "adopt"}, [ours.fileno()])
+            named = dict(zip((*NAMESPACES, *STREAMS), (*self._given[:-1], theirs.fileno()), strict=True))
+            keeper.ask({"do": "copy", "identity": self.id}, {**named, **doors})
 
     def hang(self, router: Router, way: Way) -> None:
         """Hangs it on the router: from inside its user namespace it can't."""
@@ -161,14 +166,8 @@ class Restored(Sandbox):
         )
 
     def start_runtime(self) -> None:
-        """The copy is made now, and goes on where the template stands still."""
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            self._send({"do": "adopt"}, [ours.fileno()])
-            named = dict(zip((*NAMESPACES, *STREAMS), (*self._given[:-1], theirs.fileno()), strict=True))
-            with self._doors() as doors:
-                self._template.keeper.ask({"do": "restore"}, {**named, **doors})
+        """The copy goes on where the template stands still."""
+        self._template.keeper.ask({"do": "release", "identity": self.id}, {})
 
     def reset(self) -> None:
         """Never: after a failure another environment is restored."""

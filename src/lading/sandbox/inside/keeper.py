@@ -12,6 +12,7 @@ import array
 import contextlib
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -67,6 +68,9 @@ class Keeper:
         self.runtime = descriptors["runtime"]
         self.first = descriptors["first"]
         self.pid = pid
+        self.copies: dict[str, Tracee] = {}
+        """Copies that stand still, by the identity of their walls."""
+        self.wake, self.signalled = socket.socketpair()
         self.shared: list[tuple[int, int, int]] = []
         """Writable memory that copies would share: start, size, protection."""
 
@@ -87,6 +91,7 @@ class Keeper:
             os._exit(1)
         wire.send(self.channel, {"ready": True})
         while True:
+            self._await_message()
             received = wire.receive(self.channel)
             if received is None:
                 os._exit(0)  # and the template with us
@@ -99,8 +104,10 @@ class Keeper:
                         return made.run()
                 elif message["do"] == "carry":
                     self._carry(message, named)
+                elif message["do"] == "copy":
+                    self._copy(message, named)
                 else:
-                    self._restore(message, named)
+                    self._release(message)
             except WallsError as error:
                 wire.send(self.channel, {"error": str(error)})
             except BaseException as error:
@@ -115,8 +122,10 @@ class Keeper:
 
     def _enter(self) -> None:
         """A view of /proc without masks, which a user namespace needs to be allowed another; then the template's users."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for end in (self.wake, self.signalled):
+            end.settimeout(0)
+        signal.set_wakeup_fd(self.signalled.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
         users = os.open(f"/proc/{self.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -233,6 +242,9 @@ class Keeper:
 
     def _detach(self) -> None:
         """In a fork: nothing of ours stays open."""
+        signal.set_wakeup_fd(-1)
+        for end in (self.wake, self.signalled):
+            end.close()
         self.channel.close()
         self.runtime.close()
         os.close(self.memory)
@@ -257,8 +269,11 @@ class Keeper:
 
     # Copies
 
-    def _restore(self, message: dict[str, Any], named: dict[str, int]) -> None:
-        """Copies the template into walls that stand. named: NAMESPACES, STREAMS and the doors of control groups."""
+    def _copy(self, message: dict[str, Any], named: dict[str, int]) -> None:
+        """Copies the template into walls that stand, where the copy stands still as well until it is released.
+
+        named: NAMESPACES, STREAMS and the doors of control groups.
+        """
         copy = self.template.fork()
         try:
             memory = copy.memory()
@@ -278,11 +293,33 @@ class Keeper:
             process.run(becoming, -1, _BECOMING)
             if self.shared:
                 self._unshare_memory(process)
-            process.release(0)
         except BaseException:
             process.kill()
             raise
-        wire.send(self.channel, {"restored": True})
+        self.copies[message["identity"]] = process
+        wire.send(self.channel, {"copied": True})
+
+    def _release(self, message: dict[str, Any]) -> None:
+        """From here on a copy is on its own: its call has returned."""
+        process = self.copies.pop(message["identity"], None)
+        if process is None:
+            raise WallsError("the copy is gone")
+        process.release(0)
+        wire.send(self.channel, {"released": True})
+
+    def _await_message(self) -> None:
+        """Copies that are killed before they were released end only when we, who trace them, see it."""
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        poll.register(self.wake, select.POLLIN)
+        while True:
+            ready = [descriptor for descriptor, _ in poll.poll()]
+            if self.wake.fileno() in ready:
+                with contextlib.suppress(BlockingIOError):
+                    self.wake.recv(4096)
+                self.copies = {identity: copy for identity, copy in self.copies.items() if not copy.ended()}
+            if self.channel.fileno() in ready:
+                return
 
     def _hand(self, copy: Tracee, memory: int, descriptors: list[int]) -> list[int]:
         """Passes descriptors into a copy; their numbers there."""

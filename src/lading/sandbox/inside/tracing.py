@@ -163,6 +163,14 @@ class Tracee:
         except (ProcessLookupError, ChildProcessError):
             return
 
+    def ended(self) -> bool:
+        """Whether it was killed meanwhile; then nothing is left of it."""
+        try:
+            pid, status = os.waitpid(self.pid, _WAIT_ALL | os.WNOHANG)
+        except ChildProcessError:
+            return True
+        return bool(pid) and not os.WIFSTOPPED(status)
+
     def memory(self) -> int:
         """A descriptor of its memory, where offsets are addresses. Not to be had while it can't be dumped."""
         return os.open(f"/proc/{self.pid}/mem", os.O_RDWR | os.O_CLOEXEC)

@@ -133,7 +133,10 @@ class Restored(Environment):
             box = await self._blocking(lambda: self._host.restore(template, start=not self._extensions))
         self._inside.start_runtime = lambda: self._start_copy(box)
         await self._enter(box)
-        await self._finish_restore(started)
+        try:
+            await self._finish_restore(started)
+        finally:  # not earlier: the next one's walls would take their time from this one
+            self._loop.call_later(self.function.budgets.linger, self._host.stand_by, template)
         self._change("ready")
 
     def _start_copy(self, box: Sandbox) -> None:
