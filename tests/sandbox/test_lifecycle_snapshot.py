@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from test_lifecycle_extensions import EXTENSION, layer
+from test_walls_leftovers import eventually
 
 from lading.errors import LadingError
 from lading.model.progress import Silent
@@ -79,7 +80,7 @@ def run(host: Host, function: FunctionVersion, *events: object) -> tuple[list[Ou
         return outcomes
 
     outcomes = asyncio.run(go())
-    assert host._live == {}, "templates and environments end with their pool"
+    assert eventually(lambda: host._live == {}), "templates and environments end with their pool"
     return outcomes, [event.text for event in seen if isinstance(event, LogLine)]
 
 
@@ -189,7 +190,7 @@ def test_templates_are_made_once_and_the_longest_unused_goes(host: Host, make: C
 
     asyncio.run(go())
     assert sum(text.startswith("INIT_START") for text in initialised) == 3
-    assert host._live == {}
+    assert eventually(lambda: host._live == {})
 
 
 def test_what_snapstart_is_not_for_is_refused():

@@ -293,6 +293,10 @@ class Keeper:
             process.run(becoming, -1, _BECOMING)
             if self.shared:
                 self._unshare_memory(process)
+            if process.identity:
+                # one more, whose parent ends: it becomes a child of the first process in there, who waits for it
+                outer, process = process, process.fork(inner=True)
+                outer.kill()
         except BaseException:
             process.kill()
             raise
@@ -304,7 +308,7 @@ class Keeper:
         process = self.copies.pop(message["identity"], None)
         if process is None:
             raise WallsError("the copy is gone")
-        process.release(0)
+        process.release(1 if process.identity else 0)  # 0: it has to fork by itself
         wire.send(self.channel, {"released": True})
 
     def _await_message(self) -> None:

@@ -47,13 +47,19 @@ def become_template() -> None:
     threads = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
     children = _children()
     _fork_without_threads(threads, children)
+    _seed()  # OpenSSL's generators are made now, once
     gc.collect()
     gc.freeze()
     kept, folder = _look(), _folder()
+    import ctypes  # not in a copy, where it would take time
+
     os.write(CHANNEL, HELLO)
-    os.read(CHANNEL, 1)
-    # from here on we are a copy, in another environment: its first process wants a child in there of its own
-    if os.fork():
+    forked = os.read(CHANNEL, 1)
+    # from here on we are a copy, in another environment
+    if forked:
+        ctypes.pythonapi.PyOS_BeforeFork()  # what os.fork() does around a fork, which was made for us
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+    elif os.fork():  # threads must not think that they are the template's: a fork of our own sets that right
         os._exit(0)
     with contextlib.suppress(OSError):
         os.chdir(folder)  # joining another view of files leads to its root
@@ -61,7 +67,7 @@ def become_template() -> None:
         one.renew()
     os.write(CHANNEL, HELLO)
     os.close(CHANNEL)
-    _reseed()
+    _seed()
 
 
 class Kept:
@@ -229,8 +235,8 @@ def _folder() -> str:
         return "/"
 
 
-def _reseed() -> None:
-    """`random` began anew at the fork, as it does after any; OpenSSL looks at the pid, which may be the same."""
+def _seed() -> None:
+    """`random` begins anew at each fork; OpenSSL looks at the pid, which may be the same, so it is given something new."""
     ssl = sys.modules.get("_ssl")
     if ssl is not None:
         with contextlib.suppress(Exception):

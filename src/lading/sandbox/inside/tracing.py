@@ -5,6 +5,7 @@ The tracer is trusted, the traced process is not: nothing of it is believed but 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -20,6 +21,10 @@ _EVENT_MESSAGE, _SEIZE, _INTERRUPT = 0x4201, 0x4206, 0x4207
 _OPTIONS = 0x00100000 | 0x2 | 0x4 | 0x8
 """EXITKILL, and the events of fork, vfork and clone."""
 _EVENTS = (1, 2, 3)
+_SET_IDENTITY = 0x01000000 | 0x00200000
+"""CLONE_CHILD_SETTID and CLONE_CHILD_CLEARTID: as a C library's own fork does."""
+_GET_IDENTITY = 40
+"""PR_GET_TID_ADDRESS."""
 _WAIT_ALL = 0x40000000
 _WORD = 1 << 64
 _ERRORS = 4096
@@ -67,6 +72,8 @@ class Tracee:
         self.pid = pid
         self.scratch = scratch
         """The address of 16 KiB of its memory that nothing of its own uses."""
+        self.identity = 0
+        """Where its C library keeps the number of its thread; 0 where the kernel doesn't tell."""
         self._registers = registers
 
     def run(self, calls: Sequence[tuple[str | int, ...]], memory: int, offset: int) -> None:
@@ -119,6 +126,10 @@ class Tracee:
         # private and anonymous; readable, writable and executable
         found.scratch = found.call("mmap", 0, _SCRATCH, 7, 0x22, -1, 0)
         os.pwrite(memory, _LOOP, found.scratch)
+        with contextlib.suppress(OSError):  # a kernel without checkpoint and restore
+            at = found.scratch + _SCRATCH - 8
+            found.call("prctl", _GET_IDENTITY, at)
+            [found.identity] = struct.unpack("Q", os.pread(memory, 8, at))
         os.close(memory)
         return found
 
@@ -128,15 +139,19 @@ class Tracee:
         self._step()
         return self._result(name)
 
-    def fork(self) -> Tracee:
-        """A copy of it, standing still as well; its parent is the parent of this one."""
-        self._prepare("clone", (kernel.CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
+    def fork(self, *, inner: bool = False) -> Tracee:
+        """A copy of it, standing still as well. Its parent is the parent of this one; inner: this one."""
+        flags = signal.SIGCHLD | (0 if inner else kernel.CLONE_PARENT)
+        if self.identity:
+            flags |= _SET_IDENTITY
+        self._prepare("clone", (flags, 0, 0, self.identity, 0))
         if self._step() not in _EVENTS:
             self._result("clone")
             raise OSError(22, "no copy was made")
         message = ctypes.c_ulong()
         kernel.ptrace(_EVENT_MESSAGE, self.pid, 0, ctypes.addressof(message))
         copy = Tracee(message.value, self._registers, self.scratch)
+        copy.identity = self.identity
         _wait(copy.pid)
         try:
             self._step()
