@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +97,6 @@ def test_environments_begin_alike_and_go_apart(api: Any, snapped: str) -> None:
     settle(api, snapped)
     assert api.publish_version(FunctionName=snapped)["Version"] == "2"
     settle(api, f"{snapped}:2")
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(2) as threads:
         one, other = threads.map(lambda _: call(api, snapped, "2", sleep=1), range(2))
     assert one["number"] == other["number"] and one["started"] == other["started"], (
@@ -106,18 +106,16 @@ def test_environments_begin_alike_and_go_apart(api: Any, snapped: str) -> None:
     assert one["kept"] == other["kept"] == "from init", "and what one writes into /tmp the other doesn't see"
 
 
-def test_log_and_report_tell_of_the_restore(api: Any, snapped: str) -> None:
-    call(api, snapped)
-    call(api, snapped, exit=True)
-    answer = api.invoke(FunctionName=snapped, Qualifier="1", Payload=b"{}", LogType="Tail")
-    import base64
-
+def test_log_and_report_tell_of_the_restore(api: Any) -> None:
+    create(api, "told", Code={"ZipFile": zipped({"app.py": CODE})}, SnapStart=SNAP, Publish=True)
+    settle(api, "told:1")
+    answer = api.invoke(FunctionName="told", Qualifier="1", Payload=b"{}", LogType="Tail")
     tail = base64.b64decode(answer["LogResult"]).decode()
     assert "Restore Duration: " in tail and "Billed Restore Duration: " in tail and "Init Duration" not in tail, tail
     deadline = time.monotonic() + 10
-    while not any(line.startswith("RESTORE_REPORT Restore Duration: ") for line in lines_of(api, snapped)):
+    while not any(line.startswith("RESTORE_REPORT Restore Duration: ") for line in lines_of(api, "told")):
         assert time.monotonic() < deadline
-    lines = lines_of(api, snapped)
+    lines = lines_of(api, "told")
     assert any(line.startswith("RESTORE_START Runtime Version: python:3.13") for line in lines)
     assert any(line.startswith("INIT_REPORT Init Duration: ") for line in lines)
 

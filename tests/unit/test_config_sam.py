@@ -37,7 +37,7 @@ Resources:
       MemorySize: !Ref Memory
       Architectures: [arm64]
       EphemeralStorage: {Size: 1024}
-      SnapStart: {ApplyOn: PublishedVersions}
+      SnapStart: {ApplyOn: None}
       Description: !Sub "orders of ${Stage}"
       Layers: [!Ref Shared, !Sub "arn:aws:lambda:${AWS::Region}:017000801446:layer:Powertools:3"]
       Environment:
@@ -49,7 +49,7 @@ Resources:
           TABLE_ARN: !GetAtt Table.Arn
   Plain:
     Type: AWS::Lambda::Function
-    Properties: {Code: orders, Handler: app.run, Runtime: python3.13}
+    Properties: {Code: orders, Handler: app.run, Runtime: python3.13, SnapStart: {ApplyOn: PublishedVersions}}
   Site:
     Type: AWS::Serverless::Function
     Properties: {CodeUri: site, Handler: index.handler, Runtime: nodejs22.x}
@@ -88,7 +88,8 @@ def test_a_template(tmp_path: Path) -> None:
     orders, plain = project.functions
     assert (orders.name, orders.handler, str(orders.target)) == ("Orders", "app.run", "python3.12 on arm64")
     assert (orders.memory, orders.timeout, orders.ephemeral_storage) == (512, 10, 1024)
-    assert orders.snap_start
+    assert not orders.snap_start
+    assert plain.snap_start
     assert orders.description == "orders of dev"
     assert orders.environment == {"STAGE": "dev", "LEVEL": "debug", "PATHS": "a:dev-b", "DEBUG": "true"}
     assert orders.requirements.path == tmp_path / "orders/requirements.txt"

@@ -107,6 +107,8 @@ class Forker:
             raise SandboxError(
                 f"{self.name} did not answer within {_PATIENCE:.0f} s", hint="is the machine overloaded?"
             ) from error
+        except OSError as error:  # closed by another thread
+            raise self._gone() from error
         if received is None:
             raise self._gone()
         message, descriptors = received

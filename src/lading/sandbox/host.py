@@ -155,7 +155,7 @@ class Host:
             if way and self._router:
                 box.hang(self._router, way)
             box.furnish()
-        except SandboxError:
+        except BaseException:
             box.close()
             raise
         return box
