@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import WaiterError
-from serve_support import client, create, refusal, service, settle, zipped
+from serve_support import client, create, make_role, refusal, service, settle, zipped
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="environments need root on Linux")
 
@@ -196,6 +196,37 @@ def test_it_comes_back_after_a_restart(tmp_path: Path) -> None:
     with service(tmp_path) as address:
         second = call(client(address), "kept")
     assert second["kind"] == "snap-start" and second["started"] > first["started"], "a snapshot ends with its service"
+
+
+SIGNING = """
+import boto3, json, os, urllib.error, urllib.request
+
+STS = boto3.client("sts")
+FIRST = STS.get_caller_identity()["Arn"]
+
+def handler(event, context):
+    credentials = STS._request_signer._credentials
+    old = credentials.get_frozen_credentials().access_key
+    credentials._expiry_time = credentials._expiry_time.replace(year=2000)
+    request = urllib.request.Request(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
+    try:
+        urllib.request.urlopen(request)
+    except urllib.error.HTTPError as error:
+        refused = error.code
+    now = STS.get_caller_identity()["Arn"]
+    return [FIRST, now, old != credentials.get_frozen_credentials().access_key, "AWS_ACCESS_KEY_ID" in os.environ, refused]
+"""
+
+
+def test_credentials_are_asked_for_and_renewed(tmp_path: Path) -> None:
+    """Those of a snapshot would expire: a client that init made gets new ones, as on AWS."""
+    with service(neighbours={}) as address:
+        make_role(address)
+        api = client(address)
+        create(api, "signing", Code={"ZipFile": zipped({"app.py": SIGNING})}, SnapStart=SNAP, Publish=True, Timeout=30)
+        settle(api, "signing:1")
+        mine = "arn:aws:sts::000000000000:assumed-role/worker/signing"
+        assert call(api, "signing") == [mine, mine, True, False, 403]
 
 
 def test_refused_combinations(api: Any, snapped: str) -> None:

@@ -23,7 +23,16 @@ from lading.sandbox.forkers import Forker, ForkerGoneError, Launcher, Setup
 from lading.sandbox.live import Parts, Sandbox, await_ready, close_parts, interpreter_inside, runtime_start
 from lading.sandbox.operations import Operation, join
 from lading.sandbox.plain import REASON, Guard, PlainSandbox
-from lading.sandbox.spec import RUNTIME_API, SERVICE_API, Capabilities, ColdStart, Isolation, Network, SandboxSpec
+from lading.sandbox.spec import (
+    CREDENTIALS_API,
+    RUNTIME_API,
+    SERVICE_API,
+    Capabilities,
+    ColdStart,
+    Isolation,
+    Network,
+    SandboxSpec,
+)
 from lading.sandbox.templates import Restored, Template
 
 _FIRST_UID = 1_500_000_000
@@ -387,10 +396,11 @@ class Host:
             [pidfd] = forker.ask(message, sent)
             ours.callback(os.close, pidfd)
             theirs.close()
-            listeners, given = await_ready(channel, len(self._listen))
+            listeners, given = await_ready(channel, len(message["listen"]))
             ours.pop_all()
-        api, *others = listeners
-        parts = Parts(channel, read[0], read[1], pidfd, api, others[0] if others else None, group, given)
+        at = dict(zip(message["listen"], listeners, strict=True))
+        others = at.get(SERVICE_API), at.get(CREDENTIALS_API)
+        parts = Parts(channel, read[0], read[1], pidfd, at[RUNTIME_API], *others, group, given)
         return Built(number, identity, user, forker, parts, way)
 
     def _take_spare(self, spec: SandboxSpec) -> Built | None:

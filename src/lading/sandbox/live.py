@@ -36,6 +36,7 @@ class Parts:
     pidfd: int
     api: socket.socket
     services: socket.socket | None
+    credentials: socket.socket | None
     group: Group
     given: tuple[int, ...] = ()
     """Of walls that a template's copy will join: their namespaces and streams."""
@@ -52,6 +53,8 @@ class Sandbox:
         self.runtime_api_socket = parts.api
         self.services_socket = parts.services
         """Listens at SERVICE_API; None unless the host serves other services to environments."""
+        self.credentials_socket = parts.credentials
+        """Listens at CREDENTIALS_API, where there are services and the environment is a template's or restored from one."""
         self.stdout = parts.stdout
         self.stderr = parts.stderr
         self.pidfd = parts.pidfd
@@ -281,8 +284,8 @@ def close_parts(parts: Parts, identity: str) -> None:
         raise SandboxError(f"environment {identity} survived SIGKILL", hint="look for its processes: stuck in D state?")
     parts.channel.close()
     parts.api.close()
-    if parts.services is not None:
-        parts.services.close()
+    for other in filter(None, (parts.services, parts.credentials)):
+        other.close()
     for descriptor in (parts.stdout, parts.stderr, parts.pidfd, *parts.given):
         os.close(descriptor)
     parts.group.remove()

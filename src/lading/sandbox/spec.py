@@ -19,6 +19,8 @@ RUNTIME_API = ("169.254.100.1", 9001)
 """Address and port of the Runtime API inside every environment, as recorded on AWS."""
 SERVICE_API = (RUNTIME_API[0], 4566)
 """Where an environment finds other AWS services, on hosts that serve them to it. AWS has nothing there."""
+CREDENTIALS_API = ("127.0.0.1", 9001)
+"""Where restored environments ask for credentials, as on AWS: SDKs trust plain HTTP on the loopback only."""
 
 
 class Network(StrEnum):

@@ -21,6 +21,7 @@ from lading.sandbox.forkers import Forker
 from lading.sandbox.inside.keeper import NAMESPACES, STREAMS
 from lading.sandbox.live import Parts, Sandbox
 from lading.sandbox.outgoing import Router, Way
+from lading.sandbox.spec import CREDENTIALS_API, SERVICE_API
 
 _INNER = 100_000
 """In a template's user namespace the users of all environments of this owner begin here: a restored one takes its own."""
@@ -35,6 +36,8 @@ def adapt(message: dict[str, Any], base: int, number: int, count: int) -> None:
     base: the host's user number 0 of this owner, of `count`; 0 where there is one user only. number: this environment's.
     """
     walls = message["walls"]
+    if SERVICE_API in message["listen"] and (message["template"] or message["restored"]):
+        message["listen"] = [*message["listen"], CREDENTIALS_API]
     if message["template"]:
         walls["filter"] = seccomp.program(platform.machine(), template=True).hex()
         if base:
@@ -53,6 +56,8 @@ class Template:
     def __init__(self, box: Sandbox, program: str, *, switch: bool) -> None:
         """box: where it ran its init and waits. program: the filter of restored processes."""
         self.spec = box.spec
+        self.token = ""
+        """By which its copies ask for credentials."""
         self.box = box
         self._copies = 0
         self._closed = False

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import time
 from collections.abc import Callable, Mapping
 
 from lading.sandbox.spec import SERVICE_API
+from lading.service.contract.errors import ApiError
 from lading.service.control.names import Scope
-from lading.service.neighbours.credentials import RoleCredentials
+from lading.service.neighbours.credentials import LIFETIME, Credentials, RoleCredentials
 from lading.service.pool.function import FunctionVersion
 
 ENDPOINT = "AWS_ENDPOINT_URL"
@@ -26,7 +29,22 @@ class ServiceDoor:
     async def variables(self, function: FunctionVersion) -> Mapping[str, str]:
         if self._credentials is None:
             return {}
-        scope = Scope(function.account_id, function.region)
-        made = await asyncio.to_thread(self._credentials.issue, scope, function.role, function.name)
+        made = await self._issue(self._credentials, function)
         host, port = SERVICE_API
         return {ENDPOINT: f"http://{host}:{port}", **made.variables()}
+
+    async def credentials(self, function: FunctionVersion) -> Mapping[str, str]:
+        if self._credentials is None:
+            raise ApiError("ServiceException", "there are no credentials without neighbours")
+        expires = dt.datetime.fromtimestamp(time.time() + LIFETIME, dt.UTC)
+        made = await self._issue(self._credentials, function)
+        return {
+            "AccessKeyId": made.access_key,
+            "SecretAccessKey": made.secret,
+            "Token": made.token,
+            "Expiration": f"{expires:%Y-%m-%dT%H:%M:%SZ}",
+        }
+
+    async def _issue(self, credentials: RoleCredentials, function: FunctionVersion) -> Credentials:
+        scope = Scope(function.account_id, function.region)
+        return await asyncio.to_thread(credentials.issue, scope, function.role, function.name)

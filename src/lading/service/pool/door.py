@@ -19,3 +19,7 @@ class Door(Protocol):
     async def variables(self, function: FunctionVersion) -> Mapping[str, str]:
         """For one environment: where the services are, and its role's credentials. Raises LadingError for none."""
         ...
+
+    async def credentials(self, function: FunctionVersion) -> Mapping[str, str]:
+        """New ones of its role, in the container credentials protocol's members. Raises LadingError for none."""
+        ...

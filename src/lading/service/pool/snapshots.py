@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -21,10 +22,12 @@ from lading.sandbox.host import Host
 from lading.sandbox.live import Sandbox
 from lading.sandbox.templates import Template
 from lading.service.events import EventStream
+from lading.service.pool.credentials import CredentialsEndpoint, by_request
 from lading.service.pool.door import Door
 from lading.service.pool.environment import Environment
 from lading.service.pool.faults import Fault, TimedOut
 from lading.service.pool.function import FunctionVersion
+from lading.service.pool.server import serve
 from lading.service.pool.variables import function_variables
 
 SHARE = 0.25
@@ -64,7 +67,19 @@ class Means:
     door: Door | None = None
 
 
-class Initialising(Environment):
+class _Begun(Environment):
+    """What an environment that runs its init for a snapshot and one that is restored from it have in common."""
+
+    _token = ""
+
+    async def _enter(self, box: Sandbox) -> None:
+        if self._door and self._token and box.credentials_socket is not None:
+            endpoint = CredentialsEndpoint(self.function, self._door, self._token)
+            self._servers.append(await serve(box.credentials_socket, endpoint))
+        await super()._enter(box)
+
+
+class Initialising(_Begun):
     """The one environment of a version that runs its init code: `take()` leaves a template of it."""
 
     async def take(self) -> Template:
@@ -72,6 +87,9 @@ class Initialising(Environment):
         self._change("starting")
         given = await self._door.variables(self.function) if self._door else {}
         variables = function_variables(self.function, self._journal.stream, given)
+        if given:
+            self._token = secrets.token_urlsafe(32)
+            variables = by_request(variables, self.function.spec.environment, self._token)
         spec = replace(self.function.spec, environment=variables, template=True)
         self._begin_conversation()
         self._journal.init_started("init")
@@ -86,7 +104,7 @@ class Initialising(Environment):
             self._loop.remove_reader(box.fileno())
             self._inside.apply(self._inside.talk.restore())
             template = await self._blocking(lambda: self._host.keep(box))
-            kept = True
+            kept, template.token = True, self._token
             return template
         finally:
             self._detach(box)
@@ -108,7 +126,7 @@ class Initialising(Environment):
             raise SnapshotError(self.function, fault)
 
 
-class Restored(Environment):
+class Restored(_Begun):
     """An environment that begins as a copy of its version's template. After a failure it is spent: the next one is restored."""
 
     def __init__(self, function: FunctionVersion, means: Means, templates: Templates) -> None:
@@ -131,6 +149,7 @@ class Restored(Environment):
             self._templates.drop(self.function)
             template = await self._templates.get(self.function)
             box = await self._blocking(lambda: self._host.restore(template, start=not self._extensions))
+        self._token = template.token
         self._inside.start_runtime = lambda: self._start_copy(box)
         await self._enter(box)
         try:
