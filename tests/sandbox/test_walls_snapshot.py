@@ -294,6 +294,10 @@ def read(number, size):
 def before(): os.read = read
 """,
     "it can't be looked into": "def before(): os.register_at_fork(after_in_child=lambda: libc.prctl(4, 0, 0, 0, 0))",
+    "a thread goes on": """
+def go_on(): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+def before(): os.register_at_fork(after_in_child=go_on)
+""",
     "too much shared memory": "COMMON = mmap.mmap(-1, 200 << 20)\ndef before(): pass",
 }
 

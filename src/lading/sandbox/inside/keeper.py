@@ -78,13 +78,15 @@ class Keeper:
         try:
             self._enter()
             self.template = Tracee.seize(self.pid, (READ, CHANNEL), _PATIENCE)
+            self.first.send(b"k")
+            if self.first.recv(1) != b"g":
+                raise OSError(10, "processes of the template's can't be ended")
+            # from here on nobody is left who could write into its memory
+            self.template.settle()
             self.memory = self.template.memory()
             self.temporary = os.open("/tmp", os.O_RDONLY | os.O_CLOEXEC)
             self._furnish()
             self._find_shared()
-            self.first.send(b"k")
-            if self.first.recv(1) != b"g":
-                raise OSError(10, "processes of the template's can't be ended")
             self.first.close()
         except BaseException as error:
             wire.send(self.channel, {"error": f"{type(error).__name__}: {error}"})

@@ -119,19 +119,28 @@ class Tracee:
                 raise OSError(110, "it does not wait to be copied")
             kernel.ptrace(_CONTINUE, pid)
             time.sleep(0.001)
-        found = cls(pid, registers)
-        memory = found.memory()
-        if os.pread(memory, len(_INSTRUCTION), registers.rip - len(_INSTRUCTION)) != _INSTRUCTION:
+        return cls(pid, registers)
+
+    def settle(self) -> None:
+        """Makes its place for what calls point to. Not before every process that could write there is gone.
+
+        Raises OSError for a process that doesn't wait in a system call, or whose other threads go on.
+        """
+        with open(f"/proc/{self.pid}/status", "rb") as file:
+            if b"\nThreads:\t1\n" not in file.read():
+                raise OSError(16, "a thread began at the fork and goes on")
+        memory = self.memory()
+        at = self._registers.rip - len(_INSTRUCTION)
+        if os.pread(memory, len(_INSTRUCTION), at) != _INSTRUCTION:
             raise OSError(22, "it does not wait in a system call")
         # private and anonymous; readable, writable and executable
-        found.scratch = found.call("mmap", 0, _SCRATCH, 7, 0x22, -1, 0)
-        os.pwrite(memory, _LOOP, found.scratch)
+        self.scratch = self.call("mmap", 0, _SCRATCH, 7, 0x22, -1, 0)
+        os.pwrite(memory, _LOOP, self.scratch)
         with contextlib.suppress(OSError):  # a kernel without checkpoint and restore
-            at = found.scratch + _SCRATCH - 8
-            found.call("prctl", _GET_IDENTITY, at)
-            [found.identity] = struct.unpack("Q", os.pread(memory, 8, at))
+            at = self.scratch + _SCRATCH - 8
+            self.call("prctl", _GET_IDENTITY, at)
+            [self.identity] = struct.unpack("Q", os.pread(memory, 8, at))
         os.close(memory)
-        return found
 
     def call(self, name: str, *arguments: int) -> int:
         """Raises OSError with the call's error, and for a process that does anything else."""
