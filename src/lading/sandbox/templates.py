@@ -156,7 +156,7 @@ class Restored(Sandbox):
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             self._send({"do": "adopt"}, [ours.fileno()])
             named = dict(zip((*NAMESPACES, *STREAMS), (*self._given[:-1], theirs.fileno()), strict=True))
-            keeper.ask({"do": "copy", "identity": self.id}, {**named, **doors})
+            keeper.ask({"do": "copy", "identity": self.id, "owner": self._owner}, {**named, **doors})
 
     def hang(self, router: Router, way: Way) -> None:
         """Hangs it on the router: from inside its user namespace it can't."""

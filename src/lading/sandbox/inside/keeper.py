@@ -293,6 +293,7 @@ class Keeper:
             copy.kill()
         try:
             process.run(becoming, -1, _BECOMING)
+            self._check(process, message["owner"])
             if self.shared:
                 self._unshare_memory(process)
             if process.identity:
@@ -363,7 +364,17 @@ class Keeper:
             ("prctl", kernel.PR_SET_DUMPABLE, 1),
             ("prctl", kernel.PR_SET_NO_NEW_PRIVS, 1),
             ("prctl", kernel.PR_SET_SECCOMP, 2, scratch + _FILTER),
+            *([("rseq", *self.template.sequence)] if self.template.sequence else []),
         ]
+
+    def _check(self, process: Tracee, owner: int) -> None:
+        """That all of it was done, as the kernel says: nothing runs that could do more than any function."""
+        status = process.status()
+        users = {*status["Uid"].split(), *status["Gid"].split()}
+        rights = {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
+        rest = status["Groups"], status["NoNewPrivs"], status["Seccomp_filters"], status["Threads"]
+        if users != {str(owner)} or rights != {"0" * 16} or rest != ("", "1", "2", "1"):
+            raise OSError(1, f"a copy kept more than it may have: {users} {rights} {rest}")
 
     def _unshare_memory(self, process: Tracee) -> None:
         """What the template shared with its children is shared with those to come, not with it and its other copies."""

@@ -23,6 +23,8 @@ _OPTIONS = 0x00100000 | 0x2 | 0x4 | 0x8
 _EVENTS = (1, 2, 3)
 _SET_IDENTITY = 0x01000000 | 0x00200000
 """CLONE_CHILD_SETTID and CLONE_CHILD_CLEARTID: as a C library's own fork does."""
+_GET_SEQUENCE = 0x420F
+_SEQUENCE = struct.Struct("QIIII")
 _GET_IDENTITY = 40
 """PR_GET_TID_ADDRESS."""
 _WAIT_ALL = 0x40000000
@@ -38,7 +40,7 @@ _SCRATCH = 16_384
 CALLS = {
     "write": 1, "mmap": 9, "mprotect": 10, "recvmsg": 47, "clone": 56, "setsid": 112, "setgroups": 116,
     "setresuid": 117, "setresgid": 119, "capset": 126, "prctl": 157, "dup3": 292, "prlimit64": 302,
-    "setns": 308, "close_range": 436,
+    "setns": 308, "rseq": 334, "close_range": 436,
 }  # fmt: skip
 """System call numbers of x86_64."""
 _LOOP = bytes.fromhex(
@@ -74,6 +76,8 @@ class Tracee:
         """The address of 16 KiB of its memory that nothing of its own uses."""
         self.identity = 0
         """Where its C library keeps the number of its thread; 0 where the kernel doesn't tell."""
+        self.sequence: tuple[int, ...] = ()
+        """The arguments by which its restartable sequences are known again."""
         self._registers = registers
 
     def run(self, calls: Sequence[tuple[str | int, ...]], memory: int, offset: int) -> None:
@@ -126,9 +130,12 @@ class Tracee:
 
         Raises OSError for a process that doesn't wait in a system call, or whose other threads go on.
         """
-        with open(f"/proc/{self.pid}/status", "rb") as file:
-            if b"\nThreads:\t1\n" not in file.read():
-                raise OSError(16, "a thread began at the fork and goes on")
+        status = self.status()
+        if status["Threads"] != "1":
+            raise OSError(16, "a thread began at the fork and goes on")
+        if status["Seccomp_filters"] != "1":  # it could make calls look done that aren't
+            raise OSError(1, "it has a system call filter of its own")
+        self._forget_sequence()
         memory = self.memory()
         at = self._registers.rip - len(_INSTRUCTION)
         if os.pread(memory, len(_INSTRUCTION), at) != _INSTRUCTION:
@@ -194,6 +201,24 @@ class Tracee:
         except ChildProcessError:
             return True
         return bool(pid) and not os.WIFSTOPPED(status)
+
+    def status(self) -> dict[str, str]:
+        """What the kernel says of it."""
+        with open(f"/proc/{self.pid}/status", "rb") as file:
+            lines = [line.partition(b":") for line in file.read().splitlines()]
+        return {name.decode("latin-1"): value.strip().decode("latin-1") for name, _, value in lines}
+
+    def _forget_sequence(self) -> None:
+        """A restartable sequence (rseq) lets the kernel move it to code of its own at any moment: not while we hold it."""
+        found = ctypes.create_string_buffer(_SEQUENCE.size)
+        try:
+            kernel.ptrace(_GET_SEQUENCE, self.pid, len(found), ctypes.addressof(found))
+        except OSError:  # a kernel before 5.13 doesn't tell
+            raise OSError(38, "restartable sequences can't be looked at: Linux 5.13 is needed") from None
+        address, size, signature, _, _ = _SEQUENCE.unpack(found.raw)
+        if address:
+            self.call("rseq", address, size, 1, signature)
+            self.sequence = (address, size, 0, signature)
 
     def memory(self) -> int:
         """A descriptor of its memory, where offsets are addresses. Not to be had while it can't be dumped."""
