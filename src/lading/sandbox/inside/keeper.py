@@ -348,6 +348,7 @@ class Keeper:
         the filter that every function has.
         """
         streams, doors = descriptors[: len(STREAMS)], descriptors[len(STREAMS) :]
+        known: list[tuple[str | int, ...]] = [("rseq", *self.template.sequence)] if self.template.sequence else []
         uid = self.settings["uid"]
         users: list[tuple[str | int, ...]] = [("setgroups", 0, 0), ("setresgid", *[uid] * 3), ("setresuid", *[uid] * 3)]
         capabilities = scratch + _CAPABILITIES
@@ -364,7 +365,7 @@ class Keeper:
             ("prctl", kernel.PR_SET_DUMPABLE, 1),
             ("prctl", kernel.PR_SET_NO_NEW_PRIVS, 1),
             ("prctl", kernel.PR_SET_SECCOMP, 2, scratch + _FILTER),
-            *([("rseq", *self.template.sequence)] if self.template.sequence else []),
+            *known,
         ]
 
     def _check(self, process: Tracee, owner: int) -> None:
