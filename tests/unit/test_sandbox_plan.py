@@ -8,6 +8,7 @@ import re
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from lading.sandbox.environment import base_environment, bootstrap_source, proce
 from lading.sandbox.host import choose_cold_start
 from lading.sandbox.inside import root
 from lading.sandbox.live import runtime_start
-from lading.sandbox.spec import ColdStart, SandboxSpec
+from lading.sandbox.spec import CREDENTIALS_API, RUNTIME_API, SERVICE_API, ColdStart, SandboxSpec
 
 INSIDE = Path(root.__file__).parent
 
@@ -226,16 +227,22 @@ def test_a_templates_filter_differs_in_setns_only():
 
 
 def test_requests_for_templates_and_their_copies_name_users():
-    request = {"template": True, "restored": False, "walls": {"users": "0 0 1\n993 1507 1", "filter": ""}}
-    templates.adapt(request, 1500, 7, 100)
-    assert request["walls"]["users"] == "0 0 1\n993 1507 1\n100000 1500 7\n100008 1508 92"
-    assert request["walls"]["roomy"] is True
-    copy: dict[str, object] = {"template": False, "restored": True, "walls": {}}
+    def request(kind: str, **more: object) -> dict[str, Any]:
+        walls: dict[str, object] = {"users": "0 0 1\n993 1507 1", "filter": ""}
+        return {"template": False, "restored": False, "walls": walls, "listen": [RUNTIME_API], kind: True, **more}
+
+    made = request("template", listen=[RUNTIME_API, SERVICE_API])
+    templates.adapt(made, 1500, 7, 100)
+    assert made["walls"]["users"] == "0 0 1\n993 1507 1\n100000 1500 7\n100008 1508 92"
+    assert made["walls"]["roomy"] is True
+    assert made["listen"] == [RUNTIME_API, SERVICE_API, CREDENTIALS_API], "beside services they ask for credentials"
+    copy = request("restored")
     templates.adapt(copy, 1500, 8, 100)
-    assert (copy["users"], copy["walls"]) == ("0 0 1\n993 100008 1", {"users": "0 0 1\n993 993 1"})
-    unprivileged: dict[str, object] = {"template": False, "restored": True, "walls": {}}
+    assert (copy["users"], copy["walls"]["users"]) == ("0 0 1\n993 100008 1", "0 0 1\n993 993 1")
+    assert copy["listen"] == [RUNTIME_API]
+    unprivileged = request("restored")
     templates.adapt(unprivileged, 0, 8, 100)
-    assert (unprivileged["users"], unprivileged["walls"]) == ("993 993 1", {"users": "993 993 1"})
+    assert (unprivileged["users"], unprivileged["walls"]["users"]) == ("993 993 1", "993 993 1")
 
 
 def test_filter_kills_the_other_calling_convention():
