@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 from serve_support import client, service
 
-AWS = shutil.which("aws")
+AWS = shutil.which("aws", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+"""The one beside this interpreter before any other."""
 pytestmark = pytest.mark.skipif(AWS is None, reason="the aws command is not on PATH")
 TRUST = """{
     "Version": "2012-10-17","Statement":
@@ -159,6 +161,36 @@ def test_ten_at_once_make_ten_environments_and_the_next_reuses_one(aws: Shell) -
         names = set(threads.map(call, [3.0] * 10))
     assert len(names) == 10
     assert call(0) in names
+
+
+INSTALLS = """
+import subprocess, sys
+sys.path.insert(1, "/tmp/packages")
+def lambda_handler(event, context):
+    command = [sys.executable, "-m", "pip", "install", "--no-cache-dir", "--target", "/tmp/packages", "tabulate==0.9.0"]
+    subprocess.run(command, check=True, capture_output=True)
+    import tabulate
+    return tabulate.__file__, tabulate.tabulate([[1, 2]])
+"""
+
+
+@pytest.mark.network
+@pytest.mark.root
+def test_a_package_installed_with_pip_at_run_time(aws: Shell) -> None:
+    """With the default timeout AWS's error, with a longer one it works."""
+    settings = json.dumps(
+        {"Variables": {name: os.environ[name] for name in ("PIP_CERT", "PIP_INDEX_URL") if name in os.environ}}
+    )
+    create(aws, "pip", {"lambda_function.py": INSTALLS}, "--environment", settings, "--memory-size", "128")
+    aws("lambda", "invoke", "--function-name", "pip", "first.json")
+    assert json.loads((aws.folder / "first.json").read_text())["errorType"] == "Sandbox.Timedout"
+    aws(
+        "lambda", "update-function-configuration", "--function-name", "pip", "--timeout", "110", "--memory-size", "1769"
+    )  # fmt: skip
+    aws("lambda", "wait", "function-updated-v2", "--function-name", "pip")
+    answer = aws("lambda", "invoke", "--function-name", "pip", "second.json")
+    place, text = json.loads((aws.folder / "second.json").read_text())
+    assert "FunctionError" not in answer and place.startswith("/tmp/packages/") and "1" in text
 
 
 def test_installing_at_run_time_needs_more_than_three_seconds(aws: Shell) -> None:

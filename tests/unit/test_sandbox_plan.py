@@ -79,8 +79,14 @@ def test_base_depends_on_the_runtime_only_and_own_on_the_function(spec, tmp_path
     assert "size=1024m" in do.describe(layout.own(other, 1))
 
 
-def test_packages_of_the_hosts_interpreter_are_hidden(spec):
-    assert do.Hide("/var/lang/lib/python3.13/site-packages") in layout.base(spec)
+def test_packages_of_the_hosts_interpreter_are_hidden_but_for_pip(spec):
+    packages = "/var/lang/lib/python3.13/site-packages"
+    assert do.Hide(packages) in layout.base(spec)
+    own = layout.find_prefix(spec.interpreter)[0] / "lib/python3.13/site-packages"
+    (own / "pip").mkdir(parents=True)
+    steps = layout.base(spec)
+    assert do.Hide(packages) not in steps
+    assert do.Bind(own / "pip", f"{packages}/pip") in steps and do.Readonly(packages) in steps
 
 
 def test_custom_runtime_has_no_interpreter(tmp_path):

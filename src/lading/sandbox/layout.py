@@ -158,8 +158,15 @@ def _language(spec: SandboxSpec) -> Iterator[Operation]:
     assert spec.interpreter is not None
     prefix, version = find_prefix(spec.interpreter)
     yield do.Bind(prefix, "/var/lang")
-    # whatever was installed into the host's interpreter isn't on Lambda
-    yield do.Hide(f"/var/lang/lib/python{version}/site-packages")
+    # whatever was installed into the host's interpreter isn't on Lambda, but for pip
+    packages = f"lib/python{version}/site-packages"
+    if (prefix / packages / "pip").is_dir():
+        yield do.Tmpfs(f"/var/lang/{packages}", "mode=0755,size=64k")
+        yield do.Directory(f"/var/lang/{packages}/pip")
+        yield do.Readonly(f"/var/lang/{packages}")
+        yield do.Bind(prefix / packages / "pip", f"/var/lang/{packages}/pip")
+    else:
+        yield do.Hide(f"/var/lang/{packages}")
     yield do.Hide("/var/lang/lib/python3/dist-packages")
 
 
