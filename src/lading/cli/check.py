@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lading.errors import AuditError
+from lading.errors import AuditError, UsageError
 
 if TYPE_CHECKING:
     from lading.audit.inspection import Inspection
@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 
 
 @click.command(name="check")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", metavar="PATH|IMAGE")
 @click.option("--runtime", default="", metavar="RUNTIME", help="Such as python3.13; else the manifest's, else guessed.")
 @click.option("--architecture", default="", metavar="ARCH", help="x86_64 or arm64; else the manifest's, else guessed.")
 @click.option(
@@ -31,17 +31,22 @@ SCHEMA_VERSION = 1
 @click.option("-v", "--verbose", is_flag=True, help="Advice and what was assumed.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
-    """Would PATH, a zip or folder, import on Lambda?
+    """Would PATH, a zip or folder, import on Lambda? Would IMAGE be taken by it?
 
-    Says everything that is wrong at once. Exit code 0 when nothing would fail, 5 when something would.
+    IMAGE is an OCI layout, the file that `docker save` writes, or a reference in a registry; its layers are read, its imports
+    are not audited. Says everything that is wrong at once. Exit code 0 when nothing would fail, 5 when something would.
     """
     import datetime as dt
 
     from lading.audit.inspection import Wanted, inspect
     from lading.model.finding import errors
+    from lading.oci.verdict import is_image
 
+    if is_image(given["path"]):
+        check_image(ctx, given["path"], given["architecture"], as_json=given["as_json"], verbose=given["verbose"])
+        return
     wanted = Wanted(given["runtime"], given["architecture"], given["handler"], given["layers"])
-    with inspect(given["path"], wanted) as inspection:
+    with inspect(Path(given["path"]), wanted) as inspection:
         findings = inspection.findings(dt.datetime.now(dt.UTC).date())
         if given["as_json"]:
             import json
@@ -50,6 +55,46 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         else:
             print_check(inspection, findings, verbose=given["verbose"])
     if errors(findings):
+        ctx.exit(AuditError.exit_code)
+
+
+def check_image(ctx: click.Context, text: str, architecture: str, *, as_json: bool, verbose: bool) -> None:
+    """What Lambda would refuse of an image; exit code 5 where it is something."""
+    from lading.cli.progress import choose_progress
+    from lading.cli.report import print_findings
+    from lading.cli.text import count, size
+    from lading.model.finding import errors
+    from lading.oci.descriptor import Platform
+    from lading.oci.verdict import judge
+    from lading.store import open_store
+
+    known = {"": None, "x86_64": Platform("linux", "amd64"), "arm64": Platform("linux", "arm64")}
+    if architecture not in known:
+        raise UsageError(f"{architecture!r} is no architecture of Lambda's", hint="x86_64 or arm64")
+    store = open_store()
+    with choose_progress() as progress:
+        verdict = judge(text, known[architecture], store.blobs, store.actions, progress)
+    wrong = errors(verdict.findings)
+    if as_json:
+        import json
+
+        result = {
+            "schema_version": SCHEMA_VERSION,
+            "artifact": text,
+            "kind": "image",
+            "images": [
+                {"digest": one.digest, "platform": str(one.platform), "size": one.size} for one in verdict.images
+            ],
+            "failed": bool(wrong),
+            "findings": [finding.as_dict() for finding in verdict.findings],
+        }
+        click.echo(json.dumps(result, indent=2))
+    else:
+        print_findings(text, verdict.findings, verbose=verbose)
+        says = "Lambda would refuse it" if wrong else "Lambda would take it"
+        total = size(sum(one.size for one in verdict.images))
+        click.echo(f"{text}: image, {total}, {says} ({count(len(wrong), 'error')})")
+    if wrong:
         ctx.exit(AuditError.exit_code)
 
 
