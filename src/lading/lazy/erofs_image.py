@@ -15,7 +15,7 @@ from lading.lazy.erofs import BLOCK, SLOT
 from lading.lazy.tree import Node, count_links, walk
 
 LARGEST_INLINE = 128
-"""Bytes of a file that lies beside its inode: it costs every start, touched or not, but needs no chunk (decision 9)."""
+"""Bytes of a file that lies beside its inode: it costs every start, touched or not, but needs no chunk (decision 13)."""
 _ROOM = 1 << 20
 
 

@@ -1,6 +1,6 @@
 """Where each file's content lies in the data space, and how that is cut into chunks. Decides; reads nothing.
 
-Files are placed so that images with common layers, and versions of one image, have the same chunks (decision 9).
+Files are placed so that images with common layers, and versions of one image, have the same chunks (decision 13).
 """
 
 from __future__ import annotations

@@ -1,0 +1,229 @@
+"""How much do lazy images share, and how fast are they made, beside umoci's unpack of the same image?
+
+50 functions on 5 bases of Debian packages, with wheels in a layer of their own; most differ in their code only.
+BENCH_LAZY_PACKAGES (Debian packages of a base, 12) and BENCH_LAZY_IMAGES (50) set the size; downloads are kept between runs.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.harness.compare import Row, Side, Table, Verdict, interleave, ratio, wall_row
+from bench.harness.peers import PeerMissingError, cache_folder, system_command, uv, versions
+from bench.harness.workshop import Workshop, remove
+from lading.lazy.convert import Conversion, Settings, convert
+from lading.lazy.keys import MasterKey
+from lading.lazy.objects import FolderObjects
+from lading.lazy.roots import ImageStore
+from lading.lazy.stats import measure as count
+from lading.model.progress import Silent
+from lading.oci import media
+from lading.oci.descriptor import Descriptor, Platform
+from lading.oci.image import Image, empty
+from lading.oci.layer import Layer
+from lading.oci.layout import write_layout
+from lading.store import Store, open_store
+
+BASES = 5
+DEBIAN = (
+    "libc6", "libstdc++6", "libgcc-s1", "zlib1g", "libssl3", "perl-base", "coreutils", "bash", "libpython3.11-stdlib",
+    "libpython3.11-minimal", "git", "libicu72", "libllvm14", "libgl1-mesa-dri", "libx265-199", "libboost-all-dev",
+    "gcc-12", "cpp-12", "libgtk-3-0", "libqt5core5a", "libqt5gui5", "ghostscript", "imagemagick-6.q16", "ffmpeg",
+)  # fmt: skip
+WHEELS = (
+    ("pandas==2.3.3",),
+    ("boto3==1.40.4", "pydantic"),
+    ("scipy==1.16.2",),
+    ("requests", "sqlalchemy"),
+    ("pillow",),
+)
+LIMITS = {"uploads": 0.25, "storage": 1 / 10, "redeploy": 0.003, "speed": 100.0}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Tars of layers, on this machine."""
+
+    bases: Sequence[bytes]
+    wheels: Sequence[bytes]
+
+
+def measure(workshop: Workshop) -> Iterator[Table]:
+    packages = int(os.environ.get("BENCH_LAZY_PACKAGES", "12"))
+    images = int(os.environ.get("BENCH_LAZY_IMAGES", "50"))
+    parts = made_parts(packages)
+    store = open_store(workshop.folder / "blobs")
+    lazy = ImageStore(FolderObjects(workshop.folder / "lazy"))
+    settings = Settings(MasterKey(bytes(32)), "bench", store.temporary)
+    yield shared(parts, images, store, lazy, settings)
+    fresh = ImageStore(FolderObjects(workshop.folder / "redeployed"))
+    yield redeployed(parts, store, fresh, settings)
+    yield speed(parts, workshop, store)
+
+
+def shared(parts: Parts, images: int, store: Store, lazy: ImageStore, settings: Settings) -> Table:
+    """Each function comes once with its packages; every later upload of it changes its code only."""
+    chance = random.Random(1)
+    functions = [(number % BASES, number % len(parts.wheels)) for number in range(max(BASES, images // 5))]
+    fresh, changed = [], []
+    for number in range(images):
+        base, wheels = functions[number % len(functions)]
+        layers = [parts.bases[base], parts.wheels[wheels], code(chance, number)]
+        done = convert(image_of(layers, store), lazy, settings, Silent())
+        (fresh if number < len(functions) else changed).append(done.share)
+    found = count(lazy, settings.key)
+    many = sum(share >= 0.01 for share in changed) / max(1, len(changed))
+    return Table(
+        f"{images} images of {len(functions)} functions over {BASES} bases, {found.content / 1e9:.2f} GB in all",
+        [Row("new chunks, first upload", fresh, "share"), Row("new chunks, code only", changed, "share")],
+        [
+            Verdict("share of code-only uploads with 1 % new chunks or more", many, LIMITS["uploads"]),
+            Verdict("bytes stored : sum of the images", found.stored / found.content, LIMITS["storage"]),
+            Verdict("different chunks : sum of the images, unpacked", found.distinct / found.content),
+        ],
+        ["the sum is of the images' unpacked content; what is stored is packed with zstd and sealed"],
+    )
+
+
+def redeployed(parts: Parts, store: Store, lazy: ImageStore, settings: Settings) -> Table:
+    """One image with all bases and packages; then a changed line, a new file, a new package."""
+    chance = random.Random(2)
+    layers = [*parts.bases, *parts.wheels[:-1]]
+    own = code(chance, 0)
+    before = convert(image_of([*layers, own], store), lazy, settings, Silent())
+    line = convert(image_of([*layers, own.replace(b"return 0", b"return 7")], store), lazy, settings, Silent())
+    more = convert(image_of([*layers, parts.wheels[-1], own], store), lazy, settings, Silent())
+    chunks = before.data.total + before.metadata.total
+
+    def row(name: str, done: Conversion) -> Row:
+        return Row(f"{name}: {done.data.unique} data, {done.metadata.unique} metadata chunks", [done.share], "share")
+
+    return Table(
+        f"a redeploy of {before.image_bytes / 1e9:.2f} GB in {chunks:,} chunks",
+        [row("one line", line), row(f"one more package ({WHEELS[-1][0]})", more)],
+        [
+            Verdict("new chunks, one line", line.share, LIMITS["redeploy"]),
+            Verdict("new chunks, one more package", more.share),
+            Verdict("manifest : image", before.manifest_bytes / before.image_bytes, 0.0005),
+        ],
+    )
+
+
+def speed(parts: Parts, workshop: Workshop, store: Store) -> Table:
+    """The command, with gzip layers as a registry has them, into an empty store."""
+    image = image_of([*parts.bases[:2], *parts.wheels[:2]], store, zipped=True)
+    layout, out, made = (workshop.folder / name for name in ("layout", "unpacked", "made"))
+    write_layout(layout, [image], name="latest")
+    content = sum(map(len, [*parts.bases[:2], *parts.wheels[:2]]))
+    environment = {**workshop.environment, "LADING_LAZY_KEY": str(workshop.folder / "key")}
+    ours = Side(
+        "lading image convert", [[workshop.lading, "image", "convert", str(layout), "--store", str(made)]],
+        workshop.folder, "store empty", environment, lambda: remove(made),
+    )  # fmt: skip
+    theirs = Side(
+        "umoci unpack", [[system_command("umoci"), "unpack", "--rootless", "--image", f"{layout}:latest", str(out)]],
+        workshop.folder, "folder empty", {}, lambda: remove(out),
+    )  # fmt: skip
+    costs = interleave([ours, theirs], workshop.rounds)
+    mine, other = wall_row(ours, costs), wall_row(theirs, costs)
+    rate = content / 1e6 / mine.median
+    return Table(
+        f"{content / 1e9:.2f} GB of layers, gzip",
+        [mine, other],
+        [ratio(mine, other), Verdict(f"100 MB/s : lading's {rate:.0f} MB/s", LIMITS["speed"] / rate, 1.0)],
+        versions({"umoci": [system_command("umoci"), "--version"]}),
+    )
+
+
+def made_parts(packages: int) -> Parts:
+    folder = cache_folder() / "lazy"
+    folder.mkdir(parents=True, exist_ok=True)
+    debs = [deb(name, folder) for name in DEBIAN[: max(packages, 2)]]
+    chance = random.Random(3)
+    common, rest = debs[: len(debs) // 2], debs[len(debs) // 2 :]
+    bases = [joined([*common, *chance.sample(rest, max(1, len(rest) * 2 // 3))]) for _ in range(BASES)]
+    return Parts(bases, [wheels(names, folder) for names in WHEELS])
+
+
+def deb(name: str, folder: Path) -> bytes:
+    """The tar inside a Debian package."""
+    found = sorted((folder / "debs").glob(f"{name}_*.deb"))
+    if not found:
+        (folder / "debs").mkdir(exist_ok=True)
+        command = [system_command("apt-get"), "download", "-qq", "-o", "APT::Sandbox::User=root", name]
+        done = subprocess.run(command, cwd=folder / "debs", capture_output=True, text=True, check=False)
+        found = sorted((folder / "debs").glob(f"{name}_*.deb"))
+        if not found:
+            raise PeerMissingError(f"apt-get download {name}: {done.stderr.strip()[-300:]} (apt-get update first)")
+    return subprocess.run(["dpkg-deb", "--fsys-tarfile", str(found[-1])], capture_output=True, check=True).stdout
+
+
+def joined(tars: Sequence[bytes]) -> bytes:
+    """One layer of several packages' files; a path that two bring is the first one's."""
+    buffer = io.BytesIO()
+    seen: set[str] = set()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as out:
+        for data in tars:
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+                for member in archive:
+                    if member.name not in seen:
+                        seen.add(member.name)
+                        out.addfile(member, archive.extractfile(member) if member.isreg() else None)
+    return buffer.getvalue()
+
+
+def wheels(requirements: Sequence[str], folder: Path) -> bytes:
+    """What uv installs, as files of one time."""
+    name = hashlib.sha256(" ".join(requirements).encode()).hexdigest()[:12]
+    target = folder / f"wheels-{name}"
+    if not target.is_dir():
+        fresh = folder / f".{name}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        command = [uv(), "pip", "install", "--quiet", "--target", str(fresh), "--python", sys.executable, *requirements]
+        subprocess.run(command, check=True)
+        fresh.rename(target)
+    buffer = io.BytesIO()
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        member.mtime = 315532800
+        return member
+
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.add(target, "var/task", filter=plain)
+    return buffer.getvalue()
+
+
+def code(chance: random.Random, number: int) -> bytes:
+    """A function's own files: some modules of a few KB, of which an upload changes one or two."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for module in range(12):
+            edition = number if module in (0, chance.randrange(12)) else 0
+            text = f"def handler(event, context):\n    return {edition}\n" + f"# {module} {edition}\n" * 300
+            member = tarfile.TarInfo(f"var/task/own/module{module:02}.py")
+            member.size, member.mtime = len(text), 315532800
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def image_of(tars: Sequence[bytes], store: Store, *, zipped: bool = False) -> Image:
+    layers = []
+    for tar in tars:
+        blob = gzip.compress(tar, 6, mtime=0) if zipped else tar
+        kind = media.OCI_LAYER_GZIP if zipped else media.OCI_LAYER
+        descriptor = Descriptor(kind, f"sha256:{store.blobs.put([blob])}", len(blob))
+        layers.append(Layer(descriptor, f"sha256:{hashlib.sha256(tar).hexdigest()}", store.blobs))
+    return empty(Platform("linux", "amd64")).append(layers)
