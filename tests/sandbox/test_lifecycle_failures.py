@@ -181,15 +181,15 @@ def test_timeout_then_init_again_with_tmp_kept(run: Run) -> None:
         """,
         {"sleep": True},
         {},
-        timeout=1.0,
+        timeout=2.0,
     )
     assert ran.body(0) == {
         "errorType": "Sandbox.Timedout",
-        "errorMessage": "RequestId: id-1 Error: Task timed out after 1.00 seconds",
+        "errorMessage": "RequestId: id-1 Error: Task timed out after 2.00 seconds",
     }
     assert ran.outcomes[0].status == "timeout"
-    assert 1000 <= ran.outcomes[0].duration < 3000
-    assert re.search(r"Z id-1 Task timed out after 1\.00 seconds\nEND RequestId: id-1\n", ran.log)
+    assert 2000 <= ran.outcomes[0].duration < 6000
+    assert re.search(r"Z id-1 Task timed out after 2\.00 seconds\nEND RequestId: id-1\n", ran.log)
     assert re.search(r"REPORT RequestId: id-1\t.*\tStatus: timeout\t", ran.log)
     assert ran.body(1) == [1, True], "globals are gone, /tmp is not"
     assert ran.outcomes[1].init is None, "the init was part of the invoke"
