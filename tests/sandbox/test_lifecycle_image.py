@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_support import MACHINE, python_layer, shell_layer, write_image, write_layer
+from image_roots import MACHINE, python_layer, shell_layer, write_image, write_layer
 
 from lading.model.progress import Silent
 from lading.sandbox.host import Host

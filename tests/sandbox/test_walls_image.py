@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import RuntimeEndedError, Served
-from image_support import MACHINE, python_layer, shell_layer, write_layer
+from image_roots import MACHINE, python_layer, shell_layer, write_layer
 
 from lading.errors import SandboxError
 from lading.sandbox import host as hosts
