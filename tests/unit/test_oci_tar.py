@@ -82,6 +82,28 @@ def test_a_damaged_tar_is_refused(damage: object, message: str) -> None:
         list(pieces(data))
 
 
+@pytest.mark.parametrize("kept", [2 * 512 + 488, 2 * 512 + 500, 3 * 512, 3 * 512 + 512, 3 * 512 + 1024])
+@pytest.mark.parametrize("taken", [True, False])
+def test_the_end_mark_and_the_last_padding_may_be_missing(kept: int, taken: bool) -> None:
+    """As in layers that umoci insert writes."""
+    walker = pieces(tar_of([("a", {}, b"1" * 1000)])[:kept])
+    found = [(entry.name, b"".join(walker.content(entry)) if taken else b"") for entry in walker]
+    assert found == [("a", b"1" * 1000 if taken else b"")]
+
+
+@pytest.mark.parametrize("kept", [2 * 512 + 487, 3 * 512 + 1, 3 * 512 + 511])
+def test_content_and_headers_may_not_be_missing(kept: int) -> None:
+    with pytest.raises(TarError, match="ends in the middle"):
+        list(pieces(tar_of([("a", {}, b"1" * 1000)])[:kept]))
+
+
+def test_a_tar_may_not_end_between_an_extended_header_and_its_entry() -> None:
+    data = tar.header("x" * 120, tar.FILE, 0o644)
+    assert len(data) == 3 * 512
+    with pytest.raises(TarError, match="ends in the middle"):
+        list(pieces(tar.header("a", tar.FILE, 0o644) + data[: 2 * 512]))
+
+
 def test_a_giant_extended_header_is_refused_before_it_is_read() -> None:
     head = bytearray(tar.header("x", b"x", 0o644, 1 << 30))
     with pytest.raises(TarError, match="extended tar header of"):

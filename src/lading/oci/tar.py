@@ -111,6 +111,8 @@ class Walker:
         """What of the buffer is taken. The rest isn't copied at each header."""
         self._left = 0
         """Bytes of the current member not yet taken, padding included."""
+        self._padding = 0
+        """How many of those are padding."""
         self.entries = 0
         self.position = 0
         """Bytes of the tar taken so far: at an entry, where its content begins."""
@@ -118,7 +120,7 @@ class Walker:
     def __iter__(self) -> Iterator[Entry]:
         pax: dict[str, str] = {}
         shared: dict[str, str] = {}
-        while (block := self._next_header()) is not None:
+        while (block := self._next_header(first=not self.entries or bool(pax))) is not None:
             kind, size = block[156:157], _number(block[124:136])
             if kind in (b"x", b"g"):
                 records = _records(self._extension(size))
@@ -130,7 +132,8 @@ class Walker:
                 continue
             entry = _entry(block, kind, size, {**shared, **pax})
             pax = {}
-            self._left = entry.size + len(padding(entry.size)) if entry.kind == "file" else 0
+            self._padding = len(padding(entry.size)) if entry.kind == "file" else 0
+            self._left = entry.size + self._padding if entry.kind == "file" else 0
             yield entry
             self._skip()
 
@@ -151,7 +154,13 @@ class Walker:
         self._buffer, self._at = b"", 0
         return length
 
-    def _next_header(self) -> bytes | None:
+    def _next_header(self, *, first: bool) -> bytes | None:
+        """None at the end mark, or where the tar ends without one: umoci insert writes such layers, and Docker takes them.
+
+        What was cut there by accident has another digest; `first` says that a header must come.
+        """
+        if not first and not self._more():
+            return None
         block = self._exactly(BLOCK, "a header")
         if not block.strip(b"\0"):
             return None
@@ -183,18 +192,24 @@ class Walker:
 
     def _some(self, most: int) -> bytes:
         """At least one byte and at most `most`. Raises TarError at the end."""
-        while self._at == len(self._buffer):
-            piece = next(self._pieces, None)
-            if piece is None:
-                raise TarError("the tar ends in the middle", hint="the layer is cut short; pull it anew")
-            self._buffer, self._at = piece, 0
+        if not self._more():
+            raise TarError("the tar ends in the middle", hint="the layer is cut short; pull it anew")
         taken = self._buffer[self._at : self._at + most]
         self._at += len(taken)
         self.position += len(taken)
         return taken
 
+    def _more(self) -> bool:
+        """Whether another byte is there."""
+        while self._at == len(self._buffer):
+            piece = next(self._pieces, None)
+            if piece is None:
+                return False
+            self._buffer, self._at = piece, 0
+        return True
+
     def _skip(self) -> None:
-        while self._left:
+        while self._left and (self._left > self._padding or self._more()):
             self._left -= len(self._some(self._left))
 
 
