@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ def troubled(url: str, trouble: Trouble) -> Iterator[str]:
 
     for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"):
         setattr(Handler, f"do_{method}", Handler.handle_any)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -123,6 +124,14 @@ def troubled(url: str, trouble: Trouble) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class Server(ThreadingHTTPServer):
+    """A client that was killed is no error of this server."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 def look(number: int, handler: BaseHTTPRequestHandler, body: bytes) -> Seen:

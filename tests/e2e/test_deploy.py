@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from deploy_support import Endpoint, Site, deploy, endpoint, everything, lines, plan_of, shape, writes
+from serve_support import service
 
 from lading.aws.account import Account
 from lading.deploy.instruction import Plan, read_plans, write_plans
@@ -322,3 +323,40 @@ def test_large_zips_go_through_a_bucket_that_is_empty_afterwards(
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
     deploy(account, replace(wish, gone=True))
     assert bucket not in [one["Name"] for one in s3.list_buckets()["Buckets"]]
+
+
+@pytest.fixture
+def polling(target: Endpoint) -> Iterator[Endpoint]:
+    """The local service leaves a mapping in Creating until it polls, which it does with environments only."""
+    if target.name != "local":
+        yield target
+        return
+    with service(neighbours={}) as url:
+        yield Endpoint("local", url)
+
+
+@pytest.mark.root
+def test_a_queue_is_mapped_changed_and_let_go(tmp_path: Path, polling: Endpoint) -> None:
+    target, account = polling, polling.account()
+    sqs, api = target.client("sqs"), target.client("lambda")
+    url = sqs.create_queue(QueueName="mapped")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+    def text(more: str) -> str:
+        event = f"events.queue = {{ type = 'sqs', source = '{arn}', {more} }}" if more else ""
+        return shape("mapped", {"mapped": event})
+
+    site = Site(tmp_path, text("batch-size = 5"))
+    deploy(account, site.wish())
+    [mapping] = api.list_event_source_mappings(FunctionName="mapped")["EventSourceMappings"]
+    assert (mapping["BatchSize"], mapping["EventSourceArn"]) == (5, arn)
+    assert lines(plan_of(account, site.wish())) == []
+    site.text = text("batch-size = 7")
+    planned = deploy(account, site.wish())
+    assert {"BatchSize"} == names_of(planned.plan)
+    assert lines(plan_of(account, site.wish())) == []
+    site.text = text("")
+    deploy(account, site.wish())
+    left = api.list_event_source_mappings(FunctionName="mapped")["EventSourceMappings"]
+    assert [one for one in left if one["State"] != "Deleting"] == []
+    assert lines(plan_of(account, site.wish())) == []

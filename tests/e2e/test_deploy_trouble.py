@@ -23,7 +23,7 @@ from lading.deploy.apply import ApplyError
 from lading.errors import DeployError
 
 SEED = 20261126
-KILLS = 7
+KILLS = 5
 """Of each endpoint; `python -m bench deploy_kills` does many more."""
 BUSY = Answer(
     409, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress"
@@ -213,7 +213,7 @@ def test_killed_and_then_not_wanted_any_more(site: Site, target: Endpoint) -> No
     calls = 60
     deploy(account, replace(wish, gone=True))
     chosen = random.Random(SEED + 1)
-    for _ in range(3):
+    for _ in range(2):
         kill_at(chosen.randint(12, calls), site, target, answered=True)
         deploy(account, replace(wish, gone=True))
         assert everything(target) == empty

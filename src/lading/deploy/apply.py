@@ -35,6 +35,16 @@ FRESH = (
 LAMBDA_BUSY = ("in progress", "Pending", "being updated", "concurrent", "cannot be performed at this time")
 
 
+BUSY = frozenset(
+    {
+        "ResourceConflictException",
+        "ResourceInUseException",  # an event source mapping on its way from one state to another
+        "ConcurrentModificationException",
+        "OperationAborted",
+    }
+)
+
+
 class ApplyError(DeployError):
     """Instructions that failed; the rest of what could be done is done."""
 
@@ -136,7 +146,7 @@ class _Run:
     def _patience(one: Instruction, error: AwsError) -> float:
         if one.patience and any(words in error.message for words in FRESH):
             return one.patience
-        busy = error.code in ("ResourceConflictException", "ConcurrentModificationException", "OperationAborted")
+        busy = error.code in BUSY
         if error.code in EXISTS and not any(word in error.message for word in LAMBDA_BUSY):
             return 0
         return CONFLICT_SECONDS if busy or error.code == "TooManyRequestsException" else 0
