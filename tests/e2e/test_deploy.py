@@ -14,7 +14,7 @@ import pytest
 from deploy_support import Endpoint, Site, deploy, endpoint, everything, lines, plan_of, shape, writes
 from serve_support import service
 
-from lading.aws.account import Account
+from lading.aws.account import Access, Account, open_account
 from lading.deploy.instruction import Plan, read_plans, write_plans
 from lading.deploy.plan import PlanError, make_plan
 
@@ -258,6 +258,17 @@ def test_stages_stand_beside_each_other(tmp_path: Path, target: Endpoint, accoun
     assert sizes == [128, 512]
     deploy(account, site.wish(stage="prod", gone=True))
     assert api.get_function_configuration(FunctionName="s")["MemorySize"] == 128
+    assert lines(plan_of(account, site.wish())) == []
+
+
+def test_regions_leave_each_others_roles_alone(tmp_path: Path, target: Endpoint, account: Account) -> None:
+    site = Site(tmp_path, shape("regions", {"r": ""}))
+    other = open_account(Access(region="us-east-1", endpoint_url=target.url))
+    for place in (account, other, account):
+        deploy(place, site.wish())
+    roles = target.client("iam").list_roles(PathPrefix="/lading/regions/")["Roles"]
+    assert sorted(role["RoleName"] for role in roles) == ["r-eu-west-1", "r-us-east-1"]
+    deploy(other, site.wish(gone=True))
     assert lines(plan_of(account, site.wish())) == []
 
 

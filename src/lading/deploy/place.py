@@ -45,7 +45,8 @@ class Place:
 
     @property
     def role_path(self) -> str:
-        return f"/lading/{self.project}/{self.stage}/"
+        """IAM is one for all regions: what another region's functions use must not be taken for left over."""
+        return f"/lading/{self.project}/{self.stage}/{self.region}/"
 
     def role_name(self, function_name: str) -> str:
         """IAM is one for all regions, so the region is in the name."""
