@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from serve_support import client, create, refusal, service, zipped
+from serve_support import client, create, refusal, service, settle, zipped
 
 from lading.cli.main import lading
 from lading.errors import UsageError
+from lading.service.sweep import LEAST
 
 CODE = (
     "import time, uuid\nME = str(uuid.uuid4())\ndef handler(event, context):\n    print('said', event)\n    return ME\n"
@@ -103,3 +107,52 @@ def test_with_keys_it_is_closed() -> None:
 def test_no_service_there() -> None:
     with pytest.raises(UsageError, match="no service answers"):
         CliRunner().invoke(lading, ["ps", "--endpoint", "http://127.0.0.1:9"], catch_exceptions=False)
+
+
+def test_code_that_nothing_uses_goes_while_the_service_runs(tmp_path: Path) -> None:
+    """Deleted code stays while an environment runs it, then goes; the same zip uploaded again runs again."""
+    package = zipped(
+        {
+            "app.py": "import time\ndef handler(event, context):\n    time.sleep(event)\n    import late\n    return 1\n",
+            "late.py": "",
+        }
+    )
+    other = zipped({"app.py": "def handler(event, context):\n    return 2\n"})
+    with service(tmp_path) as url:
+        api = client(url)
+        create(api, "swept", Code={"ZipFile": package}, Timeout=60)
+        trees = tmp_path / "trees"
+        [tree] = trees.iterdir()
+
+        def look_twice() -> None:
+            """Let the clock pass over two looks, which the service makes seconds apart."""
+            for _ in range(3):
+                get(url, "/_lading/clock?step=601", method="POST")
+                time.sleep(LEAST + 0.5)
+
+        answers: list[Any] = []
+        caller = threading.Thread(
+            target=lambda: answers.append(json.load(client(url).invoke(FunctionName="swept", Payload=b"20")["Payload"]))
+        )
+        caller.start()
+        wait(lambda: any(one["state"] == "busy" for one in json.loads(get(url, "/_lading/environments"))))
+        api.update_function_code(FunctionName="swept", ZipFile=other)
+        settle(api, "swept")
+        api.delete_function(FunctionName="swept")
+        look_twice()
+        assert tree.is_dir() or answers, "an environment at work lost its code"
+        caller.join()
+        assert answers == [1]
+        wait(lambda: not json.loads(get(url, "/_lading/environments")))
+        wait(lambda: not list(trees.iterdir()), step=lambda: get(url, "/_lading/clock?step=601", method="POST"))
+        create(api, "swept", Code={"ZipFile": package}, Timeout=60)
+        assert json.load(api.invoke(FunctionName="swept", Payload=b"0")["Payload"]) == 1
+
+
+def wait(condition: Callable[[], bool], step: Callable[[], object] | None = None) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        if step is not None:
+            step()
+        time.sleep(0.1)

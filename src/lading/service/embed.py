@@ -42,6 +42,7 @@ from lading.service.registry.ecr_api import EcrApi
 from lading.service.registry.registry import LocalRegistry
 from lading.service.snapshots import Snapshots
 from lading.service.sources.sources import Sources
+from lading.service.sweep import Sweep
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class Parts:
             store = DurableQueue(control.packages.folder / "queue.sqlite")
             self.queue = Queue(store, ServiceFunctions(control, self.invoker), sender.send, self.clock)
             sender.accept = self.queue.accept
+        self.sweep = Sweep(control, self.clock, self.invoker.folders if self.invoker is not None else set)
         self.sources: Sources | None = None
         if self.invoker is not None and self.neighbours is not None:
             self.sources = Sources(control, self.invoker, self.neighbours, self.clock)
@@ -137,10 +139,11 @@ class Parts:
 
     def life(self) -> Life:
         beginning = (
-            self.logs, self.registry, self.invoker, self.queue, self.provisioning, self.snapshots, self.sources
+            self.logs, self.registry, self.invoker, self.queue, self.provisioning, self.snapshots, self.sources,
+            self.sweep,
         )  # fmt: skip
         starting = [part.start for part in beginning if part is not None]
-        running = (self.sources, self.queue, self.provisioning, self.snapshots, self.invoker)
+        running = (self.sweep, self.sources, self.queue, self.provisioning, self.snapshots, self.invoker)
         ending = (*running, self.neighbours, self.registry, self.logs)
         closing = [part.close for part in ending if part is not None]
         return Life(starting, closing)

@@ -134,6 +134,11 @@ class PoolInvoker:
         except SandboxError as error:
             raise ApiError("ServiceException", f"no snapshot could be taken: {error.message}") from error
 
+    def folders(self) -> set[Path]:
+        """Code and layers that environments stand on."""
+        specs = self._pool.specs() if self._pool is not None else ()
+        return {folder for spec in specs for folder in (spec.code, *spec.layers) if folder is not None}
+
     async def start(self) -> None:
         """On the loop that will invoke."""
         self._loop = asyncio.get_running_loop()

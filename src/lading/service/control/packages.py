@@ -60,7 +60,7 @@ class Packages:
         self._trees = root / "trees"
         self._trees.mkdir(exist_ok=True)
         self._lock = threading.Lock()
-        for leftover in self._trees.glob(".new-*"):
+        for leftover in (*self._trees.glob(".new-*"), *self._trees.glob(".old-*")):
             remove_tree(leftover)
 
     def add(self, zipped: bytes, *, uploaded: bool = True) -> Package:
@@ -103,6 +103,33 @@ class Packages:
                 finally:
                     remove_tree(new) if new.exists() else None
         return final
+
+    def digests(self) -> set[str]:
+        """Of all packages that are there, unpacked or not."""
+        with self._lock:
+            return {digest for digest, _ in self._store.blobs.list()} | {
+                tree.name for tree in self._trees.iterdir() if not tree.name.startswith(".")
+            }
+
+    def digest_of(self, folder: Path) -> str:
+        """The package whose tree a folder is; "" for any other folder."""
+        return folder.name if folder.parent == self._trees else ""
+
+    def take_out(self, digests: AbstractSet[str]) -> list[Path]:
+        """Forget packages at once, except while one is being unpacked; their folders, which are to be removed."""
+        taken: list[Path] = []
+        if not digests or not self._lock.acquire(blocking=False):
+            return taken
+        try:
+            for digest in digests:
+                self._store.blobs.delete(digest)
+                tree = self._trees / digest
+                if tree.is_dir():
+                    aside = Path(tempfile.mkdtemp(prefix=".old-", dir=self._trees))
+                    taken.append(tree.rename(aside / digest).parent)
+        finally:
+            self._lock.release()
+        return taken
 
     def keep_only(self, digests: AbstractSet[str]) -> None:
         """Remove every other package, unpacked or not. Nothing may be using them."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from lading.errors import LadingError
 from lading.runtimeapi.invocation import ShutdownReason
 from lading.sandbox.host import Host
+from lading.sandbox.spec import SandboxSpec
 from lading.service.events import EventStream
 from lading.service.pool.assign import Allocation, Decision, Reason, Run, Scheduler, Settings, Start, Stop, Throttle
 from lading.service.pool.door import Door
@@ -135,6 +136,11 @@ class Pool:
         self._reasons.pop(key, None)
         self._carry_out(self._scheduler.provision(key, wanted, time.monotonic()))
         self._tell(key)
+
+    def specs(self) -> list[SandboxSpec]:
+        """Of everything that runs or is to run."""
+        functions = [*self._versions.values(), *(flight.function for flight in self._flights.values())]
+        return [one.spec for one in (*functions, *(living.function for living in self._environments.values()))]
 
     async def take_snapshot(self, function: FunctionVersion) -> None:
         """A version's init, once, and the template from which its environments are restored.
