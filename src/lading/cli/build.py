@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,11 @@ import click
 from lading.errors import AuditError, UsageError
 
 if TYPE_CHECKING:
-    from lading.build.run import Report
+    from lading.build.run import BuildOptions, Report
     from lading.model.artifact import Artifact
+    from lading.model.progress import Progress
     from lading.model.project import Project
+    from lading.store import Store
 
 FAILED_AUDIT = AuditError.exit_code
 
@@ -26,7 +28,10 @@ FAILED_AUDIT = AuditError.exit_code
 @click.option(
     "--runtime", metavar="RUNTIME", help="Build for this runtime, such as python3.13, whatever the project says."
 )
-@click.option("--architecture", metavar="ARCH", help="x86_64 or arm64, whatever the project says.")
+@click.option(
+    "--architecture", "architectures", multiple=True, metavar="ARCH",
+    help="x86_64 or arm64, whatever the project says; for images repeatable, and an index is made as well.",
+)  # fmt: skip
 @click.option("--handler", metavar="MODULE.FUNCTION", help="The handler, whatever the project says.")
 @click.option("--package", type=click.Choice(["zip", "image"]), help="Kind of artifact, whatever the project says.")
 @click.option("--base", metavar="IMAGE", help="For images: reference, layout folder or docker-archive to stand on.")
@@ -91,16 +96,17 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 
 def run_build(given: dict[str, Any]) -> Report:
     """Load and build as the options say."""
-    from lading.build.run import BuildOptions, build_project
+    from lading.build.run import BuildOptions
     from lading.cli.progress import choose_progress
     from lading.config import load
     from lading.resolve import Policy
     from lading.store import open_store
 
     project = load(
-        given["path"], runtime=given["runtime"], architecture=given["architecture"], handler=given["handler"]
+        given["path"], runtime=given["runtime"], architecture=given["architectures"], handler=given["handler"]
     )
     project = with_package(project, given["package"], given["base"])
+    check_architectures(project, given["architectures"])
     options = BuildOptions(
         names=given["names"],
         policy=Policy(
@@ -119,7 +125,27 @@ def run_build(given: dict[str, Any]) -> Report:
     with choose_progress() as progress:
         for skipped in project.skipped:
             progress.note(f"left out: {skipped}")
-        return build_project(project, open_store(), options, progress)
+        return build_with(project, open_store(), options, progress)
+
+
+def build_with(project: Project, store: Store, options: BuildOptions, progress: Progress) -> Report:
+    """What joins images is loaded only where a function has several."""
+    if any(len(function.architectures) > 1 and function.package == "image" for function in project.functions):
+        from lading.build.architectures import build_architectures
+
+        return build_architectures(project, store, options, progress)
+    from lading.build.run import build_project
+
+    return build_project(project, store, options, progress)
+
+
+def check_architectures(project: Project, asked: Sequence[str]) -> None:
+    """Raises UsageError where several are asked for and nothing that is built can have them."""
+    if len(set(asked)) > 1 and not any(function.package == "image" for function in project.functions):
+        raise UsageError(
+            f"{' and '.join(asked)} at once, and the project has no image: a zip is for one architecture",
+            hint="add --package image, or build once for each with an --output of its own",
+        )
 
 
 def with_package(project: Project, package: str | None, base: str | None) -> Project:
@@ -155,9 +181,12 @@ def report_as_dict(report: Report) -> dict[str, Any]:
 
 
 def flat_report(report: Report) -> dict[str, str]:
-    """NAME.path, NAME.sha256 (hex), NAME.code_sha256 (base64, as `source_code_hash` wants it), NAME.size (bytes)."""
-    found = {}
-    for artifact in report.artifacts:
+    """NAME.path, NAME.sha256 (hex), NAME.code_sha256 (base64, as `source_code_hash` wants it), NAME.size (bytes).
+
+    Of an image for several architectures, NAME is that of the function's own.
+    """
+    found: dict[str, str] = {}
+    for artifact in reversed(report.artifacts):
         manifest = artifact.manifest
         values = {"sha256": manifest.sha256, "code_sha256": manifest.code_sha256, "size": manifest.size}
         for key, value in {"path": artifact.path, **values}.items():

@@ -38,7 +38,7 @@ from lading.model.project import (
 )
 from lading.model.quotas import quotas
 from lading.model.suggest import did_you_mean
-from lading.model.target import Target, find_target
+from lading.model.target import Architecture, Target, find_target
 
 NO_HANDLER = "add a lambda_function.py with lambda_handler(event, context), set `handler`, or run `lading init`"
 _ARN = re.compile(r"arn:[^:]+:lambda:[^:]+:[^:]+:layer:[A-Za-z0-9_-]+:\d+")
@@ -120,10 +120,11 @@ class _Assembly:
         values = self._merge(check_table(table, FUNCTION, where, self.problems), defaults, FUNCTION)
         try:
             source, handler = self._code(name, values)
+            target = self._target(values)
             return FunctionConfig(
                 name=name,
                 handler=handler,
-                target=self._target(values),
+                target=target,
                 source=self._source(source, values, output),
                 requirements=self._requirements(values, source, where),
                 layers=self._layer_references(values.get("layers", ()), where),
@@ -139,6 +140,7 @@ class _Assembly:
                 compression=values.get("compression", "gzip"),
                 deployment=function_deployment(values, where, self.problems),
                 dockerfile=self._dockerfile(values, source),
+                architectures=_architectures(values, target),
             )
         except ConfigError as error:
             if isinstance(error, MissingConfigError) and not self.declaration.functions and not known:
@@ -199,7 +201,8 @@ class _Assembly:
     def _target(self, values: Values) -> Target:
         given = self.declaration
         runtime = values.get("runtime") or default_runtime(given.root, requires_python(given.document))
-        return find_target(runtime, values.get("architecture", DEFAULT_ARCHITECTURE))
+        several = values.get("architectures") or (DEFAULT_ARCHITECTURE,)
+        return find_target(runtime, values.get("architecture", several[0]))
 
     def _code(self, name: str, values: Values) -> tuple[Path, str]:
         """Where the code is, and its handler."""
@@ -318,6 +321,18 @@ class _Assembly:
             message = f"{size:,} bytes, Lambda takes {quotas().environment_bytes:,}"
             self.problems.add(f"{where}.environment", message, "keep large values in Parameter Store or in a file")
         return environment
+
+
+def _architectures(values: Values, target: Target) -> tuple[Architecture, ...]:
+    """Each once, as written. Raises ConfigError for an unknown one, or where the function's own is not among them."""
+    stated = values.get("architectures") or (target.architecture,)
+    found = tuple(dict.fromkeys(find_target(target.runtime.name, one).architecture for one in stated))
+    if target.architecture not in found:
+        raise InvalidConfigError(
+            f"architecture {target.architecture.value!r} is not one of the architectures {', '.join(found)}",
+            hint="add it, or leave out `architecture`: it is the first of them then",
+        )
+    return found
 
 
 def pack_options(values: Values) -> PackOptions:

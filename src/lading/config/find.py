@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,19 @@ def load(
     start: Path,
     *,
     runtime: str | None = None,
-    architecture: str | None = None,
+    architecture: str | Sequence[str] | None = None,
     handler: str | None = None,
     stage: str = "",
 ) -> Project:
-    """The project of a folder or a file; the overrides hold for all its functions and layers. Raises ConfigError."""
-    given = {"runtime": runtime, "architecture": architecture, "handler": handler}
-    overrides = {key: value for key, value in given.items() if value is not None}
+    """The project of a folder or a file; the overrides hold for all its functions and layers. Raises ConfigError.
+
+    Several architectures are for images; the first is that of everything else.
+    """
+    several = [architecture] if isinstance(architecture, str) else list(architecture or ())
+    given = {"runtime": runtime, "architecture": several[0] if several else None, "handler": handler}
+    overrides: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if several:
+        overrides["architectures"] = several
     declaration = with_stage(_declare(Path(os.path.normpath(start.absolute()))), stage)
     return assemble(declaration, overrides, stage)
 

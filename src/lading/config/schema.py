@@ -107,6 +107,14 @@ KEYS = (
         "For images: what they stand on. A reference in a registry, a layout folder or a docker-archive file.",
     ),
     Key(
+        "architectures",
+        Kind.STRINGS,
+        _FUNCTIONS,
+        "that of `architecture`",
+        "For images: all that they are built for. More than one get an index as well, `NAME.index.oci`; the function's own is "
+        "`architecture`, or else the first.",
+    ),
+    Key(
         "dockerfile",
         Kind.STRING,
         _FUNCTIONS,

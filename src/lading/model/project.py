@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from lading.model.deployment import FunctionDeployment, ProjectDeployment
-from lading.model.target import Target
+from lading.model.target import Architecture, Target
 
 
 class RequirementKind(StrEnum):
@@ -151,6 +151,8 @@ class FunctionConfig:
     deployment: FunctionDeployment = field(default_factory=FunctionDeployment)
     dockerfile: Path | None = None
     """For images: the Dockerfile (absolute) that makes it, unless there is a base."""
+    architectures: tuple[Architecture, ...] = ()
+    """For images: what they are built for, that of `target` among them; more than one get an index as well."""
 
 
 def uses_dockerfile(function: FunctionConfig) -> bool:
