@@ -118,7 +118,7 @@ def stats(store: str, key: Path | None, account: str, as_json: bool) -> None:
     )
     if found.foreign:
         click.echo(f"and {count(found.foreign, 'image')} of other accounts", err=True)
-    show_readers(readers)
+    show_readers(readers, {line.reader: line.digest for line in found.images})
 
 
 def _plain(line: Any) -> dict[str, Any]:
@@ -192,7 +192,8 @@ def export(digest: str, folder: Path, store: str, key: Path | None, account: str
 
 
 @command.command()
-@click.argument("trace", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("image", metavar="DIGEST|TRACE")
+@place
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -200,19 +201,43 @@ def export(digest: str, folder: Path, store: str, key: Path | None, account: str
     show_default=True,
     help="A .svg or .png file.",
 )
-def heat(trace: Path, output: Path) -> None:
-    """Draw which chunks a start touched, from its TRACE: dark ones first, light ones last."""
+def heat(image: str, output: Path, store: str, key: Path | None, account: str) -> None:
+    """Draw which chunks a start touched, dark ones first, light ones last: of the image DIGEST as mounted here, or a TRACE."""
     from lading.lazy.heat import draw_png, draw_svg, make_heat
 
     if output.suffix not in (".svg", ".png"):
         raise UsageError(f"no picture format is called {output.suffix!r}", hint="--output heat.svg, or heat.png")
-    chunks, order = _trace(trace)
-    picture = make_heat(trace.name, chunks, order)
+    path = _recorded(image, store, key, account)
+    chunks, order = _trace(path)
+    picture = make_heat(image if image.startswith("sha256:") else path.name, chunks, order)
     if output.suffix == ".svg":
         output.write_text(draw_svg(picture), "utf-8")
     else:
         output.write_bytes(draw_png(picture))
     click.echo(f"{output}  {len(picture.order):,} of {chunks:,} chunks touched ({picture.share:.1%})")
+
+
+def _recorded(trace: str, store: str, key: Path | None, account: str) -> Path:
+    """The file of a trace that is given so, or that readers here keep of an image."""
+    from lading.lazy.manifest import identify, open_manifest
+    from lading.lazy.settings import default_cache
+    from lading.oci.descriptor import DIGEST
+
+    path = Path(trace)
+    if DIGEST.fullmatch(trace):
+        own = find_key(key, account)
+        _, sealed = find_store(store).find(own.id, trace)
+        path = default_cache() / "traces" / identify(open_manifest(sealed, own))
+        if not path.is_file():
+            raise UsageError(
+                f"no start of {trace} was recorded on this machine",
+                hint=f"read in it: lading image mount {trace} FOLDER",
+            )
+    elif not path.is_file():
+        raise UsageError(
+            f"no trace {trace!r}", hint="an image's digest, as lading image stats prints, or a trace's file"
+        )
+    return path
 
 
 def _trace(path: Path) -> tuple[int, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -17,7 +18,8 @@ def read_readers() -> dict[str, Any]:
     return read_usage(default_cache() / "usage")
 
 
-def show_readers(found: dict[str, Any]) -> None:
+def show_readers(found: dict[str, Any], known: Mapping[str, str]) -> None:
+    """`known`: digests of OCI manifests by the names that readers have for the images."""
     from lading.cli.text import size
     from lading.lazy.metrics import Histogram
 
@@ -37,7 +39,8 @@ def show_readers(found: dict[str, Any]) -> None:
             )
     for digest, facts in found.get("images", {}).items():
         touched, whole = facts["touched_bytes"], facts["bytes"]
-        click.echo(f"  {digest[:16]}…  {size(touched)} of {size(whole)} touched ({touched / max(1, whole):.1%})")
+        name = known.get(digest, f"an image that is not in this store: {digest[:16]}…")
+        click.echo(f"  {name}  {size(touched)} of {size(whole)} touched ({touched / max(1, whole):.1%})")
 
 
 def _time(seconds: float) -> str:

@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lading.lazy.keys import AccountKey
-from lading.lazy.manifest import Manifest, open_manifest
+from lading.lazy.manifest import Manifest, identify, open_manifest
 from lading.lazy.roots import ImageStore
 
 
 @dataclass(frozen=True)
 class ImageLine:
-    """`content` bytes of metadata and data, `own` of them in chunks that no other image has."""
+    """`content` bytes of metadata and data, `own` of them in chunks that no other image has. `reader`: its name for readers."""
 
     digest: str
     root: str
@@ -21,6 +21,7 @@ class ImageLine:
     own: int
     stored: int
     manifest: int
+    reader: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def measure(store: ImageStore, key: AccountKey) -> StoreStats:
             sum(lengths[name][0] for name in manifest.names() if users[name] == 1),
             manifest.metadata.stored_bytes + manifest.data.stored_bytes,
             size,
+            identify(manifest),
         )
         for digest, (root, manifest, size) in sorted(found.items())
     ]
