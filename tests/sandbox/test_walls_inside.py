@@ -9,7 +9,7 @@ import pytest
 from conftest import VERSIONS, Answer, RuntimeEndedError, Served, Start
 
 from lading.model.target import runtimes
-from lading.sandbox.spec import ProcessEnded, SandboxSpec
+from lading.sandbox.spec import ColdStart, ProcessEnded, SandboxSpec
 
 LOOK = """
 import os, pwd, resource, socket, sys, time
@@ -119,6 +119,41 @@ def test_no_descriptor_of_ours_is_left(start: Start):
     others = {number: target for number, target in links.items() if int(number) > 2}
     assert all(target.startswith("socket:") for target in others.values()), others
     assert len(others) <= 3  # the client's own: a connection and what libcurl waits with
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_only_what_the_zygote_holds_is_never_freed(start: Start, version: str):
+    """A fresh interpreter, and one older than PEP 683, has nothing of the kind."""
+    served = start(
+        "import gc, json, sys, weakref\n"
+        "class Own: pass\n"
+        "def lambda_handler(event, context):\n"
+        "    counts = [sys.getrefcount(one) > 1 << 31 for one in (json.dumps, json.JSONDecoder, lambda_handler, event)]\n"
+        "    plain, cycle = Own(), Own()\n"
+        "    cycle.self = cycle\n"
+        "    gone = [weakref.ref(plain), weakref.ref(cycle)]\n"
+        "    del plain, cycle\n"
+        "    gc.unfreeze()\n"
+        "    gc.collect()\n"
+        "    return counts, [one() is None for one in gone], json.loads(json.dumps(event))\n",
+        version=version,
+    )
+    shared = served.box.cold_start is ColdStart.FORK and version != "3.11"  # PEP 683 is newer
+    for _ in range(3):
+        assert served.invoke({"a": [1, "b"]}).body == [[shared, shared, False, False], [True, True], {"a": [1, "b"]}]
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_interpreter_with_immortal_objects_ends_well(start: Start, version: str):
+    source = (
+        "import atexit, json, os, sys\n"
+        "atexit.register(lambda: os.write(1, b'at exit\\n'))\n"
+        "def lambda_handler(event, context):\n    json.dumps = None\n    sys.exit(3)"
+    )
+    with pytest.raises(RuntimeEndedError) as caught:
+        start(source, version=version).invoke({})
+    assert caught.value.event == ProcessEnded("runtime", 3, None)
+    assert "at exit" in caught.value.logs
 
 
 def test_layers_merge_in_order_and_feed_the_search_path(start: Start, tmp_path: Path):

@@ -22,7 +22,19 @@ from lading.sandbox.operations import Operation
 
 _PATIENCE = 20.0
 """Seconds until a launcher or zygote that says nothing counts as broken."""
-_MODULES = ("kernel", "netlink", "wire", "root", "snapshot", "tracing", "keeper", "process", "first", "forker")
+_MODULES = (
+    "kernel",
+    "immortal",
+    "netlink",
+    "wire",
+    "root",
+    "snapshot",
+    "tracing",
+    "keeper",
+    "process",
+    "first",
+    "forker",
+)
 _STUB = """
 import json, os, sys, types
 def begin(channel, sources):

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from lading.sandbox.inside import kernel, root, wire
+from lading.sandbox.inside import immortal, kernel, root, wire
 from lading.sandbox.inside.first import First
 
 
@@ -36,6 +36,8 @@ def main(channel_number: int, setup: dict[str, Any]) -> Callable[[], None] | Non
         return None
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps; owners watch pidfds
     gc.collect()
+    if setup["modules"]:
+        immortal.immortalize()
     gc.freeze()
     wire.send(channel, {"ready": True})
     while True:
