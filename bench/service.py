@@ -1,4 +1,4 @@
-"""The local service against its peers through HTTP: warm and cold invokes with boto3, a light load, start-up and lists.
+"""The local service against its peers through HTTP: start-up, warm and cold invokes with boto3, a light load.
 
     python bench/service.py [--peer ministack=COMMAND] [--invokes N] [--json FILE]
 
@@ -21,12 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from bench.harness.compare import Table
+    from bench.harness.workshop import Workshop
 
 ROLE = "arn:aws:iam::000000000000:role/bench"
 TRUST = {
@@ -34,6 +37,19 @@ TRUST = {
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
 }
 OURS = "lading"
+OUR_COMMAND = [
+    *(sys.executable, "-m", "lading.cli.main", "serve"),
+    *("--port", "{port}", "--state", ":memory:", "--no-neighbours"),
+]
+
+
+def measure(workshop: Workshop) -> Iterator[Table]:
+    """Ours alone, for `python -m bench`; peers are named to the program itself."""
+    from bench.harness.compare import Row, Table
+
+    found = side(OUR_COMMAND, 100 * workshop.rounds)
+    rows = [Row(what, [value], what.rpartition(" ")[2]) for what, value in found.items()]
+    yield Table("a function that returns its event, warm", rows)
 
 
 def package() -> bytes:
@@ -86,12 +102,19 @@ def create(api: Any, name: str) -> None:
     api.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 600})
 
 
+def invoke(api: Any, name: str, event: bytes) -> None:
+    answer = api.invoke(FunctionName=name, Payload=event)
+    found = answer["Payload"].read()
+    if answer.get("FunctionError") or json.loads(found) != json.loads(event):
+        raise SystemExit(f"{name} answered {found[:300]!r}")
+
+
 def warm(api: Any, invokes: int) -> list[float]:
     """Milliseconds per invoke with boto3."""
     times = []
     for number in range(invokes + 10):
         started = time.perf_counter()
-        api.invoke(FunctionName="warm", Payload=b'{"a":1}')["Payload"].read()
+        invoke(api, "warm", b'{"a":1}')
         if number >= 10:
             times.append((time.perf_counter() - started) * 1000)
     return times
@@ -103,7 +126,7 @@ def cold(api: Any, starts: int) -> list[float]:
     for number in range(starts):
         create(api, f"cold-{number}")
         started = time.perf_counter()
-        api.invoke(FunctionName=f"cold-{number}", Payload=b"{}")["Payload"].read()
+        invoke(api, f"cold-{number}", b"{}")
         times.append((time.perf_counter() - started) * 1000)
     return times
 
@@ -157,7 +180,7 @@ def load(url: str, seconds: float, connections: int = 8) -> tuple[float, float]:
     return len(found) / seconds, found[int(len(found) * 0.99)] if found else float("nan")
 
 
-def measure(command: list[str], invokes: int) -> dict[str, float]:
+def side(command: list[str], invokes: int) -> dict[str, float]:
     with serving(command) as (url, ready):
         with contextlib.suppress(Exception):  # a peer without IAM takes any role
             client(url, "iam").create_role(RoleName="bench", AssumeRolePolicyDocument=json.dumps(TRUST))
@@ -169,60 +192,16 @@ def measure(command: list[str], invokes: int) -> dict[str, float]:
     return found
 
 
-def thousand() -> dict[str, float]:
-    """Start-up and a page of ListFunctions with 1,000 functions defined."""
-    with tempfile.TemporaryDirectory() as state:
-        command = [
-            sys.executable,
-            "-m",
-            "lading.cli.main",
-            "serve",
-            "--port",
-            "{port}",
-            "--state",
-            state,
-            "--no-neighbours",
-        ]
-        with serving(command) as (url, _):
-            api = client(url)
-            for number in range(1000):
-                api.create_function(
-                    FunctionName=f"f{number}", Runtime="python3.13", Role=ROLE, Handler="app.handler",
-                    Code={"ZipFile": package()},
-                )  # fmt: skip
-        with serving(command) as (url, ready):
-            api = client(url)
-            api.list_functions()
-            times = []
-            for _ in range(20):
-                started = time.perf_counter()
-                api.list_functions(MaxItems=50)
-                times.append((time.perf_counter() - started) * 1000)
-            urllib.request.urlopen(f"{url}/_lading/health").read()
-    return {"1,000 functions: ready s": ready, "1,000 functions: page p50 ms": statistics.median(times)}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND")
     parser.add_argument("--invokes", type=int, default=500)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    ours = [
-        sys.executable,
-        "-m",
-        "lading.cli.main",
-        "serve",
-        "--port",
-        "{port}",
-        "--state",
-        ":memory:",
-        "--no-neighbours",
-    ]
-    results = {OURS: measure(ours, options.invokes) | thousand()}
+    results = {OURS: side(OUR_COMMAND, options.invokes)}
     for peer in options.peer:
         name, _, command = peer.partition("=")
-        results[name] = measure(shlex.split(command), max(20, options.invokes // 10))
+        results[name] = side(shlex.split(command), max(20, options.invokes // 10))
     for name, found in results.items():
         for what, value in found.items():
             other = results[OURS].get(what)
