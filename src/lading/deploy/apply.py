@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lading.aws.account import Account
+from lading.aws.images import find_repository
 from lading.aws.refusal import EXISTS, MISSING, AwsError
 from lading.deploy.instruction import FILE, HIDDEN, OUTPUT, Instruction, Verb, fill
 from lading.deploy.plan import Planned
@@ -116,7 +117,7 @@ class _Run:
                 return self._call(one, parameters)
             except AwsError as error:
                 if self._is_done_already(one, error):
-                    return {}
+                    return self._answer_of(one)
                 seconds = self._patience(one, error)
                 if time.monotonic() - begin > seconds:
                     raise
@@ -142,6 +143,12 @@ class _Run:
         busy = any(word in error.message for word in LAMBDA_BUSY)
         return one.verb is Verb.CREATE and error.retried and error.code in EXISTS and not busy
 
+    def _answer_of(self, one: Instruction) -> dict[str, Any]:
+        """What a call told whose answer was lost, as far as others need it."""
+        if one.operation == "CreateRepository":
+            return {"repository": find_repository(self._account, one.parameters["repositoryName"])}
+        return {}
+
     @staticmethod
     def _patience(one: Instruction, error: AwsError) -> float:
         if one.patience and any(words in error.message for words in FRESH):
@@ -159,7 +166,10 @@ class _Run:
         assert kind == OUTPUT
         identity, name = content
         with self._lock:
-            return self._outputs[identity][name]
+            found: Any = self._outputs[identity]
+        for part in name.split("."):
+            found = found[part]
+        return found
 
     def _failed(self, failures: list[tuple[Instruction, LadingError]]) -> ApplyError:
         left = len(self._waiting)

@@ -25,4 +25,5 @@ def push_image(account: Account, parameters: Mapping[str, Any], progress: Progre
     login = Login(*registry_login(account)) if parameters["Login"] else None
     reference = parse_reference(f"{parameters['Repository']}@{digest}")
     pushed = push(images, [], reference, progress, login=login)
-    return {"Digest": pushed.digest}
+    progress.note(f"sent {pushed.sent:,} bytes of {layout.name} in {pushed.blobs} blobs; {pushed.present} were there")
+    return {"ImageUri": str(reference)}

@@ -1,6 +1,6 @@
 """What a plan is made of: frozen instructions, each one call of AWS's API with its reason, and JSON as plain values.
 
-Parameters may hold placeholders, tables with one key: `$output` ([instruction, field]: known when that one is carried out),
+Parameters may hold placeholders, tables with one key: `$output` ([instruction, dotted field]: known when that is carried out),
 `$file` (path and digest of an artifact), `$hidden` (a secret, by its label).
 """
 
@@ -131,7 +131,7 @@ def fill(value: Any, put: Callable[[str, Any], Any]) -> Any:
 
 
 def output(instruction: str, name: str) -> dict[str, Any]:
-    """What another instruction's answer will hold."""
+    """What another instruction's answer will hold; `name` is dotted for what lies deeper."""
     return {OUTPUT: [instruction, name]}
 
 

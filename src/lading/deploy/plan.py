@@ -119,7 +119,7 @@ class _Planning:
         return any(package.size > quotas().direct_upload for package in sent)
 
     def _units(
-        self, seen: Mapping[Subject, FunctionFound | None], layers: Layers, hidden: Hidden, repository: str
+        self, seen: Mapping[Subject, FunctionFound | None], layers: Layers, hidden: Hidden, repository: Any
     ) -> list[Unit]:
         configs = {one.name: one for one in self.wish.functions}
         units = []

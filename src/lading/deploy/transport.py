@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from lading.aws.account import Account
 from lading.aws.buckets import find_bucket_tags, is_empty
 from lading.aws.functions import FunctionFound
 from lading.aws.images import find_repository
-from lading.deploy.instruction import Verb
+from lading.deploy.instruction import Verb, output
 from lading.deploy.kinds.kind import Pen, Step
 from lading.deploy.kinds.package import (
     SHARED,
     bucket_steps,
+    create_repository,
     is_elsewhere,
     object_key,
     push_step,
     repository_name,
-    repository_steps,
-    repository_uri,
     upload,
 )
 from lading.deploy.place import PROJECT_TAG, Place
@@ -29,9 +29,9 @@ from lading.model.quotas import quotas
 
 @dataclass(frozen=True)
 class Transport:
-    """`repository` is registry and path, empty without images."""
+    """`repository` is registry and path, or the output that will tell them; empty without images."""
 
-    repository: str = ""
+    repository: Any = ""
     steps: tuple[Step, ...] = ()
 
 
@@ -50,9 +50,11 @@ def find_transport(wish: Wish, account: Account, place: Place, *, large: bool, i
     if is_elsewhere(stated):
         return Transport(stated, tuple(steps))
     found = find_repository(account, repository_name(place))
-    steps += repository_steps(project, found)
-    uri = str(found["repositoryUri"]) if found else repository_uri(place)
-    return Transport(uri, tuple(steps))
+    if found is not None:
+        return Transport(str(found["repositoryUri"]), tuple(steps))
+    made = create_repository(project)
+    # Where a repository is reached is the endpoint's to say: it isn't amazonaws.com everywhere.
+    return Transport(output(made.id, "repository.repositoryUri"), (*steps, made))
 
 
 def sending(unit: Unit, seen: FunctionFound | None) -> list[Step]:

@@ -55,8 +55,8 @@ class Unit:
     """Label → value."""
     references: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Variable → label of a value that AWS keeps."""
-    repository: str = ""
-    """Of images: registry and path."""
+    repository: Any = field(default="", hash=False)
+    """Of images: registry and path, or the output of the instruction that makes the repository."""
 
     @property
     def wish(self) -> FunctionDeployment:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lading.deploy.instruction import FILE, Instruction, Problem, Verb
+from lading.deploy.instruction import FILE, Instruction, Problem, Verb, output
 from lading.deploy.kinds.kind import Pen, Step
 from lading.deploy.place import PROJECT_TAG, Place
 from lading.deploy.unit import Package, Subject, Unit
@@ -20,17 +20,11 @@ def object_key(unit: Unit) -> str:
     return f"{unit.place.project}/{unit.place.stage}/functions/{unit.name}/{digest}.zip"
 
 
-def image_uri(unit: Unit) -> str:
+def image_uri(unit: Unit) -> Any:
+    """What the push tells, where the repository is only made before it."""
+    if isinstance(unit.repository, Mapping):
+        return output(unit.subject.ref("push", "push"), "ImageUri")
     return f"{unit.repository}@sha256:{unit.package.digest}"
-
-
-def repository_uri(place: Place) -> str:
-    """As stated with a registry's host; else ECR's."""
-    stated = place.deployment.repository
-    if is_elsewhere(stated):
-        return stated
-    suffix = "amazonaws.com.cn" if place.partition == "aws-cn" else "amazonaws.com"
-    return f"{place.account}.dkr.ecr.{place.region}.{suffix}/{repository_name(place)}"
 
 
 def repository_name(place: Place) -> str:
@@ -80,15 +74,13 @@ def upload(subject: Subject, key: str, name: str, package: Package, after: str) 
     return put, clean("delete", Verb.DELETE, "DeleteObject", where, after=(after, put.id))
 
 
-def repository_steps(subject: Subject, found: Mapping[str, Any] | None) -> Iterator[Step]:
-    """The repository; None: it isn't there."""
+def create_repository(subject: Subject) -> Instruction:
     place = subject.place
-    if found is None:
-        name = repository_name(place)
-        tags = [{"Key": key, "Value": value} for key, value in place.marks().items()]
-        pen = Pen(subject, "repository", f"repository {name}", "ecr")
-        parameters = {"repositoryName": name, "imageTagMutability": "IMMUTABLE", "tags": tags}
-        yield pen("create", Verb.CREATE, "CreateRepository", parameters)
+    name = repository_name(place)
+    tags = [{"Key": key, "Value": value} for key, value in place.marks().items()]
+    pen = Pen(subject, "repository", f"repository {name}", "ecr")
+    parameters = {"repositoryName": name, "imageTagMutability": "IMMUTABLE", "tags": tags}
+    return pen("create", Verb.CREATE, "CreateRepository", parameters)
 
 
 def push_step(unit: Unit) -> Instruction:
