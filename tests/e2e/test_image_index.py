@@ -123,6 +123,12 @@ def test_a_zip_is_for_one_architecture(lading: Command, write: Write) -> None:
     assert "a zip is for one architecture" in done.err and "--package image" in done.err
 
 
+def test_a_dockerfile_is_for_one_architecture(lading: Command, write: Write) -> None:
+    files = {"lambda_function.py": FILES["lambda_function.py"], "Dockerfile": "FROM scratch\nCOPY . /var/task\n"}
+    done = lading("build", "--package", "image", *BOTH, cwd=write(files=files), code=None)
+    assert done.code and "is to be for x86_64 and arm64" in done.err and "--architecture arm64 --output" in done.err
+
+
 def test_the_functions_own_is_one_of_them(lading: Command, write: Write) -> None:
     text = '[tool.lading]\npackage = "image"\narchitecture = "x86_64"\narchitectures = ["arm64"]\n'
     project = write(files={"lambda_function.py": FILES["lambda_function.py"], "pyproject.toml": text})

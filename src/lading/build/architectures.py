@@ -12,9 +12,10 @@ from pathlib import Path
 from lading.build.image import NAME
 from lading.build.packing import replace_text
 from lading.build.run import BuildOptions, Report, build_project
+from lading.errors import BuildError
 from lading.model.artifact import Artifact, manifest_path
 from lading.model.progress import Progress
-from lading.model.project import FunctionConfig, Project
+from lading.model.project import FunctionConfig, Project, uses_dockerfile
 from lading.model.target import Architecture, Target
 from lading.oci.descriptor import ImageFormatError
 from lading.oci.image import Image
@@ -23,12 +24,21 @@ from lading.oci.push import read_attached
 from lading.store import Store
 
 
+class SeveralByDockerfileError(BuildError):
+    """A Dockerfile is built for one architecture at a time: builders mix up what they cached for another one."""
+
+
 def build_architectures(project: Project, store: Store, options: BuildOptions, progress: Progress) -> Report:
     """As `build_project`; then the other architectures of each image that has some, and NAME.index.oci over all of them."""
-    own = build_project(project, store, options, progress)
     several = [
         one for one in project.functions if _has_several(one) and (not options.names or one.name in options.names)
     ]
+    for function in filter(uses_dockerfile, several):
+        raise SeveralByDockerfileError(
+            f"function {function.name!r} is made by {function.dockerfile} and is to be for {' and '.join(function.architectures)}",
+            hint="build once for each: lading build --architecture arm64 --output dist/arm64; or set a base in its place",
+        )
+    own = build_project(project, store, options, progress)
     if not several:
         return own
     folder = options.output or project.output
