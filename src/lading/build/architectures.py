@@ -35,7 +35,7 @@ def build_architectures(project: Project, store: Store, options: BuildOptions, p
     ]
     for function in filter(uses_dockerfile, several):
         raise SeveralByDockerfileError(
-            f"function {function.name!r} is made by {function.dockerfile} and is to be for {' and '.join(function.architectures)}",
+            f"function {function.name!r}: {function.dockerfile} is to be for {' and '.join(function.architectures)}",
             hint="build once for each: lading build --architecture arm64 --output dist/arm64; or set a base in its place",
         )
     own = build_project(project, store, options, progress)
