@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lading.errors import DownloadError
 from lading.oci import media
+from lading.oci.client import make_client
 from lading.oci.credentials import Login, find_login
 from lading.oci.reference import DOCKER_HUB, Reference
 
@@ -218,24 +219,6 @@ class Registry:
 
 
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
-
-
-def make_client() -> httpx.Client:
-    """Redirects by hand; a read may stall for a minute, never for ever."""
-    import httpx
-
-    class Transport(httpx.HTTPTransport):
-        """Names below .localhost mean this machine (RFC 6761), whether its resolver knows that or not."""
-
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            if request.url.host.endswith(".localhost"):
-                request.url = request.url.copy_with(host="127.0.0.1")  # the Host header keeps the name
-            return super().handle_request(request)
-
-    limits = httpx.Limits(max_connections=16, max_keepalive_connections=8)
-    timeout = httpx.Timeout(60.0, connect=15.0)
-    transport = Transport(limits=limits)
-    return httpx.Client(follow_redirects=False, timeout=timeout, transport=transport, headers={"User-Agent": "lading"})
 
 
 def host(registry: str) -> str:
