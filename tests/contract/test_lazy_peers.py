@@ -72,7 +72,7 @@ def peers(tmp_path: Path) -> Iterator[list[Peer]]:
 
 @pytest.fixture
 def tier(peers: list[Peer]) -> Iterator[PeersTier]:
-    made = PeersTier([peer.url for peer in peers])
+    made = PeersTier([peer.url for peer in peers], patience=SOON)
     yield made
     made.close()
 
@@ -132,10 +132,10 @@ def test_a_damaged_shard_is_none():
 def test_what_was_offered_comes_back(tier: PeersTier, peers: list[Peer], tmp_path: Path):
     record = keep(tmp_path / "store", content(9))
     with pytest.raises(ObjectMissingError):
-        tier.get(record, PLACE, 5.0)
+        tier.get(record, PLACE, SOON)
     [(record, stored)] = fill(tier, peers, tmp_path / "store")
-    assert tier.get(record, PLACE, 5.0) == stored
-    assert decode_chunk(record, tier.get(record, PLACE, 5.0)) == content(0)
+    assert tier.get(record, PLACE, SOON) == stored
+    assert decode_chunk(record, tier.get(record, PLACE, SOON)) == content(0)
     assert all(len(stored_at(peer.folder)) == 1 for peer in peers), "a fifth of it on each"
 
 
@@ -143,11 +143,11 @@ def test_one_dead_node_costs_nothing_and_two_are_too_many(tier: PeersTier, peers
     chunks = fill(tier, peers, tmp_path / "store", 8)
     peers[2].stop()
     for record, stored in chunks:
-        assert tier.get(record, PLACE, 5.0) == stored
+        assert tier.get(record, PLACE, SOON) == stored
     peers[4].stop()
     for record, _ in chunks:
         with pytest.raises(ObjectMissingError):
-            tier.get(record, PLACE, 5.0)
+            tier.get(record, PLACE, SOON)
 
 
 def test_one_slow_node_is_not_waited_for(tier: PeersTier, peers: list[Peer], tmp_path: Path):
@@ -155,7 +155,7 @@ def test_one_slow_node_is_not_waited_for(tier: PeersTier, peers: list[Peer], tmp
     peers[1].server.delay = 60.0
     for _ in range(12):  # more than one node may have under way
         for record, stored in chunks:
-            assert tier.get(record, PLACE, 5.0) == stored
+            assert tier.get(record, PLACE, SOON) == stored
 
 
 def test_a_lying_node_is_outvoted(tier: PeersTier, peers: list[Peer], tmp_path: Path):
@@ -164,17 +164,17 @@ def test_a_lying_node_is_outvoted(tier: PeersTier, peers: list[Peer], tmp_path: 
     other = split(record.name, content(5))[0]
     path.unlink()
     peers[3].server._cache.put(bytes.fromhex(path.name), other, 0)
-    assert tier.get(record, PLACE, 5.0) == stored
+    assert tier.get(record, PLACE, SOON) == stored
 
 
 def test_a_node_that_comes_back_is_used_again(tmp_path: Path):
     peers = [Peer(tmp_path / f"peer{number}") for number in range(4)]
     with socket.create_server(("127.0.0.1", 0)) as placeholder:
         port = placeholder.getsockname()[1]
-    tier = PeersTier([*(peer.url for peer in peers), f"http://127.0.0.1:{port}"])
+    tier = PeersTier([*(peer.url for peer in peers), f"http://127.0.0.1:{port}"], patience=SOON)
     try:
         chunks = fill(tier, peers, tmp_path / "store", 6)
-        assert all(tier.get(record, PLACE, 5.0) == stored for record, stored in chunks)
+        assert all(tier.get(record, PLACE, SOON) == stored for record, stored in chunks)
         late = PeerServer(DiskCache(tmp_path / "late", 1 << 30))
         loop = asyncio.new_event_loop()
         task = loop.create_task(late.serve(socket.create_server(("127.0.0.1", port))))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import stat
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,3 +198,14 @@ class TestFailure:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(store: Store, tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, other = tmp_path / f".artifact.zip.{gone.pid}-00000000", tmp_path / f".artifact.zip.{os.getpid()}-00000000"
+    for path in (left, other):
+        path.write_bytes(b"half")
+    assemble([Selection(make(store, {"a.py": (FILE_MODE, b"")}))], tmp_path / "artifact.zip", store.blobs)
+    assert (tmp_path / "artifact.zip").exists()
+    assert (left.exists(), other.exists()) == (False, True)

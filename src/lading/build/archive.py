@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import glob
 import hashlib
 import os
 import secrets
@@ -325,6 +326,7 @@ def _replacing(destination: Path) -> Iterator[FileIO]:
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(destination)
         with temporary.open("xb", buffering=0) as output:
             yield output
         temporary.replace(destination)
@@ -335,3 +337,12 @@ def _replacing(destination: Path) -> Iterator[FileIO]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(destination: Path) -> None:
+    """Files that builds which were killed left beside an artifact. A process of the same number may live: then it stays."""
+    start = f".{destination.name}."
+    for path in destination.parent.glob(f"{glob.escape(start)}*-*"):
+        owner = path.name.removeprefix(start).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists() and Path("/proc/self").exists():
+            path.unlink(missing_ok=True)

@@ -94,11 +94,12 @@ class PeersTier:
 
     name = "peers"
 
-    def __init__(self, urls: Sequence[str], token: str = "") -> None:
-        """Raises UsageError for fewer than five peers."""
+    def __init__(self, urls: Sequence[str], token: str = "", patience: float = PATIENCE) -> None:
+        """`patience` in seconds, for four answers. Raises UsageError for fewer than five peers."""
         if len(set(urls)) < SHARDS:
             raise UsageError(f"{len(set(urls))} peers are too few", hint=f"give at least {SHARDS}: --peer URL for each")
         self._nodes = [Node(url, token) for url in dict.fromkeys(urls)]
+        self._patience = patience
         self._loop = asyncio.new_event_loop()
         self._offers = 0
         self._background: set[asyncio.Task[object]] = set()
@@ -138,7 +139,7 @@ class PeersTier:
         places = [(index, node) for index, node in enumerate(place_shards(record.name, self._nodes)) if node.usable]
         tasks = {asyncio.create_task(self._ask(record, index, node)) for index, node in places}
         found: dict[int, Shard] = {}
-        deadline = self._loop.time() + PATIENCE
+        deadline = self._loop.time() + self._patience
         waiting = set(tasks)
         while waiting and len(found) + len(waiting) >= DATA and len(found) < DATA:
             left = deadline - self._loop.time()
