@@ -44,9 +44,9 @@ def make_role(url: str) -> str:
     return ROLE
 
 
-def client(url: str, service: str = "lambda", **options: Any) -> Any:
+def client(url: str, service: str = "lambda", *, patience: float = 30.0, **options: Any) -> Any:
     settings = {"region_name": REGION, "aws_access_key_id": "test", "aws_secret_access_key": "test"} | options
-    config = Config(retries={"max_attempts": 0}, read_timeout=30)
+    config = Config(retries={"max_attempts": 0}, read_timeout=patience)
     return boto3.client(service, endpoint_url=url, config=config, **settings)
 
 

@@ -20,6 +20,7 @@ from serve_support import ROLE, client, plain, refusal, service, settle, zipped
 from lading.oci import media
 from lading.oci.descriptor import digest_of, encode
 from lading.oci.layout import Layout
+from lading.service.roots import ImageWay
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from oci_registry import RegistryServer, serving
@@ -241,13 +242,13 @@ def test_an_image_that_breaks_later_says_why(api: Any, registry: RegistryServer,
 
 
 def test_a_restart_keeps_and_runs_them(registry: RegistryServer, images: dict[str, str], tmp_path: Path) -> None:
-    with service(tmp_path) as url:
+    with service(tmp_path, images=ImageWay.UNPACK) as url:
         create(client(url), "kept", f"{registry.name}/orders:v1")
         create(client(url), "dropped", f"{registry.name}/orders:v2")
         client(url).delete_function(FunctionName="dropped")
     trees = {path.name for path in (tmp_path / "images").iterdir()}
     asked = len(registry.log)
-    with service(tmp_path) as url:
+    with service(tmp_path, images=ImageWay.UNPACK) as url:
         assert invoke(client(url), "kept")[0] == "v1"
         left = {path.name for path in (tmp_path / "images").iterdir()}
         assert left < trees

@@ -64,6 +64,11 @@ MODULES = ("botocore", "cryptography", "httptools", "moto", "starlette", "uvicor
     show_default=True,
     help="Of the lines on stderr, one a request and event.",
 )
+@click.option(
+    "--images",
+    type=click.Choice(["lazy", "unpack"]),
+    help="Image functions load what they touch, or are unpacked first.  [default: lazy where this machine can]",
+)
 @click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A further name that requests may be for.")
 def command(
     host: str,
@@ -75,6 +80,7 @@ def command(
     neighbours: bool,
     elsewhere: tuple[str, ...],
     log_format: str,
+    images: str | None,
     hosts: tuple[str, ...],
 ) -> None:
     """A local AWS endpoint: Lambda on this machine, for unmodified clients (AWS_ENDPOINT_URL=http://127.0.0.1:4566)."""
@@ -83,10 +89,12 @@ def command(
     from lading.service.control.control import MEMORY
     from lading.service.embed import Settings
     from lading.service.engine import Walls
+    from lading.service.roots import ImageWay
 
     folder = MEMORY if state == MEMORY else str(Path(state).expanduser().absolute() if state else default_state())
     walls = Walls(Isolation(isolation), ColdStart(cold_start))
     settings = Settings(host, port, folder, read_keys(keys) if keys else None, frozenset(hosts), walls)
+    settings = replace(settings, images=ImageWay(images) if images else None)
     if neighbours:
         settings = replace(settings, neighbours=read_neighbours(elsewhere))
     elif elsewhere:

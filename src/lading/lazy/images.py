@@ -70,6 +70,7 @@ class LazyImages:
         self._idle: OrderedDict[str, LazyImage] = OrderedDict()
         self._opening: dict[str, threading.Lock] = {}
         self._closed = False
+        self._generation = 0
 
     def __enter__(self) -> LazyImages:
         return self
@@ -86,6 +87,12 @@ class LazyImages:
                 self._renew()
             assert self._supervisor is not None
             return self._supervisor
+
+    @property
+    def generation(self) -> int:
+        """How often there was a new connection: images of an earlier one are broken. As `start`, it replaces a broken one."""
+        self.start()
+        return self._generation
 
     def open(self, source: ImageSource) -> LazyImage:
         """The image, mounted; once more for every user, who each close it. Raises LazyMountError."""
@@ -176,6 +183,7 @@ class LazyImages:
         self._open.clear()
         self._idle.clear()
         self._folder.mkdir(parents=True, mode=0o700)
+        self._generation += 1
         self._supervisor = Supervisor(mount.connect(self._data), self._settings, self._folder)
 
     def _introduce(self, supervisor: Supervisor, image: LazyImage, place: str, plain: bytes) -> None:

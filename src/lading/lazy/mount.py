@@ -38,6 +38,7 @@ _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CONFIG = struct.Struct("=II QQQQQIIII64s64s32sQQ 64x")
 _LO_FLAGS_READ_ONLY = 1
 _LO_FLAGS_AUTOCLEAR = 4
+_CAP_SYS_ADMIN = 1 << 21
 _BACKING = Path("/sys/class/bdi")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
@@ -66,6 +67,8 @@ def find_problem() -> str:
     """Why lazy images can't be mounted on this machine; empty where they can. Looks only."""
     if os.geteuid() != 0:
         return "mounting lazy images needs root"
+    if not _may_mount():
+        return "this process may not mount (it lacks CAP_SYS_ADMIN)"
     if not Path("/dev/fuse").exists():
         return "there is no /dev/fuse (load the kernel module fuse)"
     if not _has_file_system("erofs"):
@@ -267,6 +270,11 @@ def _attach(file: Path, stack: contextlib.ExitStack) -> str:
             continue  # somebody else was faster
         return device
     raise OSError(errno.EBUSY, "no loop device is free")
+
+
+def _may_mount() -> bool:
+    found = re.search(r"^CapEff:\t([0-9a-f]+)$", Path("/proc/self/status").read_text("ascii"), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) & _CAP_SYS_ADMIN)
 
 
 def _has_file_system(name: str) -> bool:

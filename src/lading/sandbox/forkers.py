@@ -154,9 +154,16 @@ class Launcher(Forker):
         self._process.wait()
 
     def start_zygote(
-        self, operations: Sequence[Operation], command: Sequence[str], environment: Mapping[str, str]
+        self,
+        operations: Sequence[Operation],
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        trees: Mapping[str, int],
     ) -> Forker:
-        """An interpreter in a root of its own that has AWS's client imported and forks on request."""
+        """An interpreter in a root of its own that has AWS's client imported and forks on request.
+
+        trees: mounts that the operations name.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         modules = ("awslambdaric.bootstrap", "awslambdaric.__main__", "concurrent.futures.thread", "http.client")
         sources = program(Setup(modules=modules))
@@ -168,7 +175,8 @@ class Launcher(Forker):
         }
         try:
             with theirs:
-                [pidfd] = self.ask(request, {"channel": theirs.fileno(), "sources": sources, "stderr": 2})
+                sent = {**trees, "channel": theirs.fileno(), "sources": sources, "stderr": 2}
+                [pidfd] = self.ask(request, sent)
         finally:
             os.close(sources)
         return Forker(f"the zygote of {command[0]}", ours, pidfd)

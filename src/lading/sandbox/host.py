@@ -20,6 +20,7 @@ from lading.errors import SandboxError
 from lading.sandbox import cgroups, layout, outgoing, seccomp, templates
 from lading.sandbox.environment import RESOURCE_LIMITS, UID, base_environment, startup_variables
 from lading.sandbox.forkers import Forker, ForkerGoneError, Launcher, Setup
+from lading.sandbox.image_layout import TREE
 from lading.sandbox.live import Parts, Sandbox, await_ready, close_parts, interpreter_inside, runtime_start
 from lading.sandbox.operations import Operation, join
 from lading.sandbox.plain import REASON, Guard, PlainSandbox
@@ -243,10 +244,21 @@ class Host:
         busy = set(self._forkers.values())
         images = [key for key, forker in self._zygotes.items() if key[0] is IMAGE and forker not in busy]
         for key in images[: max(len(images) - MOST_IMAGES, 0)]:
-            for made in self._ready.pop(key, []):
-                close_parts(made.parts, made.identity)
-                self._give_back(made.number, made.way)
-            self._zygotes.pop(key).close()
+            self._end_zygote(key)
+
+    def _end_zygote(self, key: tuple[Any, ...]) -> None:
+        for made in self._ready.pop(key, []):
+            close_parts(made.parts, made.identity)
+            self._give_back(made.number, made.way)
+        self._zygotes.pop(key).close()
+
+    def leave(self, folders: tuple[Path, ...]) -> None:
+        """Ends what stands ready on an image's root, which nobody needs any more: it would keep a mount in use."""
+        with self._lock:
+            busy = set(self._forkers.values())
+            gone = [key for key, forker in self._zygotes.items() if key[:2] == (IMAGE, folders) and forker not in busy]
+            for key in gone:
+                self._end_zygote(key)
 
     def _zygote(self, spec: SandboxSpec) -> Forker:
         key = _key(spec)
@@ -257,7 +269,9 @@ class Host:
             if forker is None or not forker.alive:
                 environment = base_environment(replace(spec, environment={})) | _zygote_variables(spec)
                 command = [interpreter_inside(spec)]
-                forker = self._get_launcher().start_zygote(layout.base(spec), command, environment)
+                with contextlib.ExitStack() as stack:
+                    trees = _root_tree(spec, stack)
+                    forker = self._get_launcher().start_zygote(layout.base(spec), command, environment, trees)
                 self._zygotes[key] = forker
                 self._make_room()
             return forker
@@ -308,6 +322,8 @@ class Host:
     def _make(self, spec: SandboxSpec, wish: ColdStart, *, start: bool) -> Sandbox:
         with contextlib.ExitStack() as stack:
             trees = {"code": self._tree([spec.code], stack)} if spec.code else {}
+            if wish is ColdStart.EXEC:
+                trees |= _root_tree(spec, stack)
             if spec.layers:
                 trees["layers"] = self._tree(spec.layers, stack)
             spare = self._take_spare(spec) if wish is ColdStart.FORK and not spec.template else None
@@ -453,8 +469,18 @@ def _key(spec: SandboxSpec) -> tuple[Any, ...]:
     if spec.image:
         variables = tuple(sorted(spec.image.process.variables.items()))
         interpreter = spec.image.client.interpreter if spec.image.client else ""
-        return IMAGE, spec.image.folders, interpreter, variables, spec.network
+        generation = spec.image.mounted.generation if spec.image.mounted else 0
+        return IMAGE, spec.image.folders, interpreter, variables, spec.network, generation
     return spec.interpreter, spec.client, spec.runtime, spec.network
+
+
+def _root_tree(spec: SandboxSpec, stack: contextlib.ExitStack) -> dict[str, int]:
+    """What goes along with the operations of a root that this process has mounted. The launcher can't see such a mount."""
+    if spec.image is None or spec.image.mounted is None:
+        return {}
+    tree = spec.image.mounted.tree()
+    stack.callback(os.close, tree)
+    return {TREE: tree}
 
 
 def _zygote_variables(spec: SandboxSpec) -> dict[str, str]:

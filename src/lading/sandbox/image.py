@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from lading.model.target import runtimes
 from lading.sandbox.merged import Merged
@@ -44,6 +45,19 @@ class ImageProcess:
         return (*self.entry, *self.arguments)
 
 
+class Mounted(Protocol):
+    """A root that its owner has mounted, perhaps after the launcher took its view of the mounts. Safe between threads."""
+
+    @property
+    def generation(self) -> int:
+        """Changes when the root had to be mounted anew: what stands on an older one is broken. Raises SandboxError."""
+        ...
+
+    def tree(self) -> int:
+        """A detached copy of the mount, as a descriptor that the caller closes. Raises SandboxError."""
+        ...
+
+
 @dataclass(frozen=True)
 class ImageRoot:
     """An image's file system and what runs in it. `folders` are merged, the lowest first."""
@@ -52,6 +66,8 @@ class ImageRoot:
     process: ImageProcess
     client: ImageClient | None = None
     """Where the process is AWS's client: it can be forked."""
+    mounted: Mounted | None = field(default=None, compare=False)
+    """Where `folders` is one mount of the owner: environments are given copies of it, and don't look the folder up."""
 
     @property
     def view(self) -> Merged:

@@ -17,13 +17,16 @@ from lading.sandbox.operations import Operation
 
 LARGEST_TABLE = 1 << 20
 """Bytes of an image's /etc/passwd that is read."""
+TREE = "image"
+"""The name of the mount tree that is sent along for an image that its owner has mounted."""
 _FOLDERS = ("dev", "proc", "tmp", "etc")
 
 
 def root_operations(image: ImageRoot, servers: tuple[str, ...], devices: Iterator[Operation]) -> Iterator[Operation]:
     """Between Stage and Enter. `devices` fill an empty /dev."""
     view = image.view
-    yield do.Root(tuple(path.resolve() for path in image.folders), _laid_over(view, servers), _missing(view))
+    sources = () if image.mounted else tuple(path.resolve() for path in image.folders)
+    yield do.Root(sources, _laid_over(view, servers), _missing(view), TREE if image.mounted else "")
     yield do.Tmpfs("/dev", "mode=0755,size=64k,nr_inodes=32")
     yield from devices
 

@@ -128,8 +128,12 @@ class Root(Operation):
     sources: tuple[Path, ...]
     files: Mapping[str, str] = field(default_factory=dict, hash=False)
     folders: tuple[str, ...] = ()
+    tree: str = ""
+    """In place of sources: a mount tree that the owner sends along, by its name."""
 
     def describe(self) -> str:
+        if self.tree:
+            return f"root of the tree {self.tree} + {', '.join((*self.folders, *self.files)) or 'nothing'}"
         return f"root of {' '.join(map(str, self.sources))} + {', '.join((*self.folders, *self.files)) or 'nothing'}"
 
 

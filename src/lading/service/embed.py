@@ -40,6 +40,7 @@ from lading.service.registry.app import Asgi, WithRegistry
 from lading.service.registry.distribution import Distribution
 from lading.service.registry.ecr_api import EcrApi
 from lading.service.registry.registry import LocalRegistry
+from lading.service.roots import ImageWay, choose_roots
 from lading.service.snapshots import Snapshots
 from lading.service.sources.sources import Sources
 from lading.service.sweep import Sweep
@@ -59,6 +60,8 @@ class Settings:
     """How environments are made; None: functions are kept and not run."""
     neighbours: Mapping[str, str] | None = None
     """None: Lambda alone, which takes any role. Else S3, IAM, SQS, … from this process, or from the URLs given by service."""
+    images: ImageWay | None = None
+    """How image functions start; None: lazily where this machine can."""
     note: Note | None = None
     """Is told of every request and event."""
 
@@ -106,11 +109,13 @@ class Parts:
         self.registry = LocalRegistry(control.state, control.packages.folder, self.clock.now)
         secret = control.state.secret("registry")
         self.logins = Logins(secret, self.clock.now, required=settings.keys is not None)
-        images = FunctionImages(self.registry, control.packages.folder / "images")
-        images.keep_only_trees_of(control.state.documents("version"))
+        isolation = settings.walls.isolation if settings.walls is not None else None
+        roots = choose_roots(control.packages.folder / "images", settings.images, isolation, self._left)
+        self.images = FunctionImages(self.registry, roots)
+        self.images.keep_only_roots_of(control.state.documents("version"))
         if self.invoker is not None:
-            self.invoker.images = images
-        control.serve_images(images)
+            self.invoker.images = self.images
+        control.serve_images(self.images)
         self._control = control
         self.queue: Queue | None = None
         if self.invoker is not None:
@@ -129,6 +134,10 @@ class Parts:
         apis["ecr"] = EcrApi(self.registry, self.logins)
         return apis | (self.neighbours.apis() if self.neighbours is not None else {})
 
+    def _left(self, folders: tuple[Path, ...]) -> None:
+        if self.invoker is not None:
+            self.invoker.leave_root(folders)
+
     def routes(self, *, local: bool) -> OperationRoutes:
         def expire(arn: str) -> None:
             if self.invoker is not None:
@@ -144,7 +153,7 @@ class Parts:
         )  # fmt: skip
         starting = [part.start for part in beginning if part is not None]
         running = (self.sweep, self.sources, self.queue, self.provisioning, self.snapshots, self.invoker)
-        ending = (*running, self.neighbours, self.registry, self.logs)
+        ending = (*running, self.images, self.neighbours, self.registry, self.logs)
         closing = [part.close for part in ending if part is not None]
         return Life(starting, closing)
 

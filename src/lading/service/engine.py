@@ -139,6 +139,11 @@ class PoolInvoker:
         specs = self._pool.specs() if self._pool is not None else ()
         return {folder for spec in specs for folder in (spec.code, *spec.layers) if folder is not None}
 
+    def leave_root(self, folders: tuple[Path, ...]) -> None:
+        """Nothing stands ready any more on an image's root that nobody needs. Blocks; from any thread."""
+        if self._host is not None:
+            self._host.leave(folders)
+
     async def start(self) -> None:
         """On the loop that will invoke."""
         self._loop = asyncio.get_running_loop()

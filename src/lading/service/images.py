@@ -1,9 +1,9 @@
-"""The images of functions: found in this registry or any other, fetched, unpacked once, opened for the pool."""
+"""The images of functions: found in this registry or any other, fetched, made ready once, opened for the pool."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lading.errors import LadingError, StoreError
@@ -14,14 +14,13 @@ from lading.oci.image import Image
 from lading.oci.pull import fetch_manifest, pull
 from lading.oci.reference import ImageReferenceError, parse_reference
 from lading.oci.registry import NotInRegistryError, UnauthorizedError
-from lading.oci.unpack import ImageTrees, chain_of
 from lading.oci.validate import validate_manifest
 from lading.sandbox.image import ImageRoot
 from lading.service.contract.errors import ApiError
 from lading.service.control.images import ImageProblemError, Pin, is_image, pin_of
 from lading.service.control.names import Scope
 from lading.service.control.refusal import invalid
-from lading.service.pool.image_function import Overrides, RootLease, Roots, UnpackedRoots, root_of
+from lading.service.pool.image_function import Overrides, RootLease, Roots, root_of
 from lading.service.registry.registry import LocalRegistry
 
 NO_ACCESS = "Lambda does not have permission to access the ECR image. Check the ECR permissions."
@@ -30,10 +29,9 @@ NO_ACCESS = "Lambda does not have permission to access the ECR image. Check the 
 class FunctionImages:
     """The control plane's `Images`, and what the engine opens. Safe between threads; blocks."""
 
-    def __init__(self, registry: LocalRegistry, folder: Path) -> None:
+    def __init__(self, registry: LocalRegistry, roots: Roots) -> None:
         self._registry = registry
-        self._trees = ImageTrees(folder)
-        self._roots: Roots = UnpackedRoots(self._trees)
+        self._roots = roots
 
     def pin(self, uri: str, scope: Scope, endpoint: str) -> Pin:
         """AWS takes an image that is there, and a single one of types it knows. Raises ApiError."""
@@ -62,7 +60,7 @@ class FunctionImages:
         pin = pin_of(configuration)
         try:
             image = self._whole(pin)
-            self._trees.unpack(image)
+            self._roots.prepare(image)
         except UnauthorizedError:
             raise ImageProblemError("ImageAccessDenied", NO_ACCESS) from None
         except NotInRegistryError:
@@ -82,17 +80,22 @@ class FunctionImages:
             lease.release()
             raise
 
-    def keep_only_trees_of(self, versions: Iterator[Mapping[str, Any]]) -> None:
+    def keep_only_roots_of(self, versions: Iterable[Mapping[str, Any]]) -> None:
         """Of these configurations and what serves while they are updated. At a start, when nothing runs."""
-        kept: set[str] = set()
+        self._roots.keep_only(self._images_of(versions))
+
+    async def close(self) -> None:
+        """When no environment lives any more."""
+        await asyncio.to_thread(self._roots.close)
+
+    def _images_of(self, versions: Iterable[Mapping[str, Any]]) -> Iterator[Image]:
         for version in versions:
             for one in (version, version.get("_serving", {})):
                 if is_image(one):
                     try:
-                        kept.update(chain_of(self._image(pin_of(one))))
+                        yield self._image(pin_of(one))
                     except LadingError:
-                        continue  # what is gone has no use for its trees
-        self._trees.keep_only(kept)
+                        continue  # what is gone has no use for its root
 
     def _image(self, pin: Pin) -> Image:
         """Raises StoreError where something of it is missing."""

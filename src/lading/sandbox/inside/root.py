@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lading.sandbox.inside import kernel, netlink
@@ -82,23 +82,37 @@ class Builder:
         os.makedirs(self.prefix + path, exist_ok=True)
         self._merge(path, sources, files)
 
-    def do_root(self, sources: list[str], files: dict[str, str], folders: list[str]) -> None:
-        """The folders merged are the root. `folders` are what they lack."""
-        self._merge("", sources, files, folders)
+    def do_root(self, sources: list[str], files: dict[str, str], folders: list[str], tree: str) -> None:
+        """The folders merged, or the tree that was sent, are the root. `folders` are what they lack."""
+        if tree:
+            os.mkdir("/.mounted")
+            attributes = kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
+            self._place(self.trees.pop(tree), "/.mounted", attributes)
+            # a copy of a shared mount is shared: nothing that is done here may be seen out there
+            kernel.mount("", "/.mounted", "", kernel.MS_PRIVATE)
+        self._merge("", sources, files, folders, ["/.mounted"] if tree else [])
 
-    def _merge(self, path: str, sources: list[str], files: dict[str, str], folders: list[str] | None = None) -> None:
-        lower = []
+    def _merge(
+        self,
+        path: str,
+        sources: list[str],
+        files: dict[str, str],
+        folders: Sequence[str] = (),
+        below: Sequence[str] = (),
+    ) -> None:
+        """below: folders in here that are merged as well, under all sources."""
+        lower: list[str] = []
         for number, source in enumerate(reversed(sources)):  # short names: a mount table shows them inside
             lower.append(f"/.lower{number}")
             os.mkdir(lower[-1])
             kernel.mount(_HOST + source, lower[-1], "", kernel.MS_BIND)
         os.mkdir("/.files")
-        for name in dict.fromkeys([*(folders or ()), *(name.rpartition("/")[0] for name in files)]):
+        for name in dict.fromkeys([*folders, *(name.rpartition("/")[0] for name in files)]):
             os.makedirs("/.files/" + name, exist_ok=True)
             os.chmod("/.files/" + name, 0o755)
         for name, text in files.items():
             self._write("/.files/" + name, text)
-        options = "lowerdir=" + ":".join(["/.files", *lower])
+        options = "lowerdir=" + ":".join(["/.files", *lower, *below])
         flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
         kernel.mount("overlay", self.prefix + path, "overlay", flags, options)
 
@@ -151,8 +165,11 @@ class Builder:
         os.chmod(path, 0o644)
 
     def _attach(self, tree: int, path: str, attributes: int) -> None:
+        self._place(tree, self.prefix + path, attributes)
+
+    def _place(self, tree: int, target: str, attributes: int) -> None:
         kernel.set_mount_attributes("", attributes, tree=tree)
-        kernel.move_mount(tree, self.prefix + path)
+        kernel.move_mount(tree, target)
         os.close(tree)
 
 

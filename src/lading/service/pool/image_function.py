@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from lading.errors import ConfigError
 from lading.oci.image import Image
-from lading.oci.unpack import ImageTrees
-from lading.sandbox.image import ImageProcess, ImageRoot, find_client
+from lading.oci.unpack import ImageTrees, chain_of
+from lading.sandbox.image import ImageProcess, ImageRoot, Mounted, find_client
 from lading.sandbox.spec import ProcessEnded, SandboxSpec
 from lading.service.pool.faults import Fault
 
@@ -41,8 +41,11 @@ class Overrides:
 class RootLease:
     """An image's folders, kept mounted or unpacked while somebody holds them. Made held once; safe between threads."""
 
-    def __init__(self, folders: tuple[Path, ...], close: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, folders: tuple[Path, ...], close: Callable[[], None] = lambda: None, mounted: Mounted | None = None
+    ) -> None:
         self.folders = folders
+        self.mounted = mounted
         self._close = close
         self._holders = 1
         self._lock = threading.Lock()
@@ -63,10 +66,22 @@ class RootLease:
 
 
 class Roots(Protocol):
-    """Gives images' roots as folders of this machine, by digest; a lazily mounted one is one folder."""
+    """Gives images' roots as folders of this machine, by digest; a lazily mounted one is one folder. Safe between threads."""
+
+    def prepare(self, image: Image) -> None:
+        """Does ahead what takes long. Raises ImageFormatError, StoreError."""
+        ...
 
     def open(self, image: Image) -> RootLease:
-        """Blocks until the root can be used. Raises ImageFormatError, StoreError."""
+        """Blocks until the root can be used. Raises ImageFormatError, StoreError, SandboxError."""
+        ...
+
+    def keep_only(self, images: Iterable[Image]) -> None:
+        """Remove what was prepared of others. Nothing may be open."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is mounted any more."""
         ...
 
 
@@ -76,8 +91,17 @@ class UnpackedRoots:
     def __init__(self, trees: ImageTrees) -> None:
         self._trees = trees
 
+    def prepare(self, image: Image) -> None:
+        self._trees.unpack(image)
+
     def open(self, image: Image) -> RootLease:
         return RootLease(self._trees.unpack(image))
+
+    def keep_only(self, images: Iterable[Image]) -> None:
+        self._trees.keep_only({name for image in images for name in chain_of(image)})
+
+    def close(self) -> None:
+        """Folders stay."""
 
 
 def process_of(image: Image, overrides: Overrides) -> ImageProcess:
@@ -121,7 +145,7 @@ def _variables(value: object) -> dict[str, str]:
 def root_of(image: Image, overrides: Overrides, lease: RootLease) -> ImageRoot:
     """The root of a function's environments. Raises ImageProcessError."""
     process = process_of(image, overrides)
-    return ImageRoot(lease.folders, process, find_client(lease.folders, process))
+    return ImageRoot(lease.folders, process, find_client(lease.folders, process), lease.mounted)
 
 
 def judge_image(spec: SandboxSpec, ended: ProcessEnded) -> Fault | None:

@@ -1,0 +1,217 @@
+"""Image functions that start lazily: the same answers as unpacked ones, across restarts and dead readers, and nothing left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import signal
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Command
+from image_support import PATIENCE, require_base
+from serve_support import ROLE, client, service, settle
+
+from lading.errors import UsageError
+from lading.lazy import mount
+from lading.sandbox.spec import Isolation
+from lading.service.roots import ImageWay, choose_roots
+
+pytestmark = [pytest.mark.network, pytest.mark.root, pytest.mark.xdist_group("build")]
+HANDLER = """
+    import hashlib, os, pathlib
+    def handler(event, context):
+        if "read" in event:
+            digest = hashlib.sha256()
+            for path in sorted(pathlib.Path(event["read"]).rglob("*")):
+                state = path.lstat()
+                digest.update(f"{path} {state.st_mode} {state.st_uid} {state.st_gid} {int(state.st_mtime)}".encode())
+                if path.is_file() and not path.is_symlink():
+                    digest.update(path.read_bytes())
+            return digest.hexdigest()
+        return ["{version}", os.getcwd(), os.getuid(), pathlib.Path("/proc/mounts").read_text()]
+"""
+LARGE = 8 << 20
+
+
+@pytest.fixture(scope="module")
+def layouts(lading: Command, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Version → an image built by lading on a base built by lading."""
+    if problem := mount.find_problem():
+        pytest.skip(problem)
+    base, found = require_base(lading), {}
+    for version in ("v1", "v2"):
+        project = tmp_path_factory.mktemp(version)
+        (project / "app.py").write_text(textwrap.dedent(HANDLER).replace("{version}", version))
+        (project / "requirements.txt").write_text("")
+        (project / "large.bin").write_bytes(os.urandom(LARGE))
+        arguments = ("--base", base, "--runtime", "python3.13", "--handler", "app.handler")
+        lading("build", "--package", "image", *arguments, cwd=project)
+        [found[version]] = (project / "dist").glob("*.oci")
+    return found
+
+
+def push(lading: Command, url: str, layouts: dict[str, Path], version: str) -> str:
+    """Its URI in the service's own registry."""
+    uri = f"{url.removeprefix('http://')}/orders:{version}"
+    ecr = client(url, "ecr")
+    with contextlib.suppress(ecr.exceptions.RepositoryAlreadyExistsException):
+        ecr.create_repository(repositoryName="orders")
+    lading("push", layouts[version], uri, cwd=layouts[version].parent)
+    return uri
+
+
+@pytest.fixture(scope="module")
+def running(
+    lading: Command, layouts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Any, Path]]:
+    """A client and the state folder of a service with a lazy function `orders` (v1)."""
+    state = tmp_path_factory.mktemp("state")
+    with service(state) as url:
+        create(client(url), "orders", push(lading, url, layouts, "v1"))
+        yield client(url, patience=PATIENCE), state
+
+
+def create(api: Any, name: str, uri: str) -> None:
+    code = {"ImageUri": uri}
+    api.create_function(FunctionName=name, Role=ROLE, PackageType="Image", Code=code, Timeout=60, MemorySize=512)
+    settle(api, name)
+
+
+def invoke(api: Any, name: str, event: object = None, **parameters: Any) -> Any:
+    response = api.invoke(FunctionName=name, Payload=json.dumps(event or {}).encode(), **parameters)
+    answer = json.loads(response["Payload"].read())
+    assert "FunctionError" not in response, answer
+    return answer
+
+
+def mounted() -> list[Path]:
+    """Images that this process has mounted."""
+    return [path for path in mount.mounts_below(mount.owner_folder()) if path.parent.name == "images"]
+
+
+def devices() -> set[Path]:
+    """Of what is mounted in this process's folder, as the kernel lists them while anybody holds one."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    ours = [line.split()[2] for line in lines if f" {mount.owner_folder()}/" in line]
+    return {path for path in (Path("/sys/class/bdi") / number for number in ours) if path.exists()}
+
+
+def workers() -> list[int]:
+    """Readers of this process that live."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+            parent = re.search(r"^PPid:\t(\d+)$", (folder / "status").read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        if b"lading.lazy.worker" in command and parent and int(parent[1]) == os.getpid():
+            found.append(int(folder.name))
+    return found
+
+
+def wait_for(reached: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_lazily_as_unpacked_through_restart_and_deletion(
+    lading: Command, layouts: dict[str, Path], tmp_path: Path
+) -> None:
+    answers = {}
+    trees = ("/var/task", "/var/runtime", "/etc/ssl", "/usr/lib")
+    for way in ImageWay:
+        with service(tmp_path / way, images=way) as url:
+            api = client(url, patience=PATIENCE)
+            create(api, "orders", push(lading, url, layouts, "v1"))
+            answers[way] = [invoke(api, "orders")[:3], *(invoke(api, "orders", {"read": tree}) for tree in trees)]
+            folder = tmp_path / way / "images"
+            assert (folder / "lazy" / "store").exists() is (way is ImageWay.LAZY)
+            assert len(mounted()) == (way is ImageWay.LAZY)
+            assert "fuse" not in invoke(api, "orders")[3] and str(mount.RUN) not in invoke(api, "orders")[3]
+    assert answers[ImageWay.LAZY] == answers[ImageWay.UNPACK] and answers[ImageWay.LAZY][0] == ["v1", "/var/task", 993]
+    assert not workers() and not mount.owner_folder().exists()
+    lazy = tmp_path / "lazy" / "images" / "lazy"
+    assert (lazy / "key").stat().st_mode & 0o777 == 0o600 and lazy.stat().st_mode & 0o777 == 0o700
+    unpacked = [path for path in (tmp_path / "lazy" / "images").iterdir() if path.name != "lazy"]
+    assert not unpacked, "no layer is unpacked"
+
+    with service(tmp_path / "lazy") as url:  # again, by default
+        api = client(url, patience=PATIENCE)
+        assert invoke(api, "orders", {"read": "/var/task"}) == answers[ImageWay.LAZY][1]
+        uri = push(lading, url, layouts, "v2")
+        assert api.publish_version(FunctionName="orders")["Version"] == "1"
+        api.update_function_code(FunctionName="orders", ImageUri=uri)
+        settle(api, "orders")
+        assert [invoke(api, "orders", Qualifier=one)[0] for one in ("1", "$LATEST")] == ["v1", "v2"]
+        create(api, "same", uri)
+        assert invoke(api, "same")[0] == "v2"
+        wait_for(lambda: len(mounted()) == 2)  # one per image, whoever uses it
+        held = devices()
+        assert held and workers()
+        for name in ("orders", "same"):
+            api.delete_function(FunctionName=name)
+        wait_for(lambda: not mount.owner_folder().exists())
+        wait_for(lambda: not any(device.exists() for device in held))
+        assert not workers()
+    size = sum(path.stat().st_size for path in (lazy / "store").rglob("*") if path.is_file())
+    assert size > LARGE
+    with service(tmp_path / "lazy"):
+        left = sum(path.stat().st_size for path in (lazy / "store").rglob("*") if path.is_file())
+    assert left < 4096, "what was only of deleted functions is collected at the next start"
+
+
+def test_a_reader_that_is_killed_is_replaced_under_the_function(running: tuple[Any, Path]) -> None:
+    api, _ = running
+    first = invoke(api, "orders", {"read": "/usr/lib"})
+    done: list[object] = []
+
+    def again() -> None:
+        Path("/proc/sys/vm/drop_caches").write_text("1\n")
+        done.append(invoke(api, "orders", {"read": "/usr/lib"}))
+
+    for _ in range(2):
+        [worker] = workers()
+        thread = threading.Thread(target=again)
+        thread.start()
+        os.kill(worker, signal.SIGKILL)
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+        wait_for(lambda: [pid for pid in workers() if pid != worker])  # noqa: B023 -- called at once
+    assert done == [first, first]
+
+
+def test_a_chunk_that_is_lost_is_an_error_of_that_function_only(running: tuple[Any, Path]) -> None:
+    api, state = running
+    assert invoke(api, "orders")[0] == "v1"
+    for path in (state / "images" / "lazy").glob("store/roots/*/chunks/*/*"):
+        if path.stat().st_size > 500_000:  # what can't be compressed: large.bin
+            path.unlink()
+    response = api.invoke(FunctionName="orders", Payload=b'{"read": "/var/task"}')
+    answer = json.loads(response["Payload"].read())
+    assert response["FunctionError"] == "Unhandled" and answer["errorType"] == "OSError"
+    assert "Input/output error" in answer["errorMessage"]
+    assert invoke(api, "orders")[0] == "v1"
+
+
+def test_where_it_can_t_be_lazy_it_is_said(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    def left(_: tuple[Path, ...]) -> None:
+        raise AssertionError("nothing is mounted")
+
+    with pytest.raises(UsageError, match="can't start lazily: isolation user can't be given mounts") as caught:
+        choose_roots(tmp_path, ImageWay.LAZY, Isolation.USER, left)
+    assert caught.value.hint == "unpack them: --images unpack"
+    with caplog.at_level(logging.WARNING):
+        choose_roots(tmp_path, None, Isolation.USER, left)
+        assert not caplog.messages, "a service without image functions has nothing to say"
