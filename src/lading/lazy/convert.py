@@ -28,6 +28,7 @@ from lading.lazy.roots import ImageStore, Lease, Root
 from lading.lazy.spool import Tar, check_layers, spooled
 from lading.model.progress import Progress
 from lading.oci.image import Image
+from lading.oci.tar import Entry
 
 if TYPE_CHECKING:
     from zstandard import ZstdCompressor
@@ -107,8 +108,8 @@ def convert(image: Image, store: ImageStore, settings: Settings, progress: Progr
         known = None if settings.again else _known(image, store, lease.root, settings.key)
         if known is not None:
             return known
-        with spooled(image, settings.workshop, progress) as tars:
-            made = _Converter(image, store, lease, settings).run(tars, progress)
+        with spooled(image, settings.workshop, progress) as layers:
+            made = _Converter(image, store, lease, settings).run(layers, progress)
         # The unpacked layers are gone by now: making the chunks safe must not write those to the disk as well.
         sealed = seal_manifest(made.manifest, settings.key)
         store.publish(lease, settings.key.id, image.digest, sealed)
@@ -133,8 +134,17 @@ class _Converter:
         self._seen: set[bytes] = set()
         self._lock = threading.Lock()
 
-    def run(self, tars: Sequence[Tar], progress: Progress) -> Conversion:
-        root = flatten(tar.entries() for tar in tars)
+    def run(self, layers: Iterator[Tar], progress: Progress) -> Conversion:
+        """`layers` come while the next ones are still being unpacked."""
+        tars: list[Tar] = []
+
+        def entries() -> Iterator[Iterator[tuple[Entry, int]]]:
+            for tar in layers:
+                self._lease.keep()
+                tars.append(tar)
+                yield tar.entries()
+
+        root = flatten(entries())
         first = [os.fsencode(path).strip(b"/") for path in self._settings.first]
         layout = Layout(root, first)
         task = progress.start("seal chunks", sum(tar.size for tar in tars))

@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -57,26 +57,28 @@ class Tar:
 
 
 @contextmanager
-def spooled(image: Image, folder: Path, progress: Progress) -> Iterator[list[Tar]]:
-    """The tars of an image's layers, the lowest first. Raises ImageFormatError, StoreError for a full disk."""
+def spooled(image: Image, folder: Path, progress: Progress) -> Iterator[Iterator[Tar]]:
+    """The tars of an image's layers, the lowest first, each as soon as it is there; usable until the end of the block.
+
+    Raises ImageFormatError, StoreError for a full disk.
+    """
     budget = _Budget(LARGEST_IMAGE)
     with ExitStack() as stack, ThreadPoolExecutor(THREADS, thread_name_prefix="spool") as threads:
-        task = progress.start("read layers", sum(layer.size for layer in image.layers))
-        jobs = []
         try:
-            for layer in image.layers:
-                file = _file(layer, folder, stack)
-                jobs.append(threads.submit(_spool, layer, file, budget))
-            tars = []
-            for layer, job in zip(image.layers, jobs, strict=True):
-                tars.append(job.result())
-                progress.advance(task, layer.size)
+            jobs = [threads.submit(_spool, layer, _file(layer, folder, stack), budget) for layer in image.layers]
+            yield _ready(image.layers, jobs, progress)
         except BaseException:
             budget.stop()
             threads.shutdown(wait=True, cancel_futures=True)
             raise
-        progress.finish(task)
-        yield tars
+
+
+def _ready(layers: Sequence[Layer], jobs: Sequence[Future[Tar]], progress: Progress) -> Iterator[Tar]:
+    task = progress.start("read layers", sum(layer.size for layer in layers))
+    for layer, job in zip(layers, jobs, strict=True):
+        yield job.result()
+        progress.advance(task, layer.size)
+    progress.finish(task)
 
 
 class _Budget:

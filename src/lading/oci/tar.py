@@ -165,7 +165,7 @@ class Walker:
         if not block.strip(b"\0"):
             return None
         stated = _number(block[148:156])
-        if stated != sum(block[:148]) + 8 * 32 + sum(block[156:]):
+        if stated != sum(block) - sum(block[148:156]) + 8 * 32:
             raise TarError("a tar header has a wrong checksum", hint="the layer is damaged")
         self.entries += 1
         if self.entries > MOST_ENTRIES:
@@ -180,6 +180,11 @@ class Walker:
         return data
 
     def _exactly(self, size: int, what: str) -> bytes:
+        start, end = self._at, self._at + size
+        if end <= len(self._buffer):  # as nearly always
+            self._at = end
+            self.position += size
+            return self._buffer[start:end]
         parts: list[bytes] = []
         left = size
         while left:
@@ -193,7 +198,7 @@ class Walker:
     def _some(self, most: int) -> bytes:
         """At least one byte and at most `most`. Raises TarError at the end."""
         if not self._more():
-            raise TarError("the tar ends in the middle", hint="the layer is cut short; pull it anew")
+            raise _cut()
         taken = self._buffer[self._at : self._at + most]
         self._at += len(taken)
         self.position += len(taken)
@@ -209,8 +214,18 @@ class Walker:
         return True
 
     def _skip(self) -> None:
+        """Past the rest of the member, copying none of it; the last padding may be missing."""
         while self._left and (self._left > self._padding or self._more()):
-            self._left -= len(self._some(self._left))
+            if not self._more():
+                raise _cut()
+            taken = min(self._left, len(self._buffer) - self._at)
+            self._at += taken
+            self.position += taken
+            self._left -= taken
+
+
+def _cut() -> TarError:
+    return TarError("the tar ends in the middle", hint="the layer is cut short; pull it anew")
 
 
 def _entry(block: bytes, kind: bytes, size: int, pax: dict[str, str]) -> Entry:
