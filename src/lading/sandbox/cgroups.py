@@ -43,8 +43,9 @@ class Hierarchies:
     def make(self, name: str) -> Group:
         """A group for one environment, not limited yet."""
         made: dict[str, Path] = {}
+        owner = owner_name(os.getpid())
         for controller, folder in self.folders.items():
-            path = folder / owner_name(os.getpid()) / name
+            path = folder / owner / name
             if path not in made.values():
                 path.mkdir(parents=True)
             made[controller] = path

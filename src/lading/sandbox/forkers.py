@@ -66,6 +66,9 @@ class Setup:
     private: bool = False
     """Takes a mount namespace of its own."""
     modules: tuple[str, ...] = ()
+    """What it imports ahead."""
+    optional: tuple[str, ...] = ()
+    """The same, where there is such a module."""
 
 
 class Forker:
@@ -166,7 +169,7 @@ class Launcher(Forker):
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         modules = ("awslambdaric.bootstrap", "awslambdaric.__main__", "concurrent.futures.thread", "http.client")
-        sources = program(Setup(modules=modules))
+        sources = program(Setup(modules=modules, optional=("awslambdaric.lambda_literals",)))  # imported at every init
         request = {
             "do": "create",
             "operations": [operation.encode() for operation in operations],

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ from lading.sandbox.inside.first import First
 def main(channel_number: int, setup: dict[str, Any]) -> Callable[[], None] | None:
     """Serves until the owner is gone; returns only in a fork that becomes the client.
 
-    setup: user (takes a user namespace), private (takes a mount namespace), modules to import ahead.
+    setup: user (takes a user namespace), private (takes a mount namespace), modules to import ahead, and optional ones.
     """
     channel = socket.socket(fileno=channel_number)
     try:
@@ -28,8 +29,7 @@ def main(channel_number: int, setup: dict[str, Any]) -> Callable[[], None] | Non
         if setup["private"]:
             kernel.unshare(kernel.CLONE_NEWNS)
             kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-        for name in setup["modules"]:
-            importlib.import_module(name)
+        _import_ahead(setup)
         namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     except BaseException as error:
         wire.send(channel, {"error": f"{type(error).__name__}: {error}"})
@@ -57,6 +57,11 @@ def main(channel_number: int, setup: dict[str, Any]) -> Callable[[], None] | Non
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+def _import_ahead(setup: dict[str, Any]) -> None:
+    for name in (*setup["modules"], *filter(importlib.util.find_spec, setup["optional"])):
+        importlib.import_module(name)
 
 
 def _end() -> NoReturn:

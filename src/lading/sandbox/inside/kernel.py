@@ -121,10 +121,9 @@ def prctl(option: int, value: int = 0, third: int = 0) -> None:
 
 def drop_bounding_set() -> None:
     """No later execve can give any capability back."""
+    none = ctypes.c_ulong(0)
     for capability in range(64):
-        try:
-            prctl(PR_CAPBSET_DROP, capability)
-        except OSError:
+        if _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), none, none, none) < 0:
             return  # past the last capability this kernel knows
 
 
