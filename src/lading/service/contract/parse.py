@@ -11,6 +11,7 @@ import binascii
 import datetime as dt
 import json
 import math
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def parse(service: Service, request: HttpRequest) -> tuple[str, dict[str, Any]]:
     return name, _rest_parameters(shape, labels, request)
 
 
-def _rest_parameters(shape: Any, labels: dict[str, str], request: HttpRequest) -> dict[str, Any]:
+def _rest_parameters(shape: Any, labels: Mapping[str, str], request: HttpRequest) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
     in_body = {}
     for member, inner in shape.members.items():
@@ -56,7 +57,7 @@ def _rest_parameters(shape: Any, labels: dict[str, str], request: HttpRequest) -
     return parameters
 
 
-def _located(location: str, name: str, shape: Any, labels: dict[str, str], request: HttpRequest) -> Any:
+def _located(location: str, name: str, shape: Any, labels: Mapping[str, str], request: HttpRequest) -> Any:
     if location == "uri":
         return _from_text(shape, labels[name], "iso8601")
     if location == "header":

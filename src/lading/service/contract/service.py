@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lading.service.contract.http import HttpRequest
 
 REST_JSON, JSON = "rest-json", "json"
+REMEMBERED = 300
+"""Characters of a path whose route is remembered: clients choose them, so what they cost is bounded."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Service:
             self._routes[http["method"], len(route.segments)].append(route)
         for routes in self._routes.values():
             routes.sort(key=lambda route: (-len(route.query), sum(part.startswith("{") for part in route.segments)))
+        self._known = functools.lru_cache(1024)(self._find)
+        """Asked three times for each request, and clients ask for the same paths again and again."""
 
     @property
     def operations(self) -> list[str]:
@@ -68,16 +72,21 @@ class Service:
         shapes = (self.model.shape_for(name) for name in self.model.shape_names)
         return {shape.name: shape for shape in shapes if shape.metadata.get("exception")}
 
-    def route(self, request: HttpRequest) -> tuple[str, dict[str, str]]:
+    def route(self, request: HttpRequest) -> tuple[str, Mapping[str, str]]:
         """The operation a request asks for, and its path labels. Raises UnknownOperationError."""
         if self.protocol == JSON:
             return self._route_target(request.header("x-amz-target") or ""), {}
-        segments = _segments(request.path)
-        for route in self._routes.get((request.method, len(segments)), ()):
-            labels = route.match(segments, request.query)
+        if request.query or len(request.path) > REMEMBERED:
+            return self._find(request.method, request.path, request.query)
+        return self._known(request.method, request.path)
+
+    def _find(self, method: str, path: str, query: tuple[tuple[str, str], ...] = ()) -> tuple[str, Mapping[str, str]]:
+        segments = _segments(path)
+        for route in self._routes.get((method, len(segments)), ()):
+            labels = route.match(segments, query)
             if labels is not None:
                 return route.operation, labels
-        raise UnknownOperationError(f"{request.method} {request.path[:200]}")
+        raise UnknownOperationError(f"{method} {path[:200]}")
 
     def name_of(self, request: HttpRequest) -> str:
         """The operation that a request asks for; "" for none."""

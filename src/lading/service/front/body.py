@@ -26,10 +26,12 @@ async def read_body(receive: Receive, declared: str | None, limit: int, too_larg
         raise too_large
     parts: list[bytes] = []
     size = 0
+    now = asyncio.get_running_loop().time
+    end = now() + WHOLE
     try:
-        async with asyncio.timeout(WHOLE):
+        async with asyncio.timeout(PAUSE) as patience:  # one timer, and no task: nearly every body is there already
             while True:
-                message = await asyncio.wait_for(receive(), PAUSE)
+                message = await receive()
                 if message["type"] == "http.disconnect":
                     raise DisconnectedError
                 parts.append(message.get("body", b""))
@@ -38,5 +40,6 @@ async def read_body(receive: Receive, declared: str | None, limit: int, too_larg
                     raise too_large
                 if not message.get("more_body"):
                     return b"".join(parts)
+                patience.reschedule(min(end, now() + PAUSE))
     except TimeoutError:
         raise ApiError("RequestTimeoutException", "The request took too long to arrive.", status=408) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -45,9 +46,16 @@ class Gate:
             raise ApiError("AccessDeniedException", f"the Host {host[:200]!r} is not one of this service's", status=403)
 
     def _known(self, netloc: str) -> bool:
-        try:
-            name = urlsplit(f"//{netloc}").hostname or ""
-        except ValueError:
-            return False
-        plain = name.removeprefix("stream-").removeprefix("streaming-")  # botocore's host prefixes of StartLiveTail
-        return bool(name) and (is_loopback(plain) or name in self.hosts or self.any_host)
+        name, loopback = _read_host(netloc)
+        return bool(name) and (loopback or name in self.hosts or self.any_host)
+
+
+@functools.lru_cache(64)
+def _read_host(netloc: str) -> tuple[str, bool]:
+    """The name in a Host or Origin ("" for none), and whether it means this machine."""
+    try:
+        name = urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return "", False
+    plain = name.removeprefix("stream-").removeprefix("streaming-")  # botocore's host prefixes of StartLiveTail
+    return name, is_loopback(plain)
