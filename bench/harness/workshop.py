@@ -28,7 +28,12 @@ class Workshop:
     @property
     def environment(self) -> dict[str, str]:
         """lading's cache starts empty in each benchmark; uv's and pip's are the user's, as on a developer's machine."""
-        return {"LADING_CACHE_DIR": str(self.folder / "cache"), "NO_COLOR": "1", "SAM_CLI_TELEMETRY": "0"}
+        return {
+            "LADING_CACHE_DIR": str(self.folder / "cache"),
+            "NO_COLOR": "1",
+            "SAM_CLI_TELEMETRY": "0",
+            "PYTHONDONTWRITEBYTECODE": "",  # an installed lading has its bytecode, whoever runs this
+        }
 
     def project(self, name: str, files: dict[str, str]) -> Path:
         """A folder with these files."""

@@ -166,4 +166,4 @@ def _common_folder(paths: list[str]) -> str:
 
 
 def _at(package: PackageFacts, path: str) -> str:
-    return posixpath.join(package.root, path)
+    return posixpath.join(package.root, path) if package.root else path
