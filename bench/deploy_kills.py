@@ -1,7 +1,8 @@
-"""A deployment killed at a random call, a hundred times on each endpoint: does the next run always end in the same state?"""
+"""A deployment killed at a random call, LADING_KILLS (100) times on each endpoint: does the next run end in the same state?"""
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import tempfile
@@ -13,7 +14,8 @@ from bench.harness.compare import Row, Table, Verdict
 from bench.harness.workshop import Workshop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
-KILLS = 100
+KILLS = int(os.environ.get("LADING_KILLS", "100"))
+"""Of each endpoint."""
 
 
 def measure(workshop: Workshop) -> Iterator[Table]:

@@ -222,3 +222,87 @@ def test_a_plain_cloudformation_layer(tmp_path: Path) -> None:
     assert layer.name == "Shared" and layer.content and layer.content.root == tmp_path / "shared"
     assert [reference.name for reference in project.functions[0].layers] == ["Shared"]
     assert any("Elsewhere" in line for line in project.skipped)
+
+
+DEPLOYED = """
+Parameters: {Queue: {Type: String, Default: "arn:aws:sqs:eu-west-1:111122223333:orders"}}
+Resources:
+  Made: {Type: AWS::SQS::Queue}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: orders
+      Handler: app.run
+      Runtime: python3.13
+      AutoPublishAlias: live
+      FunctionUrlConfig: {AuthType: NONE, InvokeMode: RESPONSE_STREAM, Cors: {AllowOrigins: ["*"], MaxAge: 60}}
+      Policies:
+        - AmazonS3ReadOnlyAccess
+        - Statement: {Effect: Allow, Action: "s3:GetObject", Resource: ["arn:aws:s3:::b/*"]}
+        - Statement: [{Effect: Allow, NotAction: "s3:*", Resource: "*"}]
+        - DynamoDBReadPolicy: {TableName: t}
+        - !Ref Unknown
+      DeploymentPreference: {Type: AllAtOnce}
+      Events:
+        Nightly: {Type: Schedule, Properties: {Schedule: rate(1 day), Input: '{"a": 1}', State: DISABLED, Name: n}}
+        Queue: {Type: SQS, Properties: {Queue: !Ref Queue, BatchSize: 5, FunctionResponseTypes: [ReportBatchItemFailures]}}
+        Own: {Type: SQS, Properties: {Queue: !GetAtt Made.Arn}}
+        Stream:
+          Type: Kinesis
+          Properties:
+            Stream: arn:aws:kinesis:eu-west-1:111122223333:stream/s
+            StartingPosition: TRIM_HORIZON
+            FilterCriteria: {Filters: [{Pattern: '{"data": {"a": [1]}}'}]}
+        Table: {Type: DynamoDB, Properties: {Stream: "arn:aws:dynamodb:eu-west-1:111122223333:table/t/stream/1", BatchSize: 7}}
+        Upload:
+          Type: S3
+          Properties:
+            Bucket: uploads
+            Events: "s3:ObjectCreated:*"
+            Filter: {S3Key: {Rules: [{Name: prefix, Value: in/}]}}
+        Late: {Type: Schedule, Properties: {Schedule: rate(1 day), RetryPolicy: {MaximumRetryAttempts: 1}}}
+        Api: {Type: HttpApi}
+"""
+
+
+def test_what_a_template_says_of_deploying(tmp_path: Path) -> None:
+    project = load(make(tmp_path, DEPLOYED))
+    wish = project.functions[0].deployment
+    assert wish.alias == "live"
+    assert wish.url is not None and (wish.url.auth, wish.url.invoke_mode) == ("none", "stream")
+    assert wish.url.cors is not None and (wish.url.cors.origins, wish.url.cors.max_age) == (("*",), 60)
+    assert wish.role.policies == ("AmazonS3ReadOnlyAccess",)
+    [statement] = wish.role.statements
+    assert (statement.actions, statement.resources) == (("s3:GetObject",), ("arn:aws:s3:::b/*",))
+    assert {one.name: (one.kind, one.settings) for one in wish.triggers} == {
+        "Nightly": ("schedule", {"schedule": "rate(1 day)", "input": {"a": 1}, "enabled": False}),
+        "Queue": (
+            "sqs",
+            {
+                "source": "arn:aws:sqs:eu-west-1:111122223333:orders",
+                "batch-size": 5,
+                "report-batch-item-failures": True,
+            },
+        ),
+        "Stream": (
+            "kinesis",
+            {
+                "source": "arn:aws:kinesis:eu-west-1:111122223333:stream/s",
+                "starting-position": "TRIM_HORIZON",
+                "filters": [{"data": {"a": [1]}}],
+            },
+        ),
+        "Table": ("dynamodb", {"source": "arn:aws:dynamodb:eu-west-1:111122223333:table/t/stream/1", "batch-size": 7}),
+        "Upload": ("s3", {"bucket": "uploads", "events": ["s3:ObjectCreated:*"], "prefix": "in/"}),
+    }
+    said = "\n".join(project.skipped)
+    for part in (
+        "F: a statement with more than",
+        "F: the policy template DynamoDBReadPolicy",
+        "F: a policy is known when deployed only (!Ref Unknown)",
+        "F: DeploymentPreference isn't taken",
+        "F: event Own is known when deployed only",
+        "F: event Late: lading doesn't take RetryPolicy",
+        "F: event Api: lading has none of type HttpApi",
+    ):
+        assert part in said
