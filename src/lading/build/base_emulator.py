@@ -13,6 +13,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -305,14 +306,15 @@ def main(arguments: list[str]) -> None:
     for server in (inner_server, outer_server):
         server.daemon_threads = True
     threading.Thread(target=inner_server.serve_forever, daemon=True).start()
-    stop = threading.Event()
+    stop, signalled = socket.socketpair()  # whichever thread a signal reaches
+    signalled.settimeout(0)
+    signal.set_wakeup_fd(signalled.fileno())
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: None)
     threading.Thread(target=outer_server.serve_forever, daemon=True).start()
     sys.stderr.write(f"lading-rie: http://{events}{INVOKE_PATH}\n")
     sys.stderr.flush()
-    while not stop.wait(3600):
-        continue
+    stop.recv(1)
     runtime.stop()
 
 
