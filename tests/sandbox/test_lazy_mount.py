@@ -243,11 +243,13 @@ def test_the_next_start_fetches_what_this_one_touched(settings: ReaderSettings, 
     with LazyImages(settings) as images:
         image = images.open(sample.image)
         (image.path / "folder1/file5").read_bytes()
+        before = images.touched(image)
         images.settled(image)
-        touched = [index for index, yes in enumerate(images.touched(image)) if yes]
+        touched = {index for index, yes in enumerate(images.touched(image)) if yes}
         trace = read_trace(settings.cache / "traces" / image.digest, len(sample.manifest.data))
+    # the kernel may read ahead while the trace is written, and once more after it
+    assert {index for index, yes in enumerate(before) if yes} <= set(trace) <= touched
     assert trace
-    assert sorted(trace) == touched
     assert len(trace) < len(sample.manifest.data)
     shutil.rmtree(settings.cache / "chunks")
     with LazyImages(settings) as images:

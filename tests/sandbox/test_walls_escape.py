@@ -171,7 +171,7 @@ def test_sockets_reach_nothing_outside(start: Start):
 
     listener = socket.create_server(("0.0.0.0", 0))
     hidden = socket.socket(socket.AF_UNIX)
-    hidden.bind("\0lading-test-hidden")
+    hidden.bind(name := f"\0lading-test-{os.getpid()}")
     hidden.listen()
     with listener, hidden:
         port = listener.getsockname()[1]
@@ -186,7 +186,7 @@ return {
     "loopback": attempt(connect, socket.AF_INET, ("127.0.0.1", port)),
     "own": attempt(connect, socket.AF_INET, (event["own"], port)),
     "world": attempt(connect, socket.AF_INET, ("1.1.1.1", 443)),
-    "abstract": attempt(connect, socket.AF_UNIX, "\\0lading-test-hidden"),
+    "abstract": attempt(connect, socket.AF_UNIX, event["hidden"]),
     "raw": attempt(socket.socket, socket.AF_INET, socket.SOCK_RAW, 1),
     "packet": attempt(socket.socket, 17, socket.SOCK_RAW, 0),
     "vsock": attempt(socket.socket, 40, socket.SOCK_STREAM, 0),
@@ -195,7 +195,7 @@ return {
     "devices": sorted(name for _, name in socket.if_nameindex()),
 }
 """
-        seen = run(start, body, {"port": port, "own": own})
+        seen = run(start, body, {"port": port, "own": own, "hidden": name})
     assert seen.pop("devices") == ["lo"]
     assert seen.pop("low") == "EACCES"
     assert seen == {

@@ -6,6 +6,7 @@ Groups are named after their owner (process and its start time), so that a later
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from dataclasses import dataclass
@@ -224,7 +225,8 @@ def sweep(hierarchies: Hierarchies) -> list[str]:
         for path in folder.glob(f"{_PREFIX}*-*"):
             pid = path.name.split("-")[1]
             if pid.isdecimal() and owner_name(int(pid)) != path.name:
-                gone.setdefault(path.name, set()).update(entry for entry in path.iterdir() if entry.is_dir())
+                with contextlib.suppress(OSError):  # another process sweeps as well
+                    gone.setdefault(path.name, set()).update(entry for entry in path.iterdir() if entry.is_dir())
                 gone[path.name].add(path)
     for paths in gone.values():
         _kill(paths)
@@ -235,18 +237,31 @@ def sweep(hierarchies: Hierarchies) -> list[str]:
 
 def _kill(paths: set[Path]) -> None:
     for path in paths:
-        state = path / "freezer.state"
-        if state.exists():
-            state.write_text("THAWED")
+        _tell(path / "freezer.state", "THAWED")
     for path in paths:
-        if (path / "cgroup.kill").exists():
-            with contextlib.suppress(FileNotFoundError):
-                (path / "cgroup.kill").write_text("1")
+        if _tell(path / "cgroup.kill", "1"):
             continue
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # removed meanwhile: ENOENT, or ENODEV once it was open
             for pid in (path / "cgroup.procs").read_text("ascii").split():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), 9)
+
+
+def _tell(file: Path, text: str) -> bool:
+    """False where there is no such file, or its group went away meanwhile."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _remove(path: Path) -> None:

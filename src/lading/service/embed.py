@@ -148,8 +148,8 @@ class Parts:
 
     def life(self) -> Life:
         beginning = (
-            self.logs, self.registry, self.invoker, self.queue, self.provisioning, self.snapshots, self.sources,
-            self.sweep,
+            self.neighbours, self.logs, self.registry, self.invoker, self.queue, self.provisioning, self.snapshots,
+            self.sources, self.sweep,
         )  # fmt: skip
         starting = [part.start for part in beginning if part is not None]
         running = (self.sweep, self.sources, self.queue, self.provisioning, self.snapshots, self.invoker)

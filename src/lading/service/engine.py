@@ -219,6 +219,8 @@ class PoolInvoker:
             try:
                 pool = await self._opened()
                 function = await asyncio.to_thread(self._make, target)
+            except ApiError:
+                raise
             except LadingError as error:
                 message = f"no execution environment could be made: {error.message}"
                 raise ApiError("ServiceException", f"{message}; {error.hint}" if error.hint else message) from error

@@ -1,4 +1,5 @@
-"""moto behind plain HTTP values: a WSGI call per request, on threads of its own. Its state lives as long as the process."""
+"""moto behind plain HTTP values: a WSGI call per request, on threads of its own. Its state is the process's,
+and is forgotten when the last service that uses it ends."""
 
 from __future__ import annotations
 
@@ -18,6 +19,25 @@ SERVICES = (
 )  # fmt: skip
 """By the name that requests are signed for."""
 _STARTING = threading.Lock()
+_USERS: list[object] = []
+"""The services of this process that are up: moto's state is one for them all."""
+
+
+def join_moto(user: object) -> None:
+    """Pair with `leave_moto`."""
+    with _STARTING:
+        _USERS.append(user)
+
+
+def leave_moto(user: object) -> None:
+    """The last one to leave empties every bucket, queue, role, …"""
+    with _STARTING:
+        _USERS.remove(user)
+        if _USERS or not _application.cache_info().currsize:
+            return
+    from moto.moto_api._internal.models import moto_api_backend
+
+    moto_api_backend.reset()
 
 
 @functools.cache

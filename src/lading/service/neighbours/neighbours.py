@@ -16,7 +16,7 @@ from lading.service.contract.http import HttpRequest, HttpResponse, Response
 from lading.service.control.control import Origin
 from lading.service.control.names import Scope
 from lading.service.front.plain import plain_error
-from lading.service.neighbours.moto import SERVICES, call_moto
+from lading.service.neighbours.moto import SERVICES, call_moto, join_moto, leave_moto
 
 BODY_LIMIT = 256 * 1024 * 1024
 """Bytes of one request: it is kept in memory."""
@@ -52,8 +52,12 @@ class Neighbours:
             return await loop.run_in_executor(self._threads, forward, request, self.elsewhere[service])
         return await loop.run_in_executor(self._threads, call_moto, request, origin.scope.account, origin.endpoint)
 
+    async def start(self) -> None:
+        join_moto(self)
+
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
+        leave_moto(self)
 
     def _make_client(self, service: str, scope: Scope) -> Any:
         import boto3
