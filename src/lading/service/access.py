@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lading.service.events import EnvironmentChanged, Event, InvocationEnded, LogLine, Throttled
+from lading.service.events import EnvironmentChanged, Event, InvocationEnded, LogLine, StreamRead, Throttled
 
 PATH_SHOWN = 200
 """Characters of a path."""
@@ -66,6 +66,8 @@ def text_line(what: Served | Event) -> str:
         return f"{moment} {name}: {what.status}, {what.duration:.1f} ms, {what.memory} MB {what.request_id}"
     if isinstance(what, Throttled):
         return f"{moment} {name}: throttled, {what.reason} {what.request_id}"
+    if isinstance(what, StreamRead):
+        return ""
     return f"{moment} {name}: environment {what.environment[:8]} {what.state}" if what.state in _SHOWN else ""
 
 
@@ -76,6 +78,7 @@ _NAMES = {
     InvocationEnded: "invocation",
     EnvironmentChanged: "environment",
     Throttled: "throttled",
+    StreamRead: "stream",
 }
 
 

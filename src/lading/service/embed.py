@@ -42,7 +42,8 @@ from lading.service.registry.ecr_api import EcrApi
 from lading.service.registry.registry import LocalRegistry
 from lading.service.roots import ImageWay, choose_roots
 from lading.service.snapshots import Snapshots
-from lading.service.sources.sources import Sources
+from lading.service.sources.discards import Discards
+from lading.service.sources.sources import Service, Sources
 from lading.service.sweep import Sweep
 
 
@@ -99,7 +100,7 @@ class Parts:
             self.events.follow(settings.note)
         self.neighbours = Neighbours(settings.neighbours) if settings.neighbours is not None else None
         if self.neighbours is not None:
-            control.outside = AwsOutside(self.neighbours)
+            control.outside = AwsOutside(self.neighbours, runs=settings.walls is not None)
         self.credentials = RoleCredentials(self.neighbours) if self.neighbours is not None else None
         self.keyring = Keyring(settings.keys, self.credentials.find if self.credentials is not None else None)
         self.invoker = PoolInvoker(control, self.events, settings.walls) if settings.walls is not None else None
@@ -118,15 +119,16 @@ class Parts:
         control.serve_images(self.images)
         self._control = control
         self.queue: Queue | None = None
+        sender = Sender(self.neighbours, self.clock.now)
         if self.invoker is not None:
-            sender = Sender(self.neighbours, self.clock.now)
             store = DurableQueue(control.packages.folder / "queue.sqlite")
             self.queue = Queue(store, ServiceFunctions(control, self.invoker), sender.send, self.clock)
             sender.accept = self.queue.accept
         self.sweep = Sweep(control, self.clock, self.invoker.folders if self.invoker is not None else set)
         self.sources: Sources | None = None
-        if self.invoker is not None and self.neighbours is not None:
-            self.sources = Sources(control, self.invoker, self.neighbours, self.clock)
+        if self.neighbours is not None:
+            service = Service(control, self.invoker, self.neighbours, self.clock, self.events)
+            self.sources = Sources(service, Discards(sender.put, self.clock))
 
     def apis(self) -> dict[str, Api]:
         accept = accepting(self.queue, self.clock.now) if self.queue is not None else None

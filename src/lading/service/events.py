@@ -61,7 +61,20 @@ class Throttled:
     reason: str
 
 
-Event = LogLine | EnvironmentChanged | InvocationEnded | Throttled
+@dataclass(frozen=True, slots=True)
+class StreamRead:
+    """A batch of a stream goes to a function. `age`: how long ago its last record came into the stream, in milliseconds."""
+
+    time: float
+    function: str
+    source: str
+    """ARN of the stream."""
+    shard: str
+    records: int
+    age: float
+
+
+Event = LogLine | EnvironmentChanged | InvocationEnded | Throttled | StreamRead
 
 
 class EventStream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from lading.service.events import EnvironmentChanged, Event, InvocationEnded, Throttled
+from lading.service.events import EnvironmentChanged, Event, InvocationEnded, StreamRead, Throttled
 
 BUCKETS = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000, 900_000)
 """Upper bounds of Duration, in milliseconds."""
@@ -32,6 +32,8 @@ class Metrics:
         self._buckets: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
         self._throttles: dict[tuple[str, str], int] = defaultdict(int)
         """(function, reason) → times."""
+        self._ages: dict[tuple[str, str, str], float] = {}
+        """(function, stream, shard) → age of the last record that was handed on, in milliseconds."""
 
     def add(self, event: Event) -> None:
         if isinstance(event, InvocationEnded):
@@ -48,6 +50,8 @@ class Metrics:
                 self.environments[event.environment] = live
         elif isinstance(event, Throttled):
             self._throttles[event.function, event.reason] += 1
+        elif isinstance(event, StreamRead):
+            self._ages[event.function, event.source, event.shard] = event.age
 
     def text(self, *, queued: int = 0) -> str:
         """Prometheus' text exposition format, version 0.0.4. `queued`: asynchronous events that wait or are tried."""
@@ -67,6 +71,9 @@ class Metrics:
         for live in self.environments.values():
             busy[live.function] += live.state == "busy"
         lines += [f"ConcurrentExecutions{_labels(arn)} {count}" for arn, count in busy.items()]
+        lines.append("# TYPE IteratorAge gauge")
+        for (arn, source, shard), age in self._ages.items():
+            lines.append(f"IteratorAge{_labels(arn, EventSourceArn=source, ShardId=shard)} {age:g}")
         lines += ["# TYPE AsyncEventsQueued gauge", f"AsyncEventsQueued {queued}"]
         return "\n".join(lines) + "\n"
 

@@ -42,7 +42,7 @@ def _check_destinations(call: Call, name: str, config: Parameters) -> None:
             continue
         service = arn.split(":")[2] if arn.startswith("arn:") else ""
         if service not in _SERVICES:
-            raise invalid(f"The provided destination config {_java(config)} is invalid.")
+            raise invalid(f"The provided destination config {destination_text(config)} is invalid.")
         if service != "lambda":
             continue
         target = read_reference(call.scope, arn)
@@ -52,7 +52,7 @@ def _check_destinations(call: Call, name: str, config: Parameters) -> None:
             raise invalid(f"The destination ARN {arn} is invalid.")
 
 
-def _java(config: Parameters) -> str:
+def destination_text(config: Parameters) -> str:
     """A destination config as AWS's message prints it."""
 
     def side(name: str) -> str:

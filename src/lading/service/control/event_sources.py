@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from lading.service.contract.errors import ApiError, ConstraintError
 from lading.service.control.call import Call, Operation, Parameters, Result, given, limit_of, marker_number, page
+from lading.service.control.event_invoke import destination_text
 from lading.service.control.names import LATEST, FunctionReference, is_version, read_reference
 from lading.service.control.refusal import conflict, invalid, no_resource, not_here
 from lading.service.control.tags import check_tags
@@ -28,6 +29,9 @@ _OF_OTHERS = (
     "Topics", "Queues", "SourceAccessConfigurations", "SelfManagedEventSource", "AmazonManagedKafkaEventSourceConfig",
     "SelfManagedKafkaEventSourceConfig", "DocumentDBEventSourceConfig",
 )  # fmt: skip
+_DESTINATIONS = ("sqs", "sns", "s3")
+LEAST_AGE = 60
+"""Of MaximumRecordAgeInSeconds, where it isn't -1 (API reference, CreateEventSourceMapping)."""
 _NOT_HERE = ("ProvisionedPollerConfig", "MetricsConfig", "LoggingConfig")
 _UNDER_WAY = ("Creating", "Enabling", "Disabling", "Updating", "Deleting")
 
@@ -87,8 +91,6 @@ def create_event_source_mapping(call: Call, parameters: Parameters) -> Result:
         raise not_here("an event source mapping", "this service was started without neighbours")
     _check_settings(kind, parameters)
     _check_start(kind, parameters)
-    if kind.name != "SQS":
-        raise not_here(f"an event source mapping for {kind.name}", "SQS queues are read")
     reference = _function(call, parameters["FunctionName"])
     _check_new(call, kind, arn, reference)
     check_tags(parameters.get("Tags", {}))
@@ -228,12 +230,23 @@ def _check_settings(kind: SourceKind, parameters: Parameters) -> None:
             raise invalid(f"Unsupported {name} parameter for given event source mapping type.")
     if parameters.get("DestinationConfig", {}).get("OnSuccess"):
         raise invalid("Unsupported DestinationConfig parameter for given event source mapping type.")
+    _check_failures(parameters)
     if parameters.get("TumblingWindowInSeconds"):
         raise not_here("TumblingWindowInSeconds")
     try:
         Filters(patterns(parameters))
     except PatternError:
         raise invalid("Invalid filter pattern definition.") from None
+
+
+def _check_failures(parameters: Parameters) -> None:
+    """Where a stream's discarded records go, and when they are: raises ApiError for what can't be."""
+    config = parameters.get("DestinationConfig", {})
+    arn = config.get("OnFailure", {}).get("Destination")
+    if arn and (not arn.startswith("arn:") or arn.split(":")[2] not in _DESTINATIONS or arn.endswith(".fifo")):
+        raise invalid(f"The provided destination config {destination_text(config)} is invalid.")
+    if 0 <= parameters.get("MaximumRecordAgeInSeconds", -1) < LEAST_AGE:
+        raise invalid(f"MaximumRecordAgeInSeconds must be -1 or at least {LEAST_AGE}.")
 
 
 def patterns(settings: Result) -> list[str]:

@@ -100,6 +100,13 @@ def _environment(request: HttpRequest, account: str, url: str) -> dict[str, Any]
     return environment | {"HTTP_HOST": host, "HTTP_X_MOTO_ACCOUNT_ID": account}
 
 
+def forget_iterator(scope: Scope, iterator: str) -> None:
+    """A shard iterator of DynamoDB Streams that was used: each read makes another, and moto keeps them all."""
+    from moto.dynamodbstreams.models import dynamodbstreams_backends
+
+    dynamodbstreams_backends[scope.account][scope.region].shard_iterators.pop(iterator, None)
+
+
 def assume_role(scope: Scope, role: str, session: str, seconds: int) -> tuple[str, str, str]:
     """Access key, secret and session token, as STS's AssumeRole gives them. Expired sessions are forgotten."""
     from moto.core.utils import utcnow

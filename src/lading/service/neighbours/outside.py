@@ -12,7 +12,7 @@ from typing import Any
 
 from lading.service.contract.errors import ApiError
 from lading.service.control.names import Scope, read_reference
-from lading.service.control.refusal import invalid
+from lading.service.control.refusal import invalid, not_here
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.queue.event import Delivery, QueuedEvent
 from lading.service.queue.records import object_key
@@ -25,8 +25,10 @@ Accept = Callable[[QueuedEvent], Awaitable[None]]
 class AwsOutside:
     """The control plane's `Outside` over the neighbours."""
 
-    def __init__(self, neighbours: Neighbours) -> None:
+    def __init__(self, neighbours: Neighbours, *, runs: bool = True) -> None:
+        """runs: whether this service runs functions, so that there is somebody to read sources for."""
         self._neighbours = neighbours
+        self._runs = runs
 
     def fetch_object(self, scope: Scope, bucket: str, key: str, version: str | None) -> bytes:
         """Raises ApiError in AWS's words for an object that can't be had."""
@@ -58,6 +60,8 @@ class AwsOutside:
         """Raises ApiError for a queue or stream that isn't there, and for a queue that shows messages again too soon."""
         from botocore.exceptions import BotoCoreError, ClientError
 
+        if not self._runs:
+            raise not_here("an event source mapping", "this service keeps functions and runs none")
         _, _, service, region, account, resource = arn.split(":", 5)
         there = Scope(account or scope.account, region or scope.region)
         try:
@@ -141,11 +145,19 @@ class Sender:
         )
 
     def _send(self, event: QueuedEvent, delivery: Delivery) -> None:
-        _, _, service, region, account, resource = delivery.arn.split(":", 5)
-        scope = Scope(account or event.scope.account, region or event.scope.region)
-        if self._neighbours is None:
-            raise ApiError("ServiceUnavailable", f"this service was started without neighbours, so without {service}")
-        client = self._neighbours.client(service, scope)
+        _, _, service, _, _, resource = delivery.arn.split(":", 5)
+        if service == "events":
+            self._put_event(self._client(event.scope, delivery.arn), event, delivery, resource)
+        else:
+            self._put(event.scope, delivery, object_key(event, str(uuid.uuid4()), self._now()))
+
+    async def put(self, scope: Scope, delivery: Delivery, key: str) -> None:
+        """Into a queue, a topic, or a bucket, as the object `key`. Raises whatever keeps it from being taken."""
+        await asyncio.to_thread(self._put, scope, delivery, key)
+
+    def _put(self, scope: Scope, delivery: Delivery, key: str) -> None:
+        _, _, service, _, _, resource = delivery.arn.split(":", 5)
+        client = self._client(scope, delivery.arn)
         attributes = {
             name: {"DataType": "Number" if name == "ErrorCode" else "String", "StringValue": value}
             for name, value in delivery.attributes.items()
@@ -155,13 +167,17 @@ class Sender:
             client.send_message(QueueUrl=url, MessageBody=delivery.message, MessageAttributes=attributes)
         elif service == "sns":
             client.publish(TopicArn=delivery.arn, Message=delivery.message, MessageAttributes=attributes)
-        elif service == "events":
-            self._put_event(client, event, delivery, resource)
         elif service == "s3":
-            key = object_key(event, str(uuid.uuid4()), self._now())
             client.put_object(Bucket=resource, Key=key, Body=delivery.message.encode())
         else:
             raise ApiError("InvalidParameterValueException", f"no destination of the service {service}")
+
+    def _client(self, scope: Scope, arn: str) -> Any:
+        """Of the service, account and region that an ARN names, else the scope's."""
+        _, _, service, region, account, _ = arn.split(":", 5)
+        if self._neighbours is None:
+            raise ApiError("ServiceUnavailable", f"this service was started without neighbours, so without {service}")
+        return self._neighbours.client(service, Scope(account or scope.account, region or scope.region))
 
     @staticmethod
     def _put_event(client: Any, event: QueuedEvent, delivery: Delivery, resource: str) -> None:

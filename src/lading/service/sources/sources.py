@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,13 +17,20 @@ from lading.service.control.control import Control, Origin
 from lading.service.control.event_sources import KIND, POSITION, patterns
 from lading.service.control.invocation import Invoker, InvokeRequest, check_invocable
 from lading.service.control.names import LATEST, Scope, read_reference
+from lading.service.events import EventStream, StreamRead
 from lading.service.front.invoke import new_trace
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.queue.event import Result
+from lading.service.sources.discards import Discards
+from lading.service.sources.lane import Around
 from lading.service.sources.mapping import SourceMapping
 from lading.service.sources.pattern import Filters
+from lading.service.sources.positions import StatePositions
 from lading.service.sources.queue_client import NeighbourQueue
 from lading.service.sources.sqs import QueuePoller
+from lading.service.sources.stream_client import NeighbourStream
+from lading.service.sources.stream_records import Discarded
+from lading.service.sources.streams import StreamPoller
 from lading.service.state import Key
 
 THREADS = 256
@@ -32,7 +40,10 @@ log = logging.getLogger("lading.service")
 
 
 class Poller(Protocol):
-    """Reads one source. `run` returns some time after `stop`, when what is at work is finished."""
+    """Reads one source. `begin` comes first: what comes into the source from then on is read. `run` returns some time after
+    `stop`, when what is at work is finished."""
+
+    async def begin(self) -> None: ...
 
     async def run(self) -> None: ...
 
@@ -46,14 +57,26 @@ class _Running:
     made_of: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Service:
+    """What sources need of the service."""
+
+    control: Control
+    invoker: Invoker | None
+    """None: functions are kept and not run, and nothing is read for them."""
+    neighbours: Neighbours
+    clock: Clock
+    events: EventStream
+
+
 class Sources:
     """`start` on the invoker's loop, `close` before the invoker."""
 
-    def __init__(self, control: Control, invoker: Invoker, neighbours: Neighbours, clock: Clock) -> None:
-        self._control = control
-        self._invoker = invoker
-        self._neighbours = neighbours
-        self._clock = clock
+    def __init__(self, service: Service, discards: Discards) -> None:
+        self._service = service
+        self._control = control = service.control
+        self._invoker = service.invoker
+        self._discards = discards
         self._threads = ThreadPoolExecutor(THREADS, "sources")
         self._running: dict[Key, _Running] = {}
         self._locks: dict[Key, asyncio.Lock] = {}
@@ -98,20 +121,54 @@ class Sources:
                 running.poller.stop()
                 await asyncio.gather(running.task, return_exceptions=True)
                 running = None
-            if wanted is not None and running is None:
-                self._begin(key, wanted)
+            if wanted is not None and running is None and self._invoker is not None:
+                await self._begin(key, wanted)
             if document is None:
                 del self._locks[key]
             else:
-                await self._control.run_beside(lambda: _settle(self._control, key, document))
+                runs = self._invoker is not None
+                await self._control.run_beside(lambda: _settle(self._control, key, document, runs=runs))
 
-    def _begin(self, key: Key, document: dict[str, Any]) -> None:
+    async def _begin(self, key: Key, document: dict[str, Any]) -> None:
         mapping = make_mapping(key, document)
-        queue = NeighbourQueue(self._neighbours, mapping.source_scope, mapping.source.rpartition(":")[2], self._threads)
-        poller = QueuePoller(mapping, queue, self._invoke)
+        poller: Poller
+        if mapping.kind == "sqs":
+            name = mapping.source.rpartition(":")[2]
+            queue = NeighbourQueue(self._service.neighbours, mapping.source_scope, name, self._threads)
+            poller = QueuePoller(mapping, queue, self._invoke)
+        else:
+            stream = NeighbourStream(self._service.neighbours, mapping, self._threads)
+            positions = StatePositions(self._control.state, key, self._threads)
+            poller = StreamPoller(mapping, stream, self._around(key, mapping), positions)
+        await poller.begin()
         task = asyncio.create_task(poller.run())
         task.add_done_callback(_report)
         self._running[key] = _Running(poller, task, document)
+
+    def _around(self, key: Key, mapping: SourceMapping) -> Around:
+        arn = mapping.scope.function_arn(mapping.function.name)
+        told = ""
+
+        async def role() -> str:
+            try:
+                choice = await self._control.choose(Origin(mapping.scope, ""), mapping.function)
+            except ApiError:
+                return ""  # the function is gone
+            return str(choice.pick().configuration["Role"])
+
+        async def discard(shard: str, discarded: Discarded) -> None:
+            await self._discards.tell(mapping, shard, discarded)
+
+        def note(shard: str, records: int, age: float) -> None:
+            self._service.events.append(StreamRead(time.time(), arn, mapping.source, shard, records, age))
+
+        async def tell(result: str) -> None:
+            nonlocal told
+            if result != told:
+                told = result
+                await self._control.run_beside(lambda: _note_result(self._control, key, result))
+
+        return Around(self._service.clock, self._invoke, role, discard, note, tell)
 
     async def _invoke(self, mapping: SourceMapping, event: bytes) -> Result:
         scope, version = mapping.scope, LATEST
@@ -127,6 +184,7 @@ class Sources:
                 trace_id=new_trace(),
                 asynchronous=True,
             )
+            assert self._invoker is not None
             answer = await self._invoker.invoke(request)
         except ApiError:
             return Result(version=version, refused=True)
@@ -144,7 +202,14 @@ def _made_of(document: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in _VOLATILE}
 
 
-def _settle(control: Control, key: Key, seen: dict[str, Any]) -> None:
+def _note_result(control: Control, key: Key, result: str) -> None:
+    with control.state.transaction():
+        document = control.state.get(key)
+        if document is not None:
+            control.state.put(key, document | {"LastProcessingResult": result}, position=document["_position"])
+
+
+def _settle(control: Control, key: Key, seen: dict[str, Any], *, runs: bool) -> None:
     """The state that follows from what was done; nothing when the mapping changed meanwhile: another turn comes for that."""
     with control.state.transaction():
         document = control.state.get(key)
@@ -154,7 +219,7 @@ def _settle(control: Control, key: Key, seen: dict[str, Any]) -> None:
             control.state.delete(key)
             control.state.delete_children(Key(key.account, key.region, POSITION, key.name))
             return
-        state = "Enabled" if document["_enabled"] else "Disabled"
+        state = "Enabled" if document["_enabled"] and runs else "Disabled"
         if document["State"] != state:
             control.state.put(key, document | {"State": state}, position=document["_position"])
 

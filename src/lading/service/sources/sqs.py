@@ -57,6 +57,9 @@ class QueuePoller:
         self._stopping = asyncio.Event()
         self._troubles = 0
 
+    async def begin(self) -> None:
+        """A queue keeps what comes before somebody reads."""
+
     async def run(self) -> None:
         while not self._stopping.is_set():
             await self._room.acquire()
