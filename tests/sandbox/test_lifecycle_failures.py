@@ -318,48 +318,50 @@ def test_a_full_tmp(run: Run, own_tmp: None) -> None:
                     file.write(bytes(1 << 20))
         """,
         timeout=20.0,
+        memory=128,
     )
     assert ran.body()["errorType"] == "OSError"
     assert "No space left on device" in ran.body()["errorMessage"]
+    assert ran.outcomes[0].memory < 128, "it has 512 MB in /tmp, and no more memory than before"
 
 
-def test_what_tmp_holds_from_earlier_invokes_leaves_memory_alone(
-    host: Host, walls: str, tmp_path: Path, limited: None
-) -> None:
-    code = """
+def test_what_tmp_holds_is_no_memory_and_gives_none(run: Run, limited: None) -> None:
+    """In one invoke more than the function has memory; afterwards memory ends where it did."""
+    ran = run(
+        """
         data = []
         def handler(event, context):
-            for part in range(event.get("files", 0)):
-                with open(f"/tmp/{event['name']}-{part}", "wb", buffering=0) as file:
-                    for _ in range(10):
+            if "files" in event:
+                with open("/tmp/kept", "wb", buffering=0) as file:
+                    for _ in range(event["files"]):
                         file.write(bytes(1 << 20))
-            while event.get("heap"):
+                return "kept"
+            while True:
                 data.append(b"1" * (1 << 20))
-            return "kept"
-    """
-    tmp_path.chmod(0o755)
-    function = prepare_function(tmp_path, code, walls, {"memory": 128, "timeout": 60.0})
+        """,
+        {"files": 480},
+        {},
+        timeout=60.0,
+        memory=128,
+    )
+    assert ran.body(0) == "kept"
+    assert ran.outcomes[0].memory < 128
+    assert "signal: killed" in ran.outcomes[1].answer.payload.decode()
+    assert 100 < ran.outcomes[1].memory <= 128
 
-    async def fill_then_burst() -> list[Outcome]:
-        environment = Environment(function, host, EventStream())
-        outcomes = []
-        try:
-            await environment.start()
-            for number in range(8):  # 480 MB in all, of 512
-                event = json.dumps({"name": number, "files": 6}).encode()
-                outcomes.append(await environment.invoke(InvokeRequest(f"id-{number}", event)))
-                while environment._freezing is None or not environment._freezing.done():
-                    await asyncio.sleep(0.005)
-            outcomes.append(await environment.invoke(InvokeRequest("id-heap", b'{"heap": true}')))
-        finally:
-            await environment.close()
-        return outcomes
 
-    *filled, burst = asyncio.run(fill_then_burst())
-    assert [outcome.status for outcome in filled] == ["success"] * 8, [outcome.answer.payload for outcome in filled]
-    assert filled[-1].memory < 128
-    assert "signal: killed" in burst.answer.payload.decode()
-    assert 100 < burst.memory <= 128
+def test_a_child_that_takes_the_memory_is_the_one_that_is_killed(run: Run, limited: None) -> None:
+    ran = run(
+        """
+        import subprocess, sys
+        BOMB = "data = [b'1' * (1 << 20) for _ in iter(int, 1)]"
+        def handler(event, context):
+            return subprocess.run([sys.executable, "-c", BOMB]).returncode
+        """,
+        timeout=60.0,
+        memory=256,
+    )
+    assert ran.body() == -9
 
 
 def test_a_child_left_behind_is_frozen_and_then_ended(run: Run) -> None:

@@ -299,16 +299,19 @@ def test_v2_group_writes_and_reads_the_kernels_files(tmp_path):
     (tmp_path / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
     (tmp_path / "cpu.stat").write_text("usage_usec 1500\nuser_usec 1\n")
     (tmp_path / "memory.peak").write_text("123\n")
+    (tmp_path / "memory.stat").write_text("anon 9\nshmem 7\ninactive_file 30\nactive_file 12\n")
+    (tmp_path / "cgroup.procs").write_text("7\n8\n")
     (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 1\n")
     group = cgroups.Group("v2", dict.fromkeys(("memory", "cpu", "pids", "freezer"), tmp_path))
-    group.limit(256)
+    group.limit(256, 512)
     group.limit_cpu(1769)
     group.freeze()
-    assert (tmp_path / "memory.max").read_text() == str(256 << 20)
+    assert (tmp_path / "memory.max").read_text() == str((256 + 512) << 20)
     assert (tmp_path / "pids.max").read_text() == "1024"
     assert (tmp_path / "cpu.max").read_text() == "20000 20000"
     assert (tmp_path / "cgroup.freeze").read_text() == "1"
     assert (group.oom_kills, group.cpu_usage, group.memory_peak) == (2, 1_500_000, 123)
+    assert (group.cached_files, group.members()) == (42, [7, 8])
     assert group.doors == [tmp_path / "cgroup.procs"]
     assert group.thaw_file is None
 

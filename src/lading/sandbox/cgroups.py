@@ -97,28 +97,19 @@ class Group:
         """Where "THAWED" lets frozen processes die; v2 needs none."""
         return self._folders["freezer"] / "freezer.state" if self._version == "v1" and self._folders else None
 
-    def limit(self, memory: int) -> None:
-        """Memory in MB, and the number of processes."""
-        self.limit_memory(memory << 20)
+    def limit(self, memory: int, storage: int = 0) -> None:
+        """Memory and what /tmp may hold of it, in MB, and the number of processes. Once for each group."""
+        size = str(memory + storage << 20)
+        if self._version == "v1":
+            self._write("memory", "memory.limit_in_bytes", size)
+            with contextlib.suppress(OSError):  # absent where swap isn't counted
+                self._write("memory", "memory.memsw.limit_in_bytes", size)
         if self._version == "v2":
+            self._write("memory", "memory.max", size)
             self._write("memory", "memory.swap.max", "0")
             self._write("memory", "memory.oom.group", "0")
         if self._folders:
             self._write("pids", "pids.max", str(_MOST_PROCESSES))
-
-    def limit_memory(self, size: int) -> None:
-        """Bytes, also in place of an earlier limit."""
-        if self._version == "v2":
-            self._write("memory", "memory.max", str(size))
-        elif self._version == "v1":
-            # the limit with swap can't be the smaller one, on the way up or down
-            self._limit_with_swap(size)
-            self._write("memory", "memory.limit_in_bytes", str(size))
-            self._limit_with_swap(size)
-
-    def _limit_with_swap(self, size: int) -> None:
-        with contextlib.suppress(OSError):  # absent where swap isn't counted
-            self._write("memory", "memory.memsw.limit_in_bytes", str(size))
 
     def limit_cpu(self, memory: int) -> None:
         """The share of the CPUs that this much memory buys."""
@@ -143,6 +134,16 @@ class Group:
     @property
     def memory_now(self) -> int:
         return int(self._read("memory", "memory.usage_in_bytes" if self._version == "v1" else "memory.current"))
+
+    @property
+    def cached_files(self) -> int:
+        """Bytes of files that were read or written and need not stay in memory. What lies in a tmpfs isn't among them."""
+        facts = dict(line.split() for line in self._read("memory", "memory.stat").splitlines())
+        return int(facts.get("inactive_file", 0)) + int(facts.get("active_file", 0))
+
+    def members(self) -> list[int]:
+        """Processes in it, as this machine numbers them."""
+        return [int(pid) for pid in self._read("memory", "cgroup.procs").split()]
 
     @property
     def oom_kills(self) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 from lading.errors import SandboxError
 from lading.sandbox import cgroups, layout, outgoing, seccomp, templates
+from lading.sandbox.ceiling import Ceiling
 from lading.sandbox.environment import RESOURCE_LIMITS, UID, base_environment, startup_variables
 from lading.sandbox.forkers import Forker, ForkerGoneError, Launcher, Setup
 from lading.sandbox.image_layout import TREE
@@ -84,6 +85,7 @@ class Host:
         self._ready: dict[tuple[Any, ...], list[Built]] = {}
         self._router: outgoing.Router | None = None
         self._guard: Guard | None = None
+        self._ceiling = Ceiling()
         self._work = ThreadPoolExecutor(1, "lading-spares")
         self._closed = False
         cgroups.sweep(self._hierarchies)
@@ -126,6 +128,7 @@ class Host:
 
         Everything else inside ends. The box is the template's from now on. Raises SandboxError.
         """
+        box.unwatch()
         return Template(box, _filter(), switch=self.capabilities.isolation is Isolation.ROOT)
 
     def restore(self, template: Template, *, start: bool = True) -> Sandbox:
@@ -161,7 +164,7 @@ class Host:
         box = Restored(template, made.parts, (made.identity, user), lambda: self._release(made))
         self._live[box.id] = box
         try:
-            made.parts.group.limit(template.spec.memory)
+            box.limit(self._ceiling)
             if way and self._router:
                 box.hang(self._router, way)
             box.furnish()
@@ -187,6 +190,7 @@ class Host:
             if self._router is not None:
                 self._router.close()
                 self._router = None
+            self._ceiling.close()
             self._hierarchies.remove_owner()
             if self._guard is not None:
                 self._guard.close()
@@ -342,11 +346,12 @@ class Host:
             begin = [runtime_start(spec, wish)] if start else []
             rest = {"trees": trees, "start": begin, "way": way, "folder": _folder(spec), "template": spec.template}
             made = self._build(self._forker(spec, wish), number, operations, rest)
-            made.parts.group.limit(spec.memory)
             return self._sandbox(spec, wish, made)
 
     def _sandbox(self, spec: SandboxSpec, wish: ColdStart, made: Built) -> Sandbox:
         box = Sandbox(spec, made.identity, made.parts, lambda: self._release(made))
+        box.limit(self._ceiling)
+        box.watch()
         box.cold_start = wish
         box.cold_start_reason = choose_cold_start(spec)[1] or self._unforkable.get(_key(spec), "")
         with self._lock:

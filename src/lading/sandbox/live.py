@@ -13,6 +13,7 @@ from typing import Any
 
 from lading.errors import SandboxError
 from lading.sandbox import measure
+from lading.sandbox.ceiling import Ceiling
 from lading.sandbox.cgroups import Group
 from lading.sandbox.environment import debugged, process_environment, search_path
 from lading.sandbox.image import ImageRoot
@@ -21,8 +22,6 @@ from lading.sandbox.operations import Operation
 from lading.sandbox.spec import ColdStart, ProcessEnded, SandboxSpec
 
 _PATIENCE = 10.0
-_ROOM_STEP = 1 << 20
-"""Bytes that /tmp has to grow or shrink by until the memory limit follows."""
 RUNTIME = "runtime"
 
 
@@ -65,10 +64,9 @@ class Sandbox:
         self._release = release
         self._events: list[ProcessEnded] = []
         self._closed = False
-        self._memory_peak = self._oom_kills = self._cpu_usage = 0
-        self._most_held = 0
-        self._room = 0
-        """Bytes of the memory limit that are there for what /tmp held."""
+        self._memory_peak = self._oom_kills = self._cpu_usage = self._kills = 0
+        self._most_held = self._most_own = 0
+        self._ceiling: Ceiling | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"pid {self.pid}"
@@ -104,11 +102,25 @@ class Sandbox:
             "descriptors": list(trees),
             "start": [runtime_start(self.spec, self.cold_start)] if start else [],
         }
-        self._group.limit(self.spec.memory)
         try:
             wire.send(self._channel, message, list(trees.values()))
         except OSError as error:
             raise SandboxError(f"environment {self.id} is gone", hint="start another one") from error
+
+    def limit(self, ceiling: Ceiling) -> None:
+        """The function's limits, from now on. What counts as memory is watched while something runs: `watch`."""
+        self._group.limit(self.spec.memory, self.spec.ephemeral_storage)
+        self._ceiling = ceiling
+
+    def watch(self) -> None:
+        """Something runs inside, or is about to."""
+        if self._ceiling is not None and self._group.limits:
+            self._ceiling.watch(self)
+
+    def unwatch(self) -> None:
+        """Nothing runs inside for now."""
+        if self._ceiling is not None:
+            self._ceiling.leave(self)
 
     def start_runtime(self) -> None:
         """Starts the runtime process: AWS's client, or the spec's command."""
@@ -146,11 +158,13 @@ class Sandbox:
         """
         if self._group.limits:
             self._group.freeze()
+            self.unwatch()
         else:
             self._send({"do": "signal all", "signal": int(signal.SIGSTOP)})
 
     def thaw(self) -> None:
         if self._group.limits:
+            self.watch()
             self._group.thaw()
         else:
             self._send({"do": "signal all", "signal": int(signal.SIGCONT)})
@@ -175,6 +189,7 @@ class Sandbox:
     def reset(self) -> None:
         """Ends every process inside; /tmp, network and limits stay. `start_runtime()` begins again."""
         if self._group.limits:
+            self.watch()
             self._group.thaw()
         self._send({"do": "reset"})
         deadline = time.monotonic() + _PATIENCE
@@ -187,14 +202,6 @@ class Sandbox:
     def kill(self) -> None:
         """Ends everything inside, at once; `close()` still has to be called."""
         kill_parts(self._parts)
-
-    def make_room(self) -> None:
-        """What /tmp holds now does not count against memory any more. Call between invokes: it reads and writes limits."""
-        if self._group.limits:
-            held = self._held_by_tmp()
-            if abs(held - self._room) >= _ROOM_STEP:
-                self._group.limit_memory((self.spec.memory << 20) + held)
-                self._room = held
 
     def _held_by_tmp(self) -> int:
         """Bytes."""
@@ -211,13 +218,46 @@ class Sandbox:
         Without a cgroup: the sum of the peaks of the processes now alive, shared memory counted.
         """
         if not self._closed:
-            if self._group.limits:  # the kernel's peak has /tmp in it: the most that it was seen to hold is taken off
-                self._most_held = max(self._most_held, self._held_by_tmp())
-                measured = self._group.memory_peak - self._most_held
-            else:
-                measured = measure.memory_peak(self.pid)
+            measured = self._limited_peak() if self._group.limits else measure.memory_peak(self.pid)
             self._memory_peak = max(self._memory_peak, measured)
         return self._memory_peak
+
+    def _limited_peak(self) -> int:
+        """The kernel's peak has /tmp in it: the most that it was seen to hold is taken off. Where that leaves more than the
+        function may have, files have gone meanwhile: the most that was seen without them is the measure then.
+        """
+        held = self._held_by_tmp()
+        self._most_held = max(self._most_held, held)
+        measured = self._group.memory_peak - self._most_held
+        if measured <= self.memory_limit:
+            return measured
+        return min(max(self._most_own, self._group.memory_now - held), self.memory_limit)
+
+    # What the ceiling asks
+
+    @property
+    def memory_limit(self) -> int:
+        """Bytes."""
+        return self.spec.memory << 20
+
+    def memory_own(self) -> int:
+        """Bytes in use that are neither /tmp's nor those of cached files. Too few where files come and go meanwhile."""
+        own = min(self._look() for _ in range(2))
+        self._most_own = max(self._most_own, own)
+        return own
+
+    def _look(self) -> int:
+        held = self._held_by_tmp()
+        used = self._group.memory_now
+        return used - max(held, self._held_by_tmp()) - self._group.cached_files
+
+    def members(self) -> list[int]:
+        """Processes under the limits, as this machine numbers them."""
+        return self._group.members()
+
+    def note_kill(self) -> None:
+        """One of them was killed for its memory."""
+        self._kills += 1
 
     @property
     def memory_now(self) -> int:
@@ -229,7 +269,7 @@ class Sandbox:
         """True when the memory limit ended a process inside; always False where there is no limit."""
         if not self._closed and self._group.limits:
             self._oom_kills = self._group.oom_kills
-        return self._oom_kills > 0
+        return self._oom_kills + self._kills > 0
 
     @property
     def cpu_usage(self) -> int:
@@ -245,6 +285,7 @@ class Sandbox:
             return
         if self._group.limits:
             _ = self.memory_peak, self.oom_killed, self.cpu_usage  # to be known after the group is gone
+        self.unwatch()
         close_parts(self._parts, self.id)
         self._closed = True
         self._release()

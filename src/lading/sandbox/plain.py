@@ -203,9 +203,6 @@ class PlainSandbox(Sandbox):
     def limit_cpu(self) -> None:
         """Nothing limits it."""
 
-    def make_room(self) -> None:
-        """Nothing limits memory."""
-
     def reset(self) -> None:
         self.kill()
         self._await_end()

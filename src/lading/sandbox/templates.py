@@ -172,6 +172,7 @@ class Restored(Sandbox):
 
     def start_runtime(self) -> None:
         """The copy goes on where the template stands still."""
+        self.watch()
         self._template.keeper.ask({"do": "release", "identity": self.id}, {})
 
     def reset(self) -> None:

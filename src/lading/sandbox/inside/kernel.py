@@ -56,6 +56,8 @@ _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
+for _name in ("unshare", "setns", "mount", "umount2", "syscall", "sethostname", "prctl", "capset"):
+    getattr(_libc, _name)  # looked up here and not in every fork
 _libc.ptrace.restype = ctypes.c_long
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
 

@@ -18,8 +18,13 @@ from lading.sandbox.inside import kernel, snapshot
 
 _NOT_FOUND = 127
 _NOT_RUNNABLE = 126
-_FIXED = (9, 19)
-"""SIGKILL and SIGSTOP."""
+_HANDLED = [
+    number
+    for number in range(1, 65)
+    if number not in (9, 19) and signal.getsignal(number) not in (signal.SIG_DFL, None)
+] + [signal.SIGCHLD]
+"""What a forker began with that isn't the default, and what the first process handles. Found once: names for 64 signals
+cost as much as a namespace."""
 KEPT = 3
 """The descriptor of the first process's partner after `enter`."""
 _MOST_DESCRIPTORS = 1024
@@ -187,10 +192,8 @@ def _limit(kind: int, value: int) -> None:
 
 def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
-    for number in range(1, 65):
-        # only what is set: names for 64 signals cost as much as a namespace
-        if number not in _FIXED and signal.getsignal(number) not in (signal.SIG_DFL, None):
-            signal.signal(number, signal.SIG_DFL)
+    for number in _HANDLED:
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as every Python starts
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -151,9 +151,14 @@ class Environment:
         if self.state == "stopped" or self._box is None:
             self._leave_root()
             return
-        await self._thaw()
-        await self._shutdown(reason)
+        if self._inside.talk.extensions.by_name:
+            await self._thaw()
+            await self._shutdown(reason)
+        await self._stop_freezing()
         box, self._box = self._box, None
+        self._loop.remove_reader(box.fileno())
+        # not later: a runtime that sees its connection end spends more time on reporting that than its start took
+        await self._blocking(box.kill)
         self._detach(box)
         await self._blocking(box.close)
         self._leave_root()
@@ -317,16 +322,20 @@ class Environment:
     async def _stand_still(self, box: Sandbox) -> None:
         await self._telemetry.drain()
         await self._blocking(box.freeze)
-        await self._blocking(box.make_room)
 
     async def _thaw(self) -> None:
+        if await self._stop_freezing():
+            await self._blocking(self._live_box().thaw)
+
+    async def _stop_freezing(self) -> bool:
+        """Whether it stands still."""
         if self._freeze_timer is not None:
             self._freeze_timer.cancel()
             self._freeze_timer = None
-        if self._freezing is not None:
-            await self._freezing
-            self._freezing = None
-            await self._blocking(self._live_box().thaw)
+        freezing, self._freezing = self._freezing, None
+        if freezing is not None:
+            await freezing
+        return freezing is not None
 
     async def _reset(self, reason: ShutdownReason) -> None:
         """Everything inside ends; walls and /tmp stay; the next invoke begins with init."""
