@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from lading.oci.layer_writer import LayerWriter
 from lading.oci.layout import Layout, write_layout
 from lading.oci.validate import validate
 from lading.store import open_store
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+from oci_registry import serving
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("build")]
 
@@ -121,10 +125,19 @@ def test_the_same_inputs_give_the_same_digest_anywhere(lading: Command, write: W
     assert len(digests) == 1
 
 
-def test_a_code_change_is_one_small_layer(lading: Command, write: Write, tmp_path: Path) -> None:
+def test_a_code_change_is_one_small_layer_and_kilobytes_are_sent(lading: Command, write: Write, tmp_path: Path) -> None:
     project, base = write(files=FILES), make_base(tmp_path)
     layout = project / "dist" / "project.oci"
-    lading(*BUILD, "--base", base, cwd=project)
+    with serving() as server:
+        push = ("--push", f"{server.name}/team/app:v1", "--json")
+        whole = lading(*BUILD, "--base", base, *push, cwd=project).json["pushed"]
+        (project / "lambda_function.py").write_text("import six\n\ndef handler(event, context):\n    return 1\n")
+        code = lading(*BUILD, "--base", base, *push, cwd=project).json["pushed"]
+        assert (
+            server.manifests["team/app", "v1"][1] == built(layout).manifest and code["digest"] == built(layout).digest
+        )
+    assert whole["sent"] > 5_000_000 and whole["blobs"] > code["blobs"] == 3, "code, config, SBOM"
+    assert code["sent"] < 20_000
     before = {layer.digest for layer in built(layout).layers}
     assert "nothing to do" in lading(*BUILD, "--base", base, cwd=project).err
     (project / "lambda_function.py").write_text("import six\n\ndef handler(event, context):\n    return 2\n")

@@ -107,7 +107,8 @@ def test_an_index_is_pushed_whole_and_lambda_would_refuse_it(lading: Command, wr
     assert lading("check", project / "dist" / "project.oci", cwd=project).code == 0
     skopeo = shutil.which("skopeo") or pytest.skip("skopeo is not installed")
     with serving() as server:
-        pushed = lading("push", layout, f"{server.name}/team/app:v1", "--json", cwd=project).json
+        push = (*BUILD, *BOTH, "--base", base, "--push", f"{server.name}/team/app:v1", "--json")
+        pushed = lading(*push, cwd=project).json["pushed"]
         (listed,) = Layout(layout).manifests()
         assert pushed["digest"] == listed.digest
         source = f"docker://{server.name}/team/app:v1"
@@ -119,6 +120,8 @@ def test_an_index_is_pushed_whole_and_lambda_would_refuse_it(lading: Command, wr
 
 def test_a_zip_is_for_one_architecture(lading: Command, write: Write) -> None:
     project = write(files={"lambda_function.py": FILES["lambda_function.py"]})
+    done = lading("build", "--runtime", "python3.13", "--push", "ghcr.io/team/app:v1", cwd=project, code=2)
+    assert "--push is for one image, and this build has none" in done.err and "--package image" in done.err
     done = lading("build", *BOTH, cwd=project, code=2)
     assert "a zip is for one architecture" in done.err and "--package image" in done.err
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lading.model.artifact import Artifact
     from lading.model.progress import Progress
     from lading.model.project import Project
+    from lading.oci.push import Pushed
     from lading.store import Store
 
 FAILED_AUDIT = AuditError.exit_code
@@ -50,6 +51,12 @@ FAILED_AUDIT = AuditError.exit_code
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the artifacts, in place of the project's.",
 )
+@click.option(
+    "--push",
+    "reference",
+    metavar="REFERENCE",
+    help="Push the image that was built there, such as ghcr.io/team/orders:v1.",
+)
 @click.option("--offline", is_flag=True, help="Use the cache only, never the network.")
 @click.option("--frozen", is_flag=True, help="Fail when the kept lock would change.")
 @click.option("--upgrade", is_flag=True, help="Resolve anew: newest versions, in place of the kept lock.")
@@ -82,16 +89,42 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     if given["flat"] and not given["as_json"]:
         raise UsageError("--flat without --json", hint="add --json: --flat is a form of it")
     report = run_build(given)
+    pushed = push_built(report, given["reference"]) if given["reference"] and not report.failed else None
     if given["flat"] and not report.failed:
         click.echo(json.dumps(flat_report(report), indent=2))
     elif given["as_json"] and not given["flat"]:
-        click.echo(json.dumps(report_as_dict(report), indent=2))
+        from lading.cli.push import pushed_as_dict
+
+        document = report_as_dict(report)
+        sent = {"pushed": pushed_as_dict(given["reference"], pushed)} if pushed is not None else {}
+        click.echo(json.dumps({**document, **sent}, indent=2))
     else:
         from lading.cli.report import print_report
 
         print_report(report, verbose=given["verbose"])
+        if pushed is not None:
+            from lading.cli.push import print_pushed
+
+            print_pushed(given["reference"], pushed)
     if report.failed:
         ctx.exit(FAILED_AUDIT)
+
+
+def push_built(report: Report, reference: str) -> Pushed:
+    """The one image of a build; the index where there is one. Raises UsageError where it isn't clear which."""
+    images = [artifact for artifact in report.artifacts if artifact.manifest.package in ("image", "index")]
+    chosen = [artifact for artifact in images if artifact.manifest.package == "index"] or images
+    if len(chosen) != 1:
+        names = ", ".join(artifact.manifest.name for artifact in chosen)
+        raise UsageError(
+            f"--push is for one image, and this build has {names or 'none'}",
+            hint="choose one with --name, or push each: lading push dist/NAME.oci REFERENCE"
+            if chosen
+            else "add --package image",
+        )
+    from lading.cli.push import push_image
+
+    return push_image(chosen[0].path, reference)
 
 
 def run_build(given: dict[str, Any]) -> Report:

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from lading.model.blobs import Blobs, BlobWriter
 from lading.model.progress import Progress
 from lading.oci import media
+from lading.oci.client import TransportError
 from lading.oci.descriptor import Descriptor, ImageFormatError, Platform, decode, digest_of, read_descriptor
 from lading.oci.image import Image, kind_of, read_image
 from lading.oci.layout import is_attached, read_index
 from lading.oci.reference import Reference
 from lading.oci.registry import TRIES, Registry, RegistryError
 
-if TYPE_CHECKING:
-    pass
-
 CONNECTIONS = 4
-CHUNK = 1 << 20
 
 
 def pull(reference: Reference, platform: Platform | None, blobs: Blobs, progress: Progress) -> Image:
@@ -51,14 +47,18 @@ def fetch_manifest(reference: Reference) -> tuple[bytes, str]:
 def _manifest(registry: Registry, target: str) -> tuple[bytes, str]:
     """A manifest and its media type, its digest verified where the target is one."""
     with registry.stream("GET", f"/manifests/{target}", headers={"Accept": _ACCEPT}) as response:
-        if response.status_code != 200:
-            response.read()
+        if response.status != 200:
             raise registry.refuse(response, f"manifest {target}")
         data = bytearray()
-        for piece in response.iter_bytes(CHUNK):
-            data += piece
-            if len(data) > media.LARGEST_MANIFEST:
-                raise ImageFormatError(f"manifest {target} is larger than 4 MiB", hint="no registry should hold it")
+        try:
+            for piece in response.pieces():
+                data += piece
+                if len(data) > media.LARGEST_MANIFEST:
+                    raise ImageFormatError(f"manifest {target} is larger than 4 MiB", hint="no registry should hold it")
+        except TransportError as error:
+            raise RegistryError(
+                f"{registry.reference.registry} broke off manifest {target}: {error}", hint="try again"
+            ) from None
         stated = response.headers.get("Content-Type", "").partition(";")[0].strip()
     manifest = bytes(data)
     if target.startswith("sha256:") and digest_of(manifest) != target:
@@ -119,19 +119,14 @@ def _fetch(registry: Registry, entry: Descriptor, blobs: Blobs, progress: Progre
 
 def _range(registry: Registry, entry: Descriptor, start: int, writer: BlobWriter) -> Iterator[int]:
     """Write from `start` on; the lengths written. Ends early where the connection does."""
-    import httpx
-
-    headers = {"Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     with registry.stream("GET", f"/blobs/{entry.digest}", headers=headers) as response:
-        if response.status_code not in (200, 206):
-            response.read()
+        if response.status not in (200, 206):
             raise registry.refuse(response, f"blob {entry.digest}")
-        skip = start if response.status_code == 200 else 0
+        skip = start if response.status == 200 else 0
         left = entry.size - start
         try:
-            for piece in response.iter_raw(CHUNK):
+            for piece in response.pieces():
                 fresh = piece[skip:]
                 skip -= len(piece) - len(fresh)
                 left -= len(fresh)
@@ -142,5 +137,5 @@ def _range(registry: Registry, entry: Descriptor, start: int, writer: BlobWriter
                     )
                 writer.write(fresh)
                 yield len(fresh)
-        except httpx.TransportError:
+        except TransportError:
             return

@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 from urllib.parse import urljoin
 
 from lading.model.progress import Progress
 from lading.oci import media
+from lading.oci.client import Answer, Body, Part, ShortFileError
 from lading.oci.credentials import Login
 from lading.oci.descriptor import Content, Descriptor, encode
 from lading.oci.image import Image
@@ -24,11 +25,7 @@ from lading.oci.layout import Document, index_of, read_index
 from lading.oci.reference import Reference
 from lading.oci.registry import TRIES, Registry, RegistryError
 
-if TYPE_CHECKING:
-    import httpx
-
 CONNECTIONS = 4
-CHUNK = 1 << 20
 PART = 64 << 20
 """Bytes of one request; larger blobs go in several, so that a broken one costs no more than this."""
 
@@ -128,10 +125,10 @@ class _Pusher:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def manifest(self, data: bytes, media_type: str, target: str) -> httpx.Response:
+    def manifest(self, data: bytes, media_type: str, target: str) -> Answer:
         headers = {"Content-Type": media_type}
-        response = self._registry.request("PUT", f"/manifests/{target}", headers=headers, content=data)
-        if response.status_code not in (200, 201, 202):
+        response = self._registry.request("PUT", f"/manifests/{target}", headers=headers, body=data)
+        if response.status not in (200, 201, 202):
             raise self._registry.refuse(response, f"manifest {target}")
         return response
 
@@ -147,7 +144,7 @@ class _Pusher:
 
     def _list_referrer(self, tag: str, descriptor: Descriptor) -> None:
         found = self._registry.request("GET", f"/manifests/{tag}", headers={"Accept": media.OCI_INDEX})
-        known = list(read_index(found.content, f"index {tag}")) if found.status_code == 200 else []
+        known = list(read_index(found.read(), f"index {tag}")) if found.status == 200 else []
         if descriptor.digest not in {entry.digest for entry in known}:
             entries = [entry.as_dict() for entry in (*known, descriptor)]
             index = encode({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries})
@@ -156,10 +153,10 @@ class _Pusher:
     def _send(self, blob: _Blob) -> None:
         digest = blob.descriptor.digest
         response = self._registry.request("HEAD", f"/blobs/{digest}")
-        if response.status_code == 200:
+        if response.status == 200:
             self._count(present=1)
             return
-        if response.status_code != 404:
+        if response.status != 404:
             raise self._registry.refuse(response, f"looking for blob {digest}")
         for attempt in range(1, TRIES + 1):
             if self._upload(blob, last=attempt == TRIES):
@@ -168,29 +165,29 @@ class _Pusher:
     def _upload(self, blob: _Blob, *, last: bool) -> bool:
         """One upload session; False where it broke and another may do better."""
         start = self._start(blob.descriptor.digest)
-        if start.status_code == 201:
+        if start.status == 201:
             self._count(mounted=1)
             return True
-        if start.status_code != 202:
+        if start.status != 202:
             raise self._registry.refuse(start, "starting an upload")
         task = self._progress.start(f"push {blob.descriptor.digest[7:19]}", blob.descriptor.size)
         finished = _Session(self._registry, location_of(start), blob).run(
             lambda count: self._progress.advance(task, count)
         )
         self._progress.finish(task)
-        if finished.status_code == 201:
+        if finished.status == 201:
             self._count(blobs=1, sent=blob.descriptor.size)
             return True
-        if last or finished.status_code not in (400, 404, 408, 416, 500, 502, 503, 504):
+        if last or finished.status not in (400, 404, 408, 416, 500, 502, 503, 504):
             raise self._registry.refuse(finished, f"upload of blob {blob.descriptor.digest}")
         return False
 
-    def _start(self, digest: str) -> httpx.Response:
+    def _start(self, digest: str) -> Answer:
         if not self._mount_from:
             return self._registry.request("POST", "/blobs/uploads/")
         mounted = self._registry.request("POST", f"/blobs/uploads/?mount={digest}&from={self._mount_from}")
         # Some registries refuse a mount that they can't do, in place of beginning an upload.
-        return mounted if mounted.status_code in (201, 202) else self._registry.request("POST", "/blobs/uploads/")
+        return mounted if mounted.status in (201, 202) else self._registry.request("POST", "/blobs/uploads/")
 
     def _count(self, *, sent: int = 0, blobs: int = 0, present: int = 0, mounted: int = 0) -> None:
         with self.pushed.lock:
@@ -200,12 +197,12 @@ class _Pusher:
             self.pushed.mounted += mounted
 
 
-def location_of(response: httpx.Response) -> str:
+def location_of(response: Answer) -> str:
     """Where an upload goes on. Raises RegistryError for a registry that doesn't say."""
     location = response.headers.get("Location", "")
     if not location:
         raise RegistryError("the registry began an upload and did not say where", hint="report it to the registry")
-    return str(urljoin(str(response.request.url), location))
+    return urljoin(response.asked.url, location)
 
 
 def _as_blob(document: Document) -> _Blob:
@@ -220,57 +217,50 @@ class _Session:
         self._location = location
         self._blob = blob
 
-    def run(self, told: Callable[[int], None]) -> httpx.Response:
+    def run(self, told: Callable[[int], None]) -> Answer:
         """The answer that ended it, 201 where it went well."""
         size, position, resumed = self._blob.descriptor.size, 0, 0
         while size - position > PART:
             response = self._part(position, PART)
-            if response.status_code == 416 and resumed < TRIES:
+            if response.status == 416 and resumed < TRIES:
                 resumed += 1
                 position = self._resume()
                 continue
-            if response.status_code not in (202, 204):
+            if response.status not in (202, 204):
                 return response
             self._location = location_of(response)
             position += PART
             told(PART)
         separator = "&" if "?" in self._location else "?"
         url = f"{self._location}{separator}digest={self._blob.descriptor.digest}"
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size - position)}
+        headers = {"Content-Type": "application/octet-stream"}
         if position:
             headers["Content-Range"] = f"{position}-{size - 1}"
         told(size - position)
-        return self._registry.request(
-            "PUT", url, headers=headers, content=lambda: self._read(position, size - position)
-        )
+        return self._send("PUT", url, headers, position, size - position)
 
-    def _part(self, position: int, length: int) -> httpx.Response:
+    def _part(self, position: int, length: int) -> Answer:
         headers = {
             "Content-Type": "application/octet-stream",
-            "Content-Length": str(length),
             "Content-Range": f"{position}-{position + length - 1}",
         }
-        content: Callable[[], Iterator[bytes]] = lambda: self._read(position, length)  # noqa: E731
-        return self._registry.request("PATCH", self._location, headers=headers, content=content)
+        return self._send("PATCH", self._location, headers, position, length)
+
+    def _send(self, method: str, url: str, headers: dict[str, str], position: int, length: int) -> Answer:
+        try:
+            body: Body = Part(self._blob.open, position, length)
+            return self._registry.request(method, url, headers=headers, body=body)
+        except ShortFileError:
+            raise RegistryError(
+                f"blob {self._blob.descriptor.digest} ended early", hint="the image is damaged: build it anew"
+            ) from None
 
     def _resume(self) -> int:
         """How many bytes the registry has."""
         response = self._registry.request("GET", self._location)
-        if response.status_code != 204:
+        if response.status != 204:
             raise self._registry.refuse(response, "the state of an upload")
         if "Location" in response.headers:
             self._location = location_of(response)
         end = response.headers.get("Range", "").rpartition("-")[2]
         return int(end) + 1 if end.isdigit() and int(end) else 0
-
-    def _read(self, position: int, length: int) -> Iterator[bytes]:
-        with closing(self._blob.open()) as file:
-            file.seek(position)
-            while length:
-                data = file.read(min(CHUNK, length))
-                if not data:
-                    raise RegistryError(
-                        f"blob {self._blob.descriptor.digest} ended early", hint="the image is damaged: build it anew"
-                    )
-                length -= len(data)
-                yield data

@@ -5,21 +5,19 @@ Source: OCI distribution specification 1.1; Docker registry "token authenticatio
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urljoin
 
 from lading.errors import DownloadError
 from lading.oci import media
-from lading.oci.client import make_client
+from lading.oci.client import Answer, BadUrlError, Body, Client, TransportError
 from lading.oci.credentials import Login, find_login
 from lading.oci.reference import DOCKER_HUB, Reference
-
-if TYPE_CHECKING:
-    import httpx
 
 TRIES = 5
 FIRST_PAUSE = 0.25
@@ -54,7 +52,7 @@ class Registry:
         self._lock = threading.Lock()
         self._login = login
         self._looked = login is not None
-        self._client = make_client()
+        self._client = Client()
         self._mounts: set[str] = set()
         self.base = f"{scheme(reference.registry)}://{host(reference.registry)}/v2/{reference.repository}"
 
@@ -67,87 +65,83 @@ class Registry:
             self._mounts.add(repository)
             self._authorization = ""
 
-    def request(
-        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: Any = None
-    ) -> httpx.Response:
+    def request(self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: Body = None) -> Answer:
         """A whole answer, after retries and at most one renewal of the login. Raises RegistryError."""
-        with self.stream(method, url, headers=headers, content=content) as response:
-            response.read()
-            return response
+        with self.stream(method, url, headers=headers, body=body) as answer:
+            try:
+                answer.read()
+            except TransportError as error:
+                raise self._unreachable(error) from None
+            return answer
 
     @contextmanager
     def stream(
-        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: Any = None
-    ) -> Iterator[httpx.Response]:
-        """An answer whose body is still to be read. `content`: bytes, or a function that makes a fresh iterator."""
-        response = self._send(method, url, dict(headers or {}), content)
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: Body = None
+    ) -> Iterator[Answer]:
+        """An answer whose body is still to be read; reading it may raise TransportError."""
+        answer = self._send(method, url, dict(headers or {}), body)
         try:
-            yield response
+            yield answer
         finally:
-            response.close()
+            answer.close()
 
-    def _send(self, method: str, url: str, headers: dict[str, str], content: Any) -> httpx.Response:
+    def _send(self, method: str, url: str, headers: dict[str, str], body: Body) -> Answer:
         renewed = False
         pause = FIRST_PAUSE
         for attempt in range(1, TRIES + 1):
-            response = self._attempt(method, url, headers, content, last=attempt == TRIES)
-            if response is not None and response.status_code == 401 and not renewed and self._is_ours(response):
+            answer = self._attempt(method, url, headers, body, last=attempt == TRIES)
+            if answer is not None and answer.status == 401 and not renewed and self._same_host(answer.asked.url):
                 renewed = True
-                response.read()
-                self._authorize(response.headers.get_list("WWW-Authenticate"))
-                response = self._attempt(method, url, headers, content, last=attempt == TRIES)
-            if response is not None and (response.status_code not in RETRIED or attempt == TRIES):
-                return response
-            if response is not None:
-                pause = _wanted_pause(response, pause)
-                response.close()
+                challenges = answer.headers.get_all("WWW-Authenticate") or []
+                answer.close()
+                self._authorize(challenges)
+                answer = self._attempt(method, url, headers, body, last=attempt == TRIES)
+            if answer is not None and (answer.status not in RETRIED or attempt == TRIES):
+                return answer
+            if answer is not None:
+                pause = _wanted_pause(answer, pause)
+                answer.close()
             time.sleep(min(pause, LONGEST_PAUSE))
             pause *= 2
         raise AssertionError("unreachable")
 
-    def _attempt(
-        self, method: str, url: str, headers: dict[str, str], content: Any, *, last: bool
-    ) -> httpx.Response | None:
+    def _attempt(self, method: str, url: str, headers: dict[str, str], body: Body, *, last: bool) -> Answer | None:
         """One try; None where the connection failed and another try may help."""
-        import httpx
-
-        body = content() if callable(content) else content
         full = url if "://" in url else f"{self.base}{url}"
-        own = dict(headers)
-        if self._authorization and self._same_host(full):
-            own["Authorization"] = self._authorization
-        request = self._client.build_request(method, full, headers=own, content=body)
         try:
-            return self._follow(self._client.send(request, stream=True), own)
-        except httpx.TransportError as error:
-            if not last and not isinstance(error, httpx.UnsupportedProtocol):
+            return self._follow(self._client.send(method, full, self._own(headers, full), body), headers)
+        except TransportError as error:
+            if not last and not isinstance(error, BadUrlError):
                 return None
-            raise RegistryError(
-                f"can't reach {self.reference.registry}: {error or type(error).__name__}",
-                hint="check the name and the network; a registry without TLS must be on localhost",
-            ) from None
+            raise self._unreachable(error) from None
 
-    def _follow(self, response: httpx.Response, headers: Mapping[str, str]) -> httpx.Response:
+    def _own(self, headers: Mapping[str, str], url: str) -> dict[str, str]:
+        """With the login, for the registry itself and nobody else."""
+        known = self._authorization if self._same_host(url) else ""
+        return {**headers, **({"Authorization": known} if known else {})}
+
+    def _unreachable(self, error: TransportError) -> RegistryError:
+        return RegistryError(
+            f"can't reach {self.reference.registry}: {error}",
+            hint="check the name and the network; a registry without TLS must be on localhost",
+        )
+
+    def _follow(self, answer: Answer, headers: Mapping[str, str]) -> Answer:
         """Redirects of reads go to object stores, which must not see the login."""
         for _ in range(5):
-            if response.status_code not in (301, 302, 303, 307, 308) or response.request.method not in ("GET", "HEAD"):
-                return response
-            following = response.next_request
-            response.close()
-            if following is None:
-                return response
-            own = {key: value for key, value in headers.items() if key != "Authorization"}
-            if self._same_host(str(following.url)):
-                own = dict(headers)
-            request = self._client.build_request(following.method, following.url, headers=own)
-            response = self._client.send(request, stream=True)
+            location = answer.headers.get("Location", "")
+            if answer.status not in (301, 302, 303, 307, 308) or not location:
+                return answer
+            if answer.asked.method not in ("GET", "HEAD"):
+                return answer
+            answer.close()
+            url = urljoin(answer.asked.url, location)
+            answer = self._client.send(answer.asked.method, url, self._own(headers, url))
+        answer.close()
         raise RegistryError(f"{self.reference.registry} redirects without end", hint="try again later")
 
     def _same_host(self, url: str) -> bool:
         return url.startswith(f"{scheme(self.reference.registry)}://{host(self.reference.registry)}/")
-
-    def _is_ours(self, response: httpx.Response) -> bool:
-        return self._same_host(str(response.request.url))
 
     def _authorize(self, challenges: list[str]) -> None:
         """Answer a challenge: Basic with the login, Bearer with a token fetched for it. Raises UnauthorizedError."""
@@ -166,30 +160,31 @@ class Registry:
         raise self._unauthorized("it wants a login")
 
     def _token(self, challenge: Mapping[str, str]) -> str:
-        import httpx
-
         realm = challenge.get("realm", "")
         if not realm.startswith(("https://", "http://")) or not self._may_hear(realm):
             raise self._unauthorized(f"its token server is {realm[:200]!r}")
         scopes = [f"repository:{self.reference.repository}:{self._access}"]
         scopes += [f"repository:{repository}:pull" for repository in sorted(self._mounts)]
-        service = challenge.get("service", "")
         try:
-            if self._login and self._login.token:
-                form = {"grant_type": "refresh_token", "service": service, "scope": " ".join(scopes),
-                        "client_id": "lading", "refresh_token": self._login.token}  # fmt: skip
-                response = self._client.post(realm, data=form)
-            else:
-                parameters = {"scope": scopes, **({"service": service} if service else {})}
-                headers = {"Authorization": self._login.basic} if self._login else {}
-                response = self._client.get(realm, params=parameters, headers=headers)
-            document = response.json() if len(response.content) <= LARGEST_TOKEN else {}
-        except (httpx.TransportError, ValueError) as error:
+            answer = self._ask_for_token(realm, challenge.get("service", ""), scopes)
+            content = answer.read()
+            document = json.loads(content) if len(content) <= LARGEST_TOKEN else {}
+        except (TransportError, ValueError) as error:
             raise self._unauthorized(f"its token server failed: {error}") from None
         token = document.get("token") or document.get("access_token") if isinstance(document, Mapping) else None
-        if response.status_code != 200 or not isinstance(token, str):
-            raise self._unauthorized(f"its token server answered {response.status_code}")
+        if answer.status != 200 or not isinstance(token, str):
+            raise self._unauthorized(f"its token server answered {answer.status}")
         return token
+
+    def _ask_for_token(self, realm: str, service: str, scopes: list[str]) -> Answer:
+        if self._login and self._login.token:
+            form = {"grant_type": "refresh_token", "service": service, "scope": " ".join(scopes),
+                    "client_id": "lading", "refresh_token": self._login.token}  # fmt: skip
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            return self._client.send("POST", realm, headers, urlencode(form).encode())
+        query = urlencode([*(("scope", scope) for scope in scopes), *([("service", service)] if service else [])])
+        headers = {"Authorization": self._login.basic} if self._login else {}
+        return self._client.send("GET", f"{realm}{'&' if '?' in realm else '?'}{query}", headers)
 
     def _may_hear(self, realm: str) -> bool:
         """A token server may be elsewhere, but never without TLS when the registry has it."""
@@ -202,10 +197,10 @@ class Registry:
             hint=f"log in: podman login {self.reference.registry} (or docker login, aws ecr get-login-password)",
         )
 
-    def refuse(self, response: httpx.Response, what: str) -> RegistryError:
+    def refuse(self, answer: Answer, what: str) -> RegistryError:
         """The error for an answer that isn't the hoped-for one."""
-        status = response.status_code
-        details = _registry_says(response)
+        status = answer.status
+        details = _registry_says(answer)
         where = self.reference.name
         if status in (401, 403):
             raise UnauthorizedError(
@@ -237,16 +232,16 @@ def scheme(registry: str) -> str:
     return "http" if local else "https"
 
 
-def _wanted_pause(response: httpx.Response, pause: float) -> float:
+def _wanted_pause(answer: Answer, pause: float) -> float:
     """Retry-After in seconds where the registry says it."""
-    text = response.headers.get("Retry-After", "")
-    return max(float(text), pause) if text.isdigit() else pause
+    text = answer.headers.get("Retry-After", "")
+    return max(float(text), pause) if text.isascii() and text.isdigit() and len(text) < 10 else pause
 
 
-def _registry_says(response: httpx.Response) -> tuple[str, ...]:
+def _registry_says(answer: Answer) -> tuple[str, ...]:
     """The messages of the error body that the specification describes, bounded."""
     try:
-        errors = response.json()["errors"][:5]
+        errors = answer.json()["errors"][:5]
         return tuple(f"{error.get('code', '')}: {str(error.get('message', ''))[:300]}" for error in errors)
     except Exception:  # any body at all may come with an error; then its status says enough
         return ()

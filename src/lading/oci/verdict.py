@@ -67,10 +67,10 @@ def _pulled(text: str, platform: Platform | None, blobs: Blobs, progress: Progre
     reference = parse_reference(text)
     with closing(Registry(reference)) as registry:
         answer = registry.request("GET", f"/manifests/{reference.target}", headers={"Accept": ACCEPT})
-        if answer.status_code != 200:
+        if answer.status != 200:
             raise registry.refuse(answer, f"manifest {reference.target}")
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    listed = list(validate_manifest(answer.content, kind))
+    listed = list(validate_manifest(answer.read(), kind))
     if listed and kind not in media.INDEXES:
         return Verdict((), tuple(listed))
     wanted = platform or (Platform("linux", "amd64") if listed else None)
