@@ -25,6 +25,7 @@ from lading.deploy.instruction import Plan
 from lading.deploy.plan import Planned, make_plan
 from lading.deploy.unit import Package
 from lading.deploy.wish import Wish
+from lading.errors import LadingError
 from lading.model.progress import Silent
 
 CODE = "def handler(event, context):\n    return event\n"
@@ -116,9 +117,13 @@ def pack(folder: Path, name: str, code: str) -> Package:
 
 
 def deploy(account: Account, wish: Wish) -> Planned:
-    """Plan and apply."""
-    planned = make_plan(wish, account)
-    apply_plan(planned, account, Silent())
+    """Plan and apply; an error shows its details in the test's own report."""
+    try:
+        planned = make_plan(wish, account)
+        apply_plan(planned, account, Silent())
+    except LadingError as error:
+        error.add_note("\n".join(error.details))
+        raise
     return planned
 
 

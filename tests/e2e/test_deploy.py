@@ -12,17 +12,12 @@ from pathlib import Path
 
 import pytest
 from deploy_support import Endpoint, Site, deploy, endpoint, everything, lines, plan_of, shape, writes
-from serve_support import service
 
 from lading.aws.account import Access, Account, open_account
-from lading.deploy.instruction import Plan, read_plans, write_plans
+from lading.deploy.instruction import read_plans, write_plans
 from lading.deploy.plan import PlanError, make_plan
 
-QUEUE = "arn:aws:sqs:eu-west-1:{account}:{name}"
 GAPS = {
-    ("moto", "open url"): "moto forgets FunctionUrlAuthType and InvokedViaFunctionUrl of a permission",
-    ("moto", "cors"): "moto doesn't keep what a URL's Cors leaves out",
-    ("moto", "update"): "moto's UpdateFunctionConfiguration ignores this field",
     ("moto", "prune"): "moto gives the numbers of removed versions again",
 }
 
@@ -184,70 +179,6 @@ def test_a_plan_survives_json_and_the_order_holds(full: Site, account: Account) 
     assert "secret-dsn" not in text and "t0ken" not in text
 
 
-def names_of(plan: Plan) -> set[str]:
-    return {change.name for one in plan.instructions for change in one.changes}
-
-
-FIELDS = [
-    ("memory = 256", {"memory"}),
-    ("timeout = 30", {"timeout"}),
-    ("description = 'what it does'", {"description"}),
-    ("handler = 'app.other'", {"handler"}),
-    ("runtime = 'python3.12'", {"runtime"}),
-    ("ephemeral-storage = 1024", {"ephemeral-storage"}),
-    ("environment = { AB = 'c' }", {"environment.AB"}),
-    ("tracing = 'active'", {"tracing"}),
-    ("tags = { a = 'b' }", {"tags.a"}),
-    ("logging = { retention = 7 }", {"retention"}),
-    ("logging = { format = 'JSON', application-level = 'WARN' }", {"logging"}),
-    ("reserved-concurrency = 3", {"reserved-concurrency"}),
-    ("async = { retries = 0 }", {"retries"}),
-    ("url = { invoke-mode = 'stream' }", {"invoke-mode"}),
-    ("url = { cors = { origins = ['*'], methods = ['GET'], max-age = 60 } }", {"cors"}),
-    ("url = { auth = 'none' }", {"auth"}),
-    ("permissions.api = { principal = 's3.amazonaws.com', source-account = '111122223333' }", {"Principal"}),
-    ("events.often = { type = 'schedule', schedule = 'rate(5 minutes)' }", {"schedule"}),
-    ("events.made = { type = 'rule', pattern = { source = ['shop'] } }", {"pattern"}),
-    ("role = { statements = [{ actions = ['s3:*'], resources = ['*'] }] }", {"statement"}),
-    ("role = { policies = ['AmazonS3ReadOnlyAccess'] }", {"policy"}),
-    ("publish = true", {"version"}),
-    ("alias = 'live'", {"version"}),
-]
-CASES = {
-    "url = { auth = 'none' }": "open url",
-    "url = { cors = { origins = ['*'], methods = ['GET'], max-age = 60 } }": "cors",
-    "ephemeral-storage = 1024": "update",
-    "tracing = 'active'": "update",
-    "logging = { format = 'JSON', application-level = 'WARN' }": "update",
-}
-
-
-@pytest.fixture(scope="module")
-def fields_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(tmp_path_factory.mktemp("fields"), "")
-
-
-@pytest.mark.parametrize(("line", "expected"), FIELDS, ids=[line for line, _ in FIELDS])
-def test_each_field(fields_site: Site, target: Endpoint, account: Account, line: str, expected: set[str]) -> None:
-    """From nothing stated to the field, and back: each time exactly that changes, and then nothing is left to do."""
-    if line in CASES:
-        skip_gap(target, CASES[line])
-    plain, stated = shape("fields", {"field": ""}), shape("fields", {"field": line})
-    if line.startswith("handler"):
-        stated = stated.replace('handler = "app.handler"\n', "")
-    fields_site.text = plain
-    deploy(account, fields_site.wish())
-    assert lines(plan_of(account, fields_site.wish())) == []
-    fields_site.text = stated
-    planned = deploy(account, fields_site.wish())
-    found = names_of(planned.plan)
-    assert expected <= found, found
-    assert lines(plan_of(account, fields_site.wish())) == []
-    fields_site.text = plain
-    deploy(account, fields_site.wish())
-    assert lines(plan_of(account, fields_site.wish())) == []
-
-
 def test_stages_stand_beside_each_other(tmp_path: Path, target: Endpoint, account: Account) -> None:
     text = shape("staged", {"s": "memory = 128"}, "[tool.lading.stages.prod.functions.s]\nmemory = 512\n")
     site = Site(tmp_path, text)
@@ -334,40 +265,3 @@ def test_large_zips_go_through_a_bucket_that_is_empty_afterwards(
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
     deploy(account, replace(wish, gone=True))
     assert bucket not in [one["Name"] for one in s3.list_buckets()["Buckets"]]
-
-
-@pytest.fixture
-def polling(target: Endpoint) -> Iterator[Endpoint]:
-    """The local service leaves a mapping in Creating until it polls, which it does with environments only."""
-    if target.name != "local":
-        yield target
-        return
-    with service(neighbours={}) as url:
-        yield Endpoint("local", url)
-
-
-@pytest.mark.root
-def test_a_queue_is_mapped_changed_and_let_go(tmp_path: Path, polling: Endpoint) -> None:
-    target, account = polling, polling.account()
-    sqs, api = target.client("sqs"), target.client("lambda")
-    url = sqs.create_queue(QueueName="mapped")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-
-    def text(more: str) -> str:
-        event = f"events.queue = {{ type = 'sqs', source = '{arn}', {more} }}" if more else ""
-        return shape("mapped", {"mapped": event})
-
-    site = Site(tmp_path, text("batch-size = 5"))
-    deploy(account, site.wish())
-    [mapping] = api.list_event_source_mappings(FunctionName="mapped")["EventSourceMappings"]
-    assert (mapping["BatchSize"], mapping["EventSourceArn"]) == (5, arn)
-    assert lines(plan_of(account, site.wish())) == []
-    site.text = text("batch-size = 7")
-    planned = deploy(account, site.wish())
-    assert {"BatchSize"} == names_of(planned.plan)
-    assert lines(plan_of(account, site.wish())) == []
-    site.text = text("")
-    deploy(account, site.wish())
-    left = api.list_event_source_mappings(FunctionName="mapped")["EventSourceMappings"]
-    assert [one for one in left if one["State"] != "Deleting"] == []
-    assert lines(plan_of(account, site.wish())) == []

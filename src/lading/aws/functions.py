@@ -13,12 +13,14 @@ from lading.aws.account import Account
 
 @dataclass(frozen=True)
 class FunctionFound:
-    """A function as GetFunction tells it. `reserved` is its reserved concurrency."""
+    """A function as GetFunction tells it. `reserved` is its reserved concurrency; `signing`, the ARN of its code signing
+    configuration, is read apart, where it matters."""
 
     configuration: Mapping[str, Any] = field(hash=False)
     tags: Mapping[str, str] = field(hash=False)
     reserved: int | None = None
     image: str = ""
+    signing: str = ""
 
 
 def find_function(account: Account, name: str) -> FunctionFound | None:
@@ -31,6 +33,12 @@ def find_function(account: Account, name: str) -> FunctionFound | None:
         found.get("Concurrency", {}).get("ReservedConcurrentExecutions"),
         found.get("Code", {}).get("ImageUri", ""),
     )
+
+
+def find_signing(account: Account, name: str) -> str:
+    """The ARN of a function's code signing configuration; empty without one."""
+    found = account.find("lambda", "GetFunctionCodeSigningConfig", FunctionName=name)
+    return str(found.get("CodeSigningConfigArn") or "") if found else ""
 
 
 def read_configuration(account: Account, name: str, qualifier: str = "") -> Mapping[str, Any]:

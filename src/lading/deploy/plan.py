@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lading.aws.account import Account
-from lading.aws.functions import FunctionFound, find_function
+from lading.aws.functions import FunctionFound, find_function, find_signing
 from lading.aws.roles import list_roles
 from lading.aws.tagging import functions_tagged
 from lading.deploy import checks
@@ -155,7 +155,10 @@ class _Planning:
             )
             return [*own, function.remove(job.subject, (*before, *stopped))]
         parts = frozenset(job.wanted) | function.own_keys(job.unit)
-        steps = [*function.instructions(job.unit, job.seen, parts, job.kept), *own]
+        seen = job.seen
+        if seen is not None and function.SIGNING in parts | job.kept:
+            seen = replace(seen, signing=find_signing(self.account, job.subject.name))
+        steps = [*function.instructions(job.unit, seen, parts, job.kept), *own]
         if job.seen is not None and not any(isinstance(one, Problem) for one in steps):
             removed = tuple(one.id for one in steps if isinstance(one, Instruction) and one.verb is Verb.DELETE)
             steps += function.settle_tags(job.unit, parts, job.kept, removed)

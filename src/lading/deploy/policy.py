@@ -136,7 +136,7 @@ def _belonging_grants(unit: Unit, arn: str) -> Iterator[Grant]:
     if wish.provisioned_concurrency is not None:
         yield "Provisioned", [f"lambda:{name}ProvisionedConcurrencyConfig" for name in ("Get", "Put", "Delete")], both
     if wish.code_signing:
-        yield "Signing", [f"lambda:{name}FunctionCodeSigningConfig" for name in ("Put", "Delete")], [arn]
+        yield "Signing", [f"lambda:{name}FunctionCodeSigningConfig" for name in ("Get", "Put", "Delete")], [arn]
         yield "Signing", ["lambda:GetCodeSigningConfig"], [wish.code_signing]
     if kinds & {"sqs", "kinesis", "dynamodb", "kafka"}:
         # Lambda has no names for mappings before they are made.

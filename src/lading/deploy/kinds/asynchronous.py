@@ -49,7 +49,8 @@ def diff(subject: Subject, key: str, want: Any, seen: Any) -> Iterator[Step]:
     name = {"FunctionName": subject.name} | ({"Qualifier": alias} if alias else {})
     if want is None:
         if seen is not None:
-            yield pen("delete", Verb.DELETE, "DeleteFunctionEventInvokeConfig", name)
+            gone = changes_between(NAMES, seen, {})
+            yield pen("delete", Verb.DELETE, "DeleteFunctionEventInvokeConfig", name, changes=gone)
         return
     changes = changes_between(NAMES, seen or {}, want)
     if seen is not None and not changes:

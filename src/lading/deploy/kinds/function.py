@@ -12,7 +12,7 @@ from lading.deploy.parts import part_tags
 from lading.deploy.unit import Subject, Unit, looks_secret
 from lading.model.quotas import quotas
 
-KEY = "function"
+KEY, SIGNING = "function", "signing"
 PATIENCE = 120
 """Seconds until a fresh role is known to Lambda; usually below twenty."""
 _EMPTY: Mapping[str, Any] = {
@@ -154,7 +154,7 @@ _NAMES = {
 
 def own_keys(unit: Unit) -> frozenset[str]:
     """What the tags tell of the function itself."""
-    signing = {"signing"} if unit.wish.code_signing else set()
+    signing = {SIGNING} if unit.wish.code_signing else set()
     return frozenset(signing | {hidden_key(variable) for variable in unit.references})
 
 
@@ -269,16 +269,11 @@ def _reserve(step: _Steps, unit: Unit, was: int | None) -> Instruction:
 
 
 def _update(unit: Unit, seen: FunctionFound, parts: frozenset[str], kept: frozenset[str]) -> Iterator[Step]:
-    """In this order: tags that tell what is about to be made; code; configuration; concurrency; signing; tags at last."""
+    """In this order: tags that tell what is about to be made; signing; code; configuration; concurrency."""
     step = _Steps(unit)
     tags = _wanted_tags(unit, parts | kept)
     yield from _tag(step, unit, dict(seen.tags), tags, "tags")
-    signing = unit.wish.code_signing
-    if signing and "signing" not in kept:
-        more = {"FunctionName": unit.name, "CodeSigningConfigArn": signing}
-        yield step(
-            "signing", Verb.UPDATE, "PutFunctionCodeSigningConfig", more, [Change("code-signing", None, signing)]
-        )
+    yield from _sign(step, unit, seen)
     yield from _update_code(step, unit, seen)
     changes, parameters = configuration_changes(unit, seen.configuration, kept)
     if changes:
@@ -288,9 +283,20 @@ def _update(unit: Unit, seen: FunctionFound, parts: frozenset[str], kept: frozen
         )
     if unit.wish.reserved_concurrency != seen.reserved:
         yield _reserve(step, unit, seen.reserved)
-    if not signing and "signing" in kept:
-        more = {"FunctionName": unit.name}
-        yield step("signing", Verb.DELETE, "DeleteFunctionCodeSigningConfig", more, [Change("code-signing", "", None)])
+
+
+def _sign(step: _Steps, unit: Unit, seen: FunctionFound) -> Iterator[Step]:
+    """Before the code: it is the new configuration, or none, that has to take it."""
+    will = unit.wish.code_signing
+    if will == seen.signing:
+        return
+    changes = [Change("code-signing", seen.signing or None, will or None)]
+    name = {"FunctionName": unit.name}
+    if will:
+        more = {"CodeSigningConfigArn": will}
+        yield step("signing", Verb.UPDATE, "PutFunctionCodeSigningConfig", name | more, changes)
+    else:
+        yield step("signing", Verb.DELETE, "DeleteFunctionCodeSigningConfig", name, changes)
 
 
 def _update_code(step: _Steps, unit: Unit, seen: FunctionFound) -> Iterator[Step]:

@@ -101,8 +101,8 @@ def _inline(subject: Subject, key: str, want: Any, seen: Any) -> Iterator[Step]:
     name = {"PolicyName": POLICY}
     if want is None:
         if seen is not None:
-            after = (subject.ref("function"),)
-            yield _call(subject, key, "delete", Verb.DELETE, "DeleteRolePolicy", parameters=name, after=after)
+            more = {"changes": tuple(_statement_changes({}, seen)), "after": (subject.ref("function"),)}
+            yield _call(subject, key, "delete", Verb.DELETE, "DeleteRolePolicy", parameters=name, **more)
     elif want != seen:
         changes = tuple(_statement_changes(want, seen or {}))
         yield _call(
@@ -113,7 +113,7 @@ def _inline(subject: Subject, key: str, want: Any, seen: Any) -> Iterator[Step]:
 
 
 def _statement_changes(want: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterator[Change]:
-    was, will = seen.get("Statement", []), want["Statement"]
+    was, will = seen.get("Statement", []), want.get("Statement", [])
     yield from (Change("statement", one, None) for one in was if one not in will)
     yield from (Change("statement", None, one) for one in will if one not in was)
 

@@ -61,7 +61,8 @@ def diff(subject: Subject, key: str, want: Any, seen: Any) -> Iterator[Step]:
         where = {"Name": name, "EventBusName": bus}
         if want is None:
             if seen is not None:
-                yield pen("delete", Verb.DELETE, "DeleteRule", where, after=(subject.ref(f"target:{rest_of(key)}"),))
+                gone, after = changes_between(NAMES, seen, {}), (subject.ref(f"target:{rest_of(key)}"),)
+                yield pen("delete", Verb.DELETE, "DeleteRule", where, changes=gone, after=after)
         elif changes := changes_between(NAMES, seen or {}, want):
             verb = Verb.UPDATE if seen else Verb.CREATE
             tags = {} if seen else {"Tags": _tags(subject)}
@@ -70,7 +71,8 @@ def diff(subject: Subject, key: str, want: Any, seen: Any) -> Iterator[Step]:
     where = {"Rule": name, "EventBusName": bus}
     if want is None:
         if seen is not None:
-            yield pen("remove", Verb.DELETE, "RemoveTargets", where | {"Ids": [TARGET]})
+            gone = changes_between(TARGET_NAMES, seen, {})
+            yield pen("remove", Verb.DELETE, "RemoveTargets", where | {"Ids": [TARGET]}, changes=gone)
     elif changes := changes_between(TARGET_NAMES, seen or {}, want):
         verb = Verb.UPDATE if seen else Verb.CREATE
         # AWS drops events for a target that the rule may not invoke, so the permission comes first.

@@ -56,7 +56,8 @@ def diff(subject: Subject, key: str, want: Any, seen: Any) -> Iterator[Step]:
     after = (subject.ref("function"), subject.ref(f"alias:{alias}"))
     if want is None:
         if seen is not None:
-            yield pen("delete", Verb.DELETE, "DeleteFunctionUrlConfig", name)
+            gone = changes_between(NAMES, {field: value for field, value in seen.items() if value}, {})
+            yield pen("delete", Verb.DELETE, "DeleteFunctionUrlConfig", name, changes=gone)
     elif seen is None:
         stated = {field: value for field, value in want.items() if value}
         changes = changes_between(NAMES, {}, stated)

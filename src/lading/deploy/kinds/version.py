@@ -37,7 +37,9 @@ def diff(subject: Subject, key: str, want: Unit | None, seen: Any) -> Iterator[S
             # The URL and the mappings that used it go first; the function itself stays.
             after = tuple(subject.ref(qualified(kind, name)) for kind in ("url", "permission", "async", "provisioned"))
             pen = Pen(subject, key, f"alias {subject.name}:{name}")
-            yield pen("delete", Verb.DELETE, "DeleteAlias", {"FunctionName": subject.name, "Name": name}, after=after)
+            gone = (Change("version", alias["FunctionVersion"]),)
+            parameters = {"FunctionName": subject.name, "Name": name}
+            yield pen("delete", Verb.DELETE, "DeleteAlias", parameters, changes=gone, after=after)
         return
     target = find_version(want, versions)
     if target is None:
