@@ -61,8 +61,8 @@ def diff(subject: Subject, key: str, want: Any, seen: Any) -> Iterator[Step]:
         where = {"Name": name, "EventBusName": bus}
         if want is None:
             if seen is not None:
-                gone, first = changes_between(NAMES, seen, {}), subject.ref(f"target:{rest_of(key)}")
-                yield pen("delete", Verb.DELETE, "DeleteRule", where, changes=gone, after=(first,))
+                gone, target = changes_between(NAMES, seen, {}), subject.ref(f"target:{rest_of(key)}")
+                yield pen("delete", Verb.DELETE, "DeleteRule", where, changes=gone, after=(target,))
         elif changes := changes_between(NAMES, seen or {}, want):
             verb = Verb.UPDATE if seen else Verb.CREATE
             tags = {} if seen else {"Tags": _tags(subject)}
