@@ -118,7 +118,7 @@ def right(number: int, outcome: Outcome) -> bool:
 def traces() -> dict[str, int]:
     """What this process has on this machine: children, mounts, groups, network namespaces."""
     mounts = len(Path("/proc/self/mounts").read_text("utf-8").splitlines())
-    groups = sum(1 for folder in Path("/sys/fs/cgroup").rglob(f"lading-{os.getpid()}-*") if folder.is_dir())
+    groups = sum(1 for folder in Path("/sys/fs/cgroup").rglob(f"lading.{os.getpid()}.*") if folder.is_dir())
     pids = family(os.getpid())
     namespaces = {Path(f"/proc/{pid}/ns/net").stat().st_ino for pid in pids}
     descriptors = len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0

@@ -123,7 +123,7 @@ def test_mounted_read_and_gone(place: Place, end: str):
         command.kill()
         command.wait()
         command.stdout.close()
-    ours = (f"/lading-{command.pid}-", f" {folder} ")
+    ours = (f"/lading.{command.pid}.", f" {folder} ")
     assert eventually(lambda: not any(mark in Path("/proc/self/mountinfo").read_text() for mark in ours))
     if end != "kill":
         document = json.loads(place.run("image", "stats", "--json").stdout)

@@ -109,7 +109,7 @@ def other_machine() -> Iterator[tuple[str, str, int]]:
 
 def tables_of(pid: int) -> list[str]:
     listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if f" lading-{pid}-" in line]
+    return [line for line in listed.splitlines() if f" lading.{pid}." in line]
 
 
 def links() -> set[str]:

@@ -18,10 +18,10 @@ from conftest import Answer, Served, require_client, require_interpreter
 from test_walls_leftovers import descendants, eventually, groups_of, namespaces
 
 from lading.errors import SandboxError
-from lading.sandbox.cgroups import owner_name
 from lading.sandbox.forkers import ForkerGoneError
 from lading.sandbox.host import Host, sweep
 from lading.sandbox.live import Sandbox
+from lading.sandbox.owners import owner_name
 from lading.sandbox.spec import ColdStart, SandboxSpec
 from lading.sandbox.templates import Template
 

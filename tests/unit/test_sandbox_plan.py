@@ -321,11 +321,3 @@ def test_group_that_wont_freeze_is_an_error(tmp_path):
     (tmp_path / "cgroup.events").write_text("frozen 0\n")
     with pytest.raises(SandboxError, match="did not freeze within 2 s"):
         cgroups.Group("v2", {"freezer": tmp_path}).freeze()
-
-
-def test_owner_name_changes_with_the_process():
-    import os
-
-    name = cgroups.owner_name(os.getpid())
-    assert re.fullmatch(rf"lading-{os.getpid()}-\d+", name)
-    assert cgroups.owner_name(0) == ""

@@ -22,8 +22,8 @@ from typing import NamedTuple
 from lading.errors import SandboxError
 from lading.lazy import fuse_protocol as protocol
 from lading.lazy.fuse_protocol import Negotiated
-from lading.sandbox.cgroups import owner_name
 from lading.sandbox.inside import kernel
+from lading.sandbox.owners import is_left, owner_name, owner_of
 
 RUN = Path("/run/lading/lazy")
 READ_AHEAD = 1_024
@@ -191,9 +191,8 @@ def owner_folder() -> Path:
 def sweep() -> list[str]:
     """Removes what owners that are gone left: workers, mounts, folders. Returns the owners' names."""
     swept = []
-    for folder in sorted(RUN.glob("lading-*-*")):
-        pid = folder.name.split("-")[1]
-        if not pid.isdecimal() or owner_name(int(pid)) == folder.name:
+    for folder in sorted(RUN.glob("lading.*")):
+        if not is_left(folder.name):
             continue
         for file in folder.glob(f"*/{WORKER_FILE}"):
             _kill_worker(file)
@@ -218,9 +217,11 @@ def _mounts() -> list[_Mount]:
 
 
 def _kill_worker(file: Path) -> None:
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    with contextlib.suppress(OSError, ValueError):
         name = file.read_text("ascii")
-        pid = int(name.split("-")[1])
+        pid = owner_of(name)
+        if pid is None:
+            return
         pidfd = os.pidfd_open(pid)
         try:
             if owner_name(pid) == name:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lading.lazy.metrics import merge
-from lading.sandbox.cgroups import owner_name
+from lading.sandbox.owners import is_left, owner_name
 
 _TOTAL = "total.json"
 _LARGEST = 4 << 20
@@ -38,9 +38,8 @@ def fold(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(folder / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for path in sorted(folder.glob("lading-*.json")):
-                pid = path.name.split("-")[1]
-                if pid.isdecimal() and owner_name(int(pid)) != path.stem:
+            for path in sorted(folder.glob("lading.*.json")):
+                if is_left(path.stem):
                     _replace(folder / _TOTAL, merge(_read(folder / _TOTAL), _read(path)))
                     path.unlink()
 

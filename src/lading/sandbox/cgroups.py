@@ -1,6 +1,6 @@
 """An environment's share of memory, CPU and processes, by cgroup v1 or v2, whichever holds the controllers here.
 
-Groups are named after their owner (process and its start time), so that a later start can sweep what a killed one left.
+Groups are named after their owner, so that a later start can sweep what a killed one left.
 """
 
 from __future__ import annotations
@@ -13,23 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lading.errors import SandboxError
+from lading.sandbox.owners import PREFIX, is_left, owner_name
 from lading.sandbox.spec import MEMORY_OF_ONE_CPU
 
-_PREFIX = "lading-"
 _PERIOD = 20_000
 """Microseconds in which a share of a CPU is given: as on Lambda."""
 _MOST_PROCESSES = 1_024
 """Processes and threads ("Lambda quotas": 1,024)."""
 _V1 = ("memory", "cpu", "cpuacct", "pids", "freezer")
-
-
-def owner_name(pid: int) -> str:
-    """ "lading-<pid>-<start time in clock ticks>": unique until the machine restarts. Empty for a process that is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return ""
-    return f"{_PREFIX}{pid}-{stat.rpartition(b')')[2].split()[19].decode()}"
 
 
 @dataclass(frozen=True)
@@ -223,9 +214,8 @@ def sweep(hierarchies: Hierarchies) -> list[str]:
     """Ends and removes what owners that are gone left; returns their names."""
     gone: dict[str, set[Path]] = {}
     for folder in set(hierarchies.folders.values()):
-        for path in folder.glob(f"{_PREFIX}*-*"):
-            pid = path.name.split("-")[1]
-            if pid.isdecimal() and owner_name(int(pid)) != path.name:
+        for path in folder.glob(f"{PREFIX}*"):
+            if is_left(path.name):
                 with contextlib.suppress(OSError):  # another process sweeps as well
                     gone.setdefault(path.name, set()).update(entry for entry in path.iterdir() if entry.is_dir())
                 gone[path.name].add(path)

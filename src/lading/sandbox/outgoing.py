@@ -18,14 +18,14 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from lading.errors import SandboxError
-from lading.sandbox.cgroups import owner_name
 from lading.sandbox.inside import kernel, netlink
+from lading.sandbox.owners import is_left, owner_name
 
 _UPLINK = "up"
 _PREFIX = "lading"
 _MOST_ROUTERS = 4_096
 _MOST_WAYS = 16_384
-_TABLES = re.compile(r"^table inet (lading-(\d+)-\d+-\d+)$", re.MULTILINE)
+_TABLES = re.compile(r"^table inet (lading\.[\d.]+-\d+)$", re.MULTILINE)
 _RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _MOST_NAME_SERVERS = 3
 
@@ -207,8 +207,8 @@ def sweep() -> list[str]:
     if find_problem() or not Path("/proc/net/netfilter").exists():
         return []
     swept = []
-    for name, pid in _TABLES.findall(_nft("list tables")):
-        if owner_name(int(pid)) != name.rpartition("-")[0]:
+    for name in _TABLES.findall(_nft("list tables")):
+        if is_left(name.rpartition("-")[0]):
             with contextlib.suppress(SandboxError):  # another start swept it meanwhile
                 _nft(f"delete table inet {name}")
             swept.append(name)
