@@ -98,8 +98,16 @@ def test_who_has_left_is_not_looked_at():
 
 
 def test_nobody_to_kill_is_no_error():
-    assert kill_largest([]) == -1
-    assert kill_largest([2**22 + 1]) == -1
+    assert kill_largest(list) == -1
+    assert kill_largest(lambda: [2**22 + 1]) == -1
+
+
+def test_a_number_that_was_given_again_is_not_killed():
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        seen = iter([[other.pid], []])
+        assert kill_largest(lambda: next(seen)) == -1
+        assert other.poll() is None
+        other.kill()
 
 
 def test_a_closed_ceiling_watches_nothing():

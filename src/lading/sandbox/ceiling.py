@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -118,7 +119,7 @@ class Ceiling:
                 if not wire.readable(turn.victim, 0):
                     return _SHORTEST
                 os.close(turn.victim)
-            turn.victim = kill_largest(one.members())
+            turn.victim = kill_largest(one.members)
             if turn.victim >= 0:
                 one.note_kill()
             return _SHORTEST
@@ -131,14 +132,16 @@ def pause(left: int) -> float:
     return min(max(left / _GROWTH, _SHORTEST), _LONGEST)
 
 
-def kill_largest(pids: list[int]) -> int:
+def kill_largest(members: Callable[[], list[int]]) -> int:
     """SIGKILL to the one of these processes that holds most memory of its own; its pidfd, or -1 if there is none."""
-    sizes = [(_size(pid), pid) for pid in pids]
+    sizes = [(_size(pid), pid) for pid in members()]
     for _, pid in sorted(sizes, reverse=True):
         with contextlib.suppress(ProcessLookupError):
             victim = os.pidfd_open(pid)
-            signal.pidfd_send_signal(victim, signal.SIGKILL)
-            return victim
+            if pid in members():  # else its number was given again before it was opened
+                signal.pidfd_send_signal(victim, signal.SIGKILL)
+                return victim
+            os.close(victim)
     return -1
 
 
