@@ -9,6 +9,7 @@ import random
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -187,7 +188,7 @@ def test_botocore_s_signature_is_ours(path: str) -> None:
     ]  # fmt: skip
     for change in changed:
         with pytest.raises(ApiError, match="does not match"):
-            verify(HttpRequest(**{**vars(request), **change}), Keyring(KEYS), time.time())
+            verify(replace(request, **change), Keyring(KEYS), time.time())
     for moment in (time.time() - 1000, time.time() + 1000):
         with pytest.raises(ApiError, match="expired or not yet valid"):
             verify(request, Keyring(KEYS), moment)

@@ -100,6 +100,8 @@ class Extensions:
 
     def invoke(self, invocation: Invocation) -> list[Effect]:
         """Hand an invoke to everybody who registered for it."""
+        if not self.by_name:
+            return []
         event: dict[str, Any] = {
             "eventType": "INVOKE",
             "deadlineMs": invocation.deadline,

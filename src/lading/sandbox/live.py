@@ -151,21 +151,21 @@ class Sandbox:
         """Sends a signal to one process that was started by name; nothing happens when it has ended."""
         self._send({"do": "signal", "name": name, "signal": int(number)})
 
-    def freeze(self) -> None:
+    def freeze(self, *, wait: bool = True) -> None:
         """Every process inside stands still; the walls' own first process goes on watching.
 
-        Without a freezer they get SIGSTOP, and stand still a moment after this returns.
+        Without `wait`, which never blocks, and without a freezer (they get SIGSTOP) a moment after this returns.
         """
         if self._group.limits:
-            self._group.freeze()
+            self._group.freeze(wait=wait)
             self.unwatch()
         else:
             self._send({"do": "signal all", "signal": int(signal.SIGSTOP)})
 
-    def thaw(self) -> None:
+    def thaw(self, *, wait: bool = True) -> None:
         if self._group.limits:
             self.watch()
-            self._group.thaw()
+            self._group.thaw(wait=wait)
         else:
             self._send({"do": "signal all", "signal": int(signal.SIGCONT)})
 
@@ -226,9 +226,12 @@ class Sandbox:
         """The kernel's peak has /tmp in it: the most that it was seen to hold is taken off. Where that leaves more than the
         function may have, files have gone meanwhile: the most that was seen without them is the measure then.
         """
+        highest = self._group.memory_peak
+        if highest - self._most_held <= self._memory_peak:  # as after most invokes: no more than it was
+            return self._memory_peak
         held = self._held_by_tmp()
         self._most_held = max(self._most_held, held)
-        measured = self._group.memory_peak - self._most_held
+        measured = highest - self._most_held
         if measured <= self.memory_limit:
             return measured
         return min(max(self._most_own, self._group.memory_now - held), self.memory_limit)

@@ -194,10 +194,10 @@ class PlainSandbox(Sandbox):
         if process is not None:
             process.send_signal(number)
 
-    def freeze(self) -> None:
+    def freeze(self, *, wait: bool = True) -> None:
         self._signal_all(signal.SIGSTOP)
 
-    def thaw(self) -> None:
+    def thaw(self, *, wait: bool = True) -> None:
         self._signal_all(signal.SIGCONT)
 
     def limit_cpu(self) -> None:

@@ -13,7 +13,7 @@ from lading.service.access import Note
 from lading.service.clock import Clock
 from lading.service.control.control import MEMORY, Control, open_control
 from lading.service.engine import PoolInvoker, Walls
-from lading.service.events import EventStream
+from lading.service.events import BUT_LOGS, EventStream
 from lading.service.front.app import Admission, Api, Front, Life
 from lading.service.front.function_urls import FunctionUrls
 from lading.service.front.gate import Gate, is_loopback
@@ -95,9 +95,9 @@ class Parts:
         self.clock = Clock()
         self.events = EventStream()
         self.metrics = Metrics()
-        self.events.follow(self.metrics.add)
+        self.events.follow(self.metrics.add, BUT_LOGS)
         if settings.note is not None:
-            self.events.follow(settings.note)
+            self.events.follow(settings.note, BUT_LOGS)
         self.neighbours = Neighbours(settings.neighbours) if settings.neighbours is not None else None
         if self.neighbours is not None:
             control.outside = AwsOutside(self.neighbours, runs=settings.walls is not None)

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lading.errors import LadingError, SandboxError
 from lading.model.progress import Silent
@@ -68,7 +67,6 @@ class PoolInvoker:
         """Who wants to know of provisioned environments."""
         self._lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._running: set[asyncio.Task[Outcome]] = set()
         self._warming: set[asyncio.Future[None]] = set()
         self.images: FunctionImages | None = None
         """Where the roots of functions come from that are images; to be set before the first invoke."""
@@ -76,25 +74,38 @@ class PoolInvoker:
 
     async def invoke(self, request: InvokeRequest) -> InvokeResult:
         """Raises ApiError: throttled, or no environment could be made."""
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        task = await self._start(request, answered)
         if request.log_tail:
-            outcome = await self._outcome(task)
+            outcome = await self._ended(await self._begin(request))
             return InvokeResult(outcome.answer.payload, outcome.answer.function_error, outcome.log)
-        await _first(task, answered)
-        answer = answered.result() if answered.done() else (await self._outcome(task)).answer
-        return InvokeResult(answer.payload, answer.function_error, content_type=answer.content_type)
+        first: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def answer(value: Answer) -> None:
+            if not first.done():
+                first.set_result(value)
+
+        def end(ended: asyncio.Future[Outcome]) -> None:
+            if not first.done():
+                if error := _failure(ended):
+                    first.set_exception(error)
+                else:
+                    first.set_result(ended.result().answer)
+
+        (await self._begin(request, answer)).add_done_callback(end)
+        try:
+            got = await first
+        except _REFUSALS as error:
+            raise _refusal(error) from error
+        return InvokeResult(got.payload, got.function_error, content_type=got.content_type)
 
     async def stream(self, request: InvokeRequest) -> StreamedResult:
         """The pieces as the function sends them; the whole in one piece where it doesn't stream."""
-        loop = asyncio.get_running_loop()
-        started: asyncio.Future[str] = loop.create_future()
+        started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         pieces = StreamBuffer()
         sink = StreamSink(lambda kind: None if started.done() else started.set_result(kind), pieces.put, pieces.hold)
-        task = await self._start(request, loop.create_future(), sink)
-        task.add_done_callback(lambda _: pieces.put(None))
-        await _first(task, started)
-        whole = None if started.done() else (await self._outcome(task)).answer
+        ended = await self._begin(request, sink=sink)
+        ended.add_done_callback(lambda _: pieces.put(None))
+        await asyncio.wait((ended, started), return_when=asyncio.FIRST_COMPLETED)
+        whole = None if started.done() else (await self._ended(ended)).answer
         content_type = whole.content_type if whole is not None else started.result()
 
         async def flow() -> AsyncIterator[bytes]:
@@ -103,12 +114,12 @@ class PoolInvoker:
                     yield piece
             finally:
                 pieces.abandon()
-            answer = (await self._outcome(task)).answer
+            answer = (await self._ended(ended)).answer
             if not answer.streamed and not answer.error_type and answer.payload:
                 yield answer.payload
 
         async def end() -> InvokeResult:
-            outcome = await self._outcome(task)
+            outcome = await self._ended(ended)
             log = outcome.log if request.log_tail else ""
             payload = outcome.answer.payload if outcome.answer.error_type else b""
             return InvokeResult(payload, outcome.answer.function_error, log)
@@ -158,9 +169,9 @@ class PoolInvoker:
         if self._host is not None:
             await asyncio.to_thread(self._host.close)
 
-    async def _start(
-        self, request: InvokeRequest, answered: asyncio.Future[Answer], sink: StreamSink | None = None
-    ) -> asyncio.Task[Outcome]:
+    async def _begin(
+        self, request: InvokeRequest, answered: Callable[[Answer], None] | None = None, sink: StreamSink | None = None
+    ) -> asyncio.Future[Outcome]:
         """The invoke under way; it goes on when the caller leaves, as on AWS."""
         function = await self._version(request.target)
         assert self._pool is not None
@@ -174,35 +185,24 @@ class PoolInvoker:
             asynchronous=request.asynchronous,
             sink=sink,
         )
+        outcome = self._pool.begin(function, call, answered)
+        outcome.add_done_callback(lambda ended: self._note(ended, request))
+        return outcome
 
-        def answer(value: Answer) -> None:
-            if not answered.done():
-                answered.set_result(value)
-
-        task = asyncio.create_task(self._pool.invoke(function, call, answer))
-        self._running.add(task)
-        task.add_done_callback(lambda ended: self._ended(ended, request))
-        return task
-
-    def _ended(self, task: asyncio.Task[Outcome], request: InvokeRequest) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and isinstance(error := task.exception(), ThrottledError):
+    def _note(self, ended: asyncio.Future[Outcome], request: InvokeRequest) -> None:
+        if isinstance(error := _failure(ended), ThrottledError):
             self._events.append(Throttled(time.time(), request.target.arn, request.request_id, error.reason.value))
 
     def expire(self, arn: str) -> None:
         """End a function's environments, those at work after their request: the next invoke is a cold start."""
         self._forget(arn)
 
-    async def _outcome(self, task: asyncio.Task[Outcome]) -> Outcome:
+    async def _ended(self, outcome: asyncio.Future[Outcome]) -> Outcome:
         """What an invoke came to. Raises ApiError for what kept it from running."""
         try:
-            return await asyncio.shield(task)
-        except ThrottledError as error:
-            raise throttled(error.reason.value) from error
-        except (RestoreError, SnapshotError) as error:
-            raise _not_restored(error) from error
-        except SandboxError as error:
-            raise ApiError("ServiceException", f"no execution environment could be made: {error.message}") from error
+            return await asyncio.shield(outcome)
+        except _REFUSALS as error:
+            raise _refusal(error) from error
 
     # Versions
 
@@ -353,6 +353,23 @@ class PoolInvoker:
             _let_go(known[1])
 
 
+_REFUSALS = (ThrottledError, RestoreError, SnapshotError, SandboxError)
+"""What keeps an invoke from running."""
+
+
+def _failure(ended: asyncio.Future[Outcome]) -> BaseException | None:
+    return asyncio.CancelledError() if ended.cancelled() else ended.exception()
+
+
+def _refusal(error: ThrottledError | RestoreError | SnapshotError | SandboxError) -> ApiError:
+    """The same as the API says it."""
+    if isinstance(error, ThrottledError):
+        return throttled(error.reason.value)
+    if isinstance(error, RestoreError | SnapshotError):
+        return _not_restored(error)
+    return ApiError("ServiceException", f"no execution environment could be made: {error.message}")
+
+
 def _not_restored(error: RestoreError | SnapshotError) -> ApiError:
     """As the API words it (Lambda API reference, "Invoke": the SnapStart exceptions)."""
     if isinstance(error, SnapshotError):
@@ -376,7 +393,3 @@ def _check_machine(architecture: str) -> None:
     if architecture != here:
         hint = f"create the function for {here}, or serve it on such a machine"
         raise not_here(f"running {architecture} functions on a machine of {here}", hint)
-
-
-async def _first(*futures: asyncio.Future[Any]) -> None:
-    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 KEPT = 10_000
 """Events that a late reader can still see."""
@@ -75,6 +76,8 @@ class StreamRead:
 
 
 Event = LogLine | EnvironmentChanged | InvocationEnded | Throttled | StreamRead
+KINDS: tuple[type[Event], ...] = (LogLine, EnvironmentChanged, InvocationEnded, Throttled, StreamRead)
+BUT_LOGS: tuple[type[Event], ...] = KINDS[1:]
 
 
 class EventStream:
@@ -82,19 +85,25 @@ class EventStream:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._events: deque[tuple[int, Event]] = deque(maxlen=kept)
-        self._followers: list[Callable[[Event], None]] = []
+        self._followers: dict[type[Event], list[Callable[[Any], None]]] = {kind: [] for kind in KINDS}
         self._next = 0
 
     def append(self, event: Event) -> None:
         self._events.append((self._next, event))
         self._next += 1
-        for follower in self._followers:
+        for follower in self._followers[type(event)]:
             follower(event)
 
-    def follow(self, follower: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `follower` with every event from now on; returns what ends it."""
-        self._followers.append(follower)
-        return lambda: self._followers.remove(follower)
+    def follow(self, follower: Callable[[Any], None], kinds: tuple[type[Event], ...] = KINDS) -> Callable[[], None]:
+        """Call `follower` with every event of these kinds from now on; returns what ends it."""
+        for kind in kinds:
+            self._followers[kind].append(follower)
+
+        def end() -> None:
+            for kind in kinds:
+                self._followers[kind].remove(follower)
+
+        return end
 
     def since(self, number: int = 0) -> Iterator[tuple[int, Event]]:
         """Kept events from a number on, with their numbers."""

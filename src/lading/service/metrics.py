@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -26,7 +27,8 @@ class Metrics:
     """Feed it events; ask for the text."""
 
     def __init__(self) -> None:
-        self.environments: dict[str, LiveEnvironment] = {}
+        self._environments: dict[str, EnvironmentChanged] = {}
+        """What was last heard of each that lives."""
         self._counts: dict[tuple[str, str], float] = defaultdict(float)
         """(metric, function) → value."""
         self._buckets: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS) + 1))
@@ -35,19 +37,23 @@ class Metrics:
         self._ages: dict[tuple[str, str, str], float] = {}
         """(function, stream, shard) → age of the last record that was handed on, in milliseconds."""
 
+    @property
+    def environments(self) -> list[LiveEnvironment]:
+        return [
+            LiveEnvironment(one.environment, one.function, one.state, one.time) for one in self._environments.values()
+        ]
+
     def add(self, event: Event) -> None:
-        if isinstance(event, InvocationEnded):
+        if isinstance(event, EnvironmentChanged):
+            if event.state == "stopped":
+                self._environments.pop(event.environment, None)
+            else:
+                self._environments[event.environment] = event
+        elif isinstance(event, InvocationEnded):
             self._counts["Invocations", event.function] += 1
             self._counts["Errors", event.function] += event.status != "success"
             self._counts["Duration", event.function] += event.duration
-            place = next((at for at, bound in enumerate(BUCKETS) if event.duration <= bound), len(BUCKETS))
-            self._buckets[event.function][place] += 1
-        elif isinstance(event, EnvironmentChanged):
-            if event.state == "stopped":
-                self.environments.pop(event.environment, None)
-            else:
-                live = LiveEnvironment(event.environment, event.function, event.state, event.time)
-                self.environments[event.environment] = live
+            self._buckets[event.function][bisect.bisect_left(BUCKETS, event.duration)] += 1
         elif isinstance(event, Throttled):
             self._throttles[event.function, event.reason] += 1
         elif isinstance(event, StreamRead):
@@ -68,7 +74,7 @@ class Metrics:
             lines += self._histogram(arn, buckets)
         lines.append("# TYPE ConcurrentExecutions gauge")
         busy: dict[str, int] = defaultdict(int)
-        for live in self.environments.values():
+        for live in self._environments.values():
             busy[live.function] += live.state == "busy"
         lines += [f"ConcurrentExecutions{_labels(arn)} {count}" for arn, count in busy.items()]
         lines.append("# TYPE IteratorAge gauge")

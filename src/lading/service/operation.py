@@ -67,7 +67,7 @@ class OperationRoutes:
             text = controls.metrics.text(queued=queued)
             return HttpResponse(200, {"Content-Type": "text/plain; version=0.0.4"}, text.encode())
         if request.path == "/_lading/environments":
-            return json_answer([asdict(live) for live in controls.metrics.environments.values()])
+            return json_answer([asdict(live) for live in controls.metrics.environments])
         if request.path == "/_lading/expire":
             controls.expire(query.get("function", ""))
             return json_answer({"expired": query.get("function", "")})

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HttpRequest:
     """What a client sent. `path` is the raw (percent-encoded) path, `query` is decoded and keeps order and repeats,
     header names are lower case."""
@@ -24,8 +24,12 @@ class HttpRequest:
     def header(self, name: str) -> str | None:
         return self.headers.get(name.lower())
 
+    def with_body(self, body: bytes) -> HttpRequest:
+        """The same with its body, which comes after its head."""
+        return HttpRequest(self.method, self.path, self.query, self.headers, body, self.raw_query, self.client)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class HttpResponse:
     """What goes back. Header names as they shall appear."""
 

@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from lading.service.contract.errors import SerializationError
+from lading.service.contract.layout import Member, layout
 from lading.service.contract.service import JSON, Service
 
 if TYPE_CHECKING:
@@ -38,34 +39,32 @@ def parse(service: Service, request: HttpRequest) -> tuple[str, dict[str, Any]]:
 
 def _rest_parameters(shape: Any, labels: Mapping[str, str], request: HttpRequest) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
-    in_body = {}
-    for member, inner in shape.members.items():
-        location = inner.serialization.get("location")
-        if location is None:
-            in_body[member] = inner
-            continue
-        value = _located(location, inner.serialization.get("name", member), inner, labels, request)
+    known = layout(shape)
+    for member in known.located:
+        value = _located(member, labels, request)
         if value is not None:
-            parameters[member] = value
-    payload = shape.serialization.get("payload")
-    if payload:
-        value = _payload(shape.members[payload], request.body)
+            parameters[member.name] = value
+    if known.payload is not None:
+        value = _payload(known.payload.shape, request.body)
         if value is not None:
-            parameters[payload] = value
-    elif in_body:
-        parameters |= _members(in_body, _json_object(request.body), 0)
+            parameters[known.payload.name] = value
+    elif known.in_body:
+        parameters |= _members(known.in_body, _json_object(request.body), 0)
     return parameters
 
 
-def _located(location: str, name: str, shape: Any, labels: Mapping[str, str], request: HttpRequest) -> Any:
-    if location == "uri":
-        return _from_text(shape, labels[name], "iso8601")
-    if location == "header":
-        text = request.header(name)
+def _located(member: Member, labels: Mapping[str, str], request: HttpRequest) -> Any:
+    shape = member.shape
+    if member.location == "header":
+        text = request.headers.get(member.header)
         return None if text is None else _from_text(shape, text, "rfc822")
-    if location != "querystring":
-        raise NotImplementedError(f"no parser for the location {location!r}")
-    values = [value for key, value in request.query if key == name]
+    if member.location == "uri":
+        return _from_text(shape, labels[member.wire], "iso8601")
+    if member.location != "querystring":
+        raise NotImplementedError(f"no parser for the location {member.location!r}")
+    if not request.query:
+        return None
+    values = [value for key, value in request.query if key == member.wire]
     if not values:
         return None
     if shape.type_name == "list":
@@ -127,15 +126,15 @@ def _value(shape: Any, value: Any, depth: int) -> Any:
 def _structure(shape: Any, value: Any, depth: int) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SerializationError(_misplaced(value, _UNEXPECTED))
-    return _members(shape.members, value, depth)
+    return _members(layout(shape).members, value, depth)
 
 
-def _members(members: Any, value: dict[str, Any], depth: int) -> dict[str, Any]:
+def _members(members: tuple[Member, ...], value: dict[str, Any], depth: int) -> dict[str, Any]:
     found = {}
-    for name, shape in members.items():
-        item = value.get(shape.serialization.get("name", name))
+    for member in members:
+        item = value.get(member.wire)
         if item is not None:
-            found[name] = _value(shape, item, depth + 1)
+            found[member.name] = _value(member.shape, item, depth + 1)
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from lading.service.contract.errors import ApiError
 from lading.service.contract.http import HttpResponse
+from lading.service.contract.layout import layout
 from lading.service.contract.service import JSON, Service
 
 ERROR_TYPE = "x-amzn-ErrorType"
@@ -28,22 +29,21 @@ def serialize(service: Service, operation: str, result: Mapping[str, Any]) -> Ht
         return HttpResponse(status, media if body else {}, body)
     headers: dict[str, str] = {}
     in_body: dict[str, Any] = {}
-    for member, inner in shape.members.items():
-        value = result.get(member)
-        if value is None:
+    known = layout(shape)
+    for member in known.members:
+        value = result.get(member.name)
+        if value is None or member is known.payload:
             continue
-        location = inner.serialization.get("location")
-        if location == "statusCode":
+        if member.location == "statusCode":
             status = value
-        elif location == "header":
-            headers[inner.serialization.get("name", member)] = _header(inner, value)
-        elif location is None:
-            in_body[inner.serialization.get("name", member)] = _value(inner, value)
-    payload = shape.serialization.get("payload")
-    if payload:
-        body = _payload(shape.members[payload], result.get(payload))
+        elif member.location == "header":
+            headers[member.wire] = _header(member.shape, value)
+        elif member.location is None:
+            in_body[member.wire] = _value(member.shape, value)
+    if known.payload is not None:
+        body = _payload(known.payload.shape, result.get(known.payload.name))
     else:
-        body = b"" if status == 204 or not _has_body(shape) else _dump(in_body)
+        body = b"" if status == 204 or not known.in_body else _dump(in_body)
     return HttpResponse(status, media | headers if body else headers, body)
 
 
@@ -83,10 +83,6 @@ def _error_member(shape: Any, member: str, error: ApiError) -> Any:
     return error.fields.get(member)
 
 
-def _has_body(shape: Any) -> bool:
-    return any(inner.serialization.get("location") is None for inner in shape.members.values())
-
-
 def _dump(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -114,9 +110,9 @@ def _structure(shape: Any, value: Mapping[str, Any]) -> dict[str, Any]:
     if shape is None:
         return {}
     return {
-        inner.serialization.get("name", member): _value(inner, value[member])
-        for member, inner in shape.members.items()
-        if value.get(member) is not None
+        member.wire: _value(member.shape, value[member.name])
+        for member in layout(shape).members
+        if value.get(member.name) is not None
     }
 
 

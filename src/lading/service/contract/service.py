@@ -47,9 +47,10 @@ class Service:
         self.protocol: str = next((p for p in model.metadata.get("protocols", [model.protocol]) if p in _PROTOCOLS), "")
         if not self.protocol:
             raise ValueError(f"{self.name} speaks {model.protocol}, not one of {', '.join(_PROTOCOLS)}")
+        self._operations = {name: model.operation_model(name) for name in model.operation_names}
         self._routes: dict[tuple[str, int], list[Route]] = defaultdict(list)
-        for name in model.operation_names:
-            http = model.operation_model(name).http
+        for name, operation in self._operations.items():
+            http = operation.http
             path, _, query = http["requestUri"].partition("?")
             route = Route(name, _segments(path), tuple(parse_qsl(query, keep_blank_values=True)))
             self._routes[http["method"], len(route.segments)].append(route)
@@ -64,7 +65,7 @@ class Service:
 
     def operation(self, name: str) -> Any:
         """botocore's OperationModel. The name must be one of `operations`."""
-        return self.model.operation_model(name)
+        return self._operations[name]
 
     @functools.cached_property
     def error_shapes(self) -> Mapping[str, Any]:

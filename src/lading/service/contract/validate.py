@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lading.service.contract.errors import ConstraintError
+from lading.service.contract.layout import Member, layout
 from lading.service.contract.patterns import matches
 
 LONGEST_MATCHED = 20_480
@@ -25,6 +26,9 @@ class Bounds:
 
     minimum: float | None = None
     maximum: float | None = None
+
+
+_NO_BOUNDS = Bounds()
 
 
 @dataclass
@@ -50,19 +54,24 @@ def validate(
     if shape is None:
         return
     walk = _Walk(bounds or {})
-    _structure(walk, shape, {name: value for name, value in parameters.items() if name not in unchecked}, "")
+    if unchecked:
+        parameters = {name: value for name, value in parameters.items() if name not in unchecked}
+    _structure(walk, shape, parameters, "")
     if walk.violations:
         raise ConstraintError(walk.violations)
 
 
 def _structure(walk: _Walk, shape: Any, value: Mapping[str, Any], path: str) -> None:
-    required = set(shape.required_members)
-    for name, inner in shape.members.items():
-        here = f"{path}.{_spelled(name)}" if path else _spelled(name)
-        if name in value:
-            _value(walk, inner, value[name], here)
-        elif name in required:
+    for member in layout(shape).members:
+        if member.name in value:
+            _value(walk, member.shape, value[member.name], _below(path, member))
+        elif member.required:
+            here = _below(path, member)
             walk.violations.append(f"Value null at '{here}' failed to satisfy constraint: Member must not be null")
+
+
+def _below(path: str, member: Member) -> str:
+    return f"{path}.{member.spelled}" if path else member.spelled
 
 
 def _value(walk: _Walk, shape: Any, value: Any, path: str) -> None:
@@ -102,7 +111,7 @@ def _map(walk: _Walk, shape: Any, value: dict[str, Any], path: str) -> None:
 
 def limits(shape: Any, bounds: Mapping[str, Bounds]) -> tuple[float | None, float | None]:
     """(minimum, maximum) in force for a shape."""
-    own = bounds.get(shape.name, Bounds())
+    own = bounds.get(shape.name, _NO_BOUNDS)
     low = shape.metadata.get("min") if own.minimum is None else own.minimum
     high = shape.metadata.get("max") if own.maximum is None else own.maximum
     return low, high
@@ -169,11 +178,6 @@ def _pattern(shape: Any) -> str:
 
 def _enumerated(shape: Any) -> str:
     return f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"
-
-
-def _spelled(member: str) -> str:
-    """A member's name as AWS's messages spell it ("functionName", "kMSKeyArn")."""
-    return member[:1].lower() + member[1:]
 
 
 def _quoted(value: Any) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -73,11 +74,17 @@ class Admission:
 
 @dataclass(slots=True)
 class _Exchange:
-    """A request under way: at first its head, then all of it."""
+    """A request under way: at first its head, then all of it; what it is for, and whose it is."""
 
     identity: str
     request: HttpRequest
-    begun: float = field(default_factory=time.perf_counter)
+    function: str | None
+    """Of a function URL: its identity."""
+    credential: Credential | None
+    service: str
+    """"url", "lading", or an AWS service's name."""
+    owner: Scope
+    begun: float
 
 
 class Front:
@@ -104,30 +111,41 @@ class Front:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-            return
-        identity = str(uuid.uuid4())
-        exchange = _Exchange(identity, read_head(scope))
+        else:
+            await self.exchange(read_head(scope), f"{scope['scheme']}://", receive, send)
+
+    async def exchange(self, head: HttpRequest, scheme: str, receive: Receive, send: Send) -> None:
+        """One request, whose head was read, and its response. `scheme`: "http://" or "https://"."""
+        exchange = self._begin(head)
         response: Response
         try:
-            response = await self._answer(exchange, receive, f"{scope['scheme']}://")
+            response = await self._answer(exchange, receive, scheme)
         except DisconnectedError:
             return
         except Exception:
-            log.exception("request %s failed", identity)
-            response = plain_error(ApiError("InternalFailure", f"an internal error; request {identity}", status=500))
+            log.exception("request %s failed", exchange.identity)
+            message = f"an internal error; request {exchange.identity}"
+            response = plain_error(ApiError("InternalFailure", message, status=500))
         try:
-            await send_response(send, response, identity, receive)
+            await send_response(send, response, exchange.identity, receive)
         finally:
             if self._note is not None:
                 self._note(self._served(exchange, response))
 
+    def _begin(self, head: HttpRequest) -> _Exchange:
+        begun = time.perf_counter()
+        function, credential = url_identity(head), read_credential(head)
+        if function is not None:
+            service = "url"
+        elif head.path.startswith(OWN):
+            service = "lading"
+        else:
+            service = credential.service if credential is not None else service_of(head)
+        return _Exchange(str(uuid.uuid4()), head, function, credential, service, self._owner(credential), begun)
+
     def _served(self, exchange: _Exchange, response: Response) -> Served:
-        head = exchange.request
-        credential = read_credential(head)
-        service = "url" if url_identity(head) else "lading" if head.path.startswith(OWN) else ""
-        if not service:
-            service = credential.service if credential else service_of(head)
-        api, owner = self._apis.get(service), self._owner(credential)
+        head, service = exchange.request, exchange.service
+        api = self._apis.get(service)
         return Served(
             time=time.time(),
             request_id=exchange.identity,
@@ -138,8 +156,8 @@ class Front:
             status=response.status,
             error=response.headers.get(ERROR_TYPE, ""),
             duration=(time.perf_counter() - exchange.begun) * 1000,
-            account=owner.account,
-            region=owner.region,
+            account=exchange.owner.account,
+            region=exchange.owner.region,
             client=head.client,
             received=len(head.body),
         )
@@ -155,34 +173,33 @@ class Front:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(self, exchange: _Exchange, receive: Receive, scheme: str) -> Response:
-        head, identity = exchange.request, exchange.identity
+        head = exchange.request
         try:
-            function = url_identity(head)
-            if function is not None:
-                return await self._at_url(exchange, receive, function)
+            if exchange.function is not None:
+                return await self._at_url(exchange, receive, exchange.function)
             self._gate.check(head)
-            if head.path.startswith(OWN):
+            if exchange.service == "lading":
                 return await self._own.answer(head)
-            credential = read_credential(head)
-            api = self._api(head, credential)
+            api = self._api(exchange)
         except ApiError as error:
             return plain_error(error)
         try:
             limit, too_large = api.body_limit(head)
             body = await read_body(receive, head.header("content-length"), limit, too_large)
-            exchange.request = request = replace(head, body=body)
+            exchange.request = request = head.with_body(body)
             if self._signed:
                 verify(request, self._keys, time.time())
         except ApiError as error:
             return api.refuse(error)
-        return await api.answer(request, Origin(self._owner(credential), f"{scheme}{head.header('host')}", identity))
+        origin = Origin(exchange.owner, f"{scheme}{head.header('host')}", exchange.identity)
+        return await api.answer(request, origin)
 
     async def _at_url(self, exchange: _Exchange, receive: Receive, function: str) -> Response:
         head = exchange.request
         self._gate.check_host(head)
         too_large = ApiError("RequestTooLargeException", f"Request must be smaller than {BODY_LIMIT} bytes", status=413)
         body = await read_body(receive, head.header("content-length"), BODY_LIMIT, too_large)
-        exchange.request = replace(head, body=body)
+        exchange.request = head.with_body(body)
         return await self._urls.answer(exchange.request, function, exchange.identity)
 
     def _owner(self, credential: Credential | None) -> Scope:
@@ -191,8 +208,8 @@ class Front:
             return Scope(DEFAULT_ACCOUNT, DEFAULT_REGION)
         return Scope(self._keys.account_of(credential.access_key), credential.region)
 
-    def _api(self, head: HttpRequest, credential: Credential | None) -> Api:
-        name = credential.service if credential else service_of(head)
+    def _api(self, exchange: _Exchange) -> Api:
+        head, name = exchange.request, exchange.service
         api = self._apis.get(name)
         if api is None:
             wanted = (head.header("x-amz-target") or "").rpartition(".")[2] or f"{head.method} {head.path}"
@@ -214,13 +231,13 @@ def service_of(head: HttpRequest) -> str:
 
 def read_head(scope: MutableMapping[str, Any]) -> HttpRequest:
     """The request without its body."""
-    query = parse_qsl(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True)
+    raw_query = scope["query_string"].decode("ascii", "replace")
     return HttpRequest(
         method=scope["method"],
         path=(scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace"),
-        query=tuple(query),
+        query=tuple(parse_qsl(raw_query, keep_blank_values=True)) if raw_query else (),
         headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
-        raw_query=scope["query_string"].decode("ascii", "replace"),
+        raw_query=raw_query,
         client=(scope.get("client") or ("",))[0],
     )
 
@@ -230,13 +247,18 @@ async def send_response(send: Send, response: Response, identity: str, receive: 
     headers = {"x-amzn-RequestId": identity, **response.headers}
     if isinstance(response, HttpResponse) and response.status != 204:
         headers.setdefault("Content-Length", str(len(response.body)))  # what answers a HEAD has its own
-    named = [*headers.items(), *(("set-cookie", cookie) for cookie in getattr(response, "cookies", ()))]
-    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in named]
+    pairs = [(_wire_name(name), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    pairs += [(b"set-cookie", cookie.encode("latin-1", "replace")) for cookie in response.cookies]
     await send({"type": "http.response.start", "status": response.status, "headers": pairs})
     if isinstance(response, StreamedResponse):
         await _stream(send, response, receive)
     else:
         await send({"type": "http.response.body", "body": response.body})
+
+
+@functools.lru_cache(256)
+def _wire_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
 
 
 async def _stream(send: Send, response: StreamedResponse, receive: Receive) -> None:

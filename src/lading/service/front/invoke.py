@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import functools
 import json
-import secrets
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from lading.service.control.invocation import (
     Target,
     check_invocable,
 )
-from lading.service.control.names import read_reference
+from lading.service.control.names import FunctionReference, Scope, read_reference
 from lading.service.control.refusal import not_here
 
 OPERATIONS = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
@@ -106,11 +107,9 @@ class Invocations:
         return serialize(self._service, operation, {"StatusCode": 202, "Status": 202})
 
     async def _target(self, parameters: Parameters, origin: Origin) -> tuple[Target, str]:
-        reference = read_reference(
-            origin.scope, parameters["FunctionName"], parameters.get("Qualifier"), action="InvokeFunction"
-        )
+        reference, arn = _read(origin.scope, parameters["FunctionName"], parameters.get("Qualifier"))
         choice = await self._control.choose(origin, reference)
-        return choice.pick(), origin.scope.function_arn(reference.name, reference.qualifier)
+        return choice.pick(), arn
 
     def _whole(self, invocation: InvokeRequest, result: InvokeResult) -> HttpResponse:
         answer = {
@@ -138,6 +137,13 @@ class Invocations:
         if end.function_error:
             details |= {"ErrorCode": end.function_error, "ErrorDetails": end.payload.decode("utf-8", "replace")}
         yield encode_event(stream, "InvokeComplete", details)
+
+
+@functools.lru_cache(1024)
+def _read(scope: Scope, name: str, qualifier: str | None) -> tuple[FunctionReference, str]:
+    """What a request names (both lengths are checked by now), and its ARN."""
+    reference = read_reference(scope, name, qualifier, action="InvokeFunction")
+    return reference, scope.function_arn(reference.name, reference.qualifier)
 
 
 def _base64(text: str) -> str:
@@ -174,4 +180,5 @@ def read_client_context(header: str | None) -> str:
 
 def new_trace() -> str:
     """A trace header of X-Ray's form, not sampled."""
-    return f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"
+    digits = os.urandom(20).hex()
+    return f"Root=1-{int(time.time()):08x}-{digits[:24]};Parent={digits[24:]};Sampled=0"

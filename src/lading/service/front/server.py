@@ -6,13 +6,14 @@ import asyncio
 import socket
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from lading.errors import UsageError
+from lading.service.front.one_write import OneWrite
 
 HEAD_TIME = 20.0
 """Seconds for a request line and its headers."""
@@ -25,32 +26,43 @@ GRACE = 10
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which closes a connection whose request line and headers don't arrive in time."""
 
-    _head_timer: asyncio.TimerHandle | None = None
+    _due: float | None = None
+    """When the head that is awaited must be there."""
+    _timer: asyncio.TimerHandle | None = None
+    """One for many requests: it looks at `_due` when it goes off."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._start_timer()
+        self.transport = cast("asyncio.Transport", OneWrite(transport, self.loop))
+        self._await_head()
 
     def on_message_begin(self) -> None:
-        self._start_timer()
+        self._await_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._stop_timer()
+        self._due = None
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         super().connection_lost(exc)
 
-    def _start_timer(self) -> None:
-        self._stop_timer()
-        self._head_timer = self.loop.call_later(HEAD_TIME, self.transport.close)
+    def _await_head(self) -> None:
+        self._due = self.loop.time() + HEAD_TIME
+        if self._timer is None:
+            self._timer = self.loop.call_at(self._due, self._look)
 
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _look(self) -> None:
+        self._timer = None
+        if self._due is None:
+            return
+        if self.loop.time() >= self._due:
+            self.transport.close()
+        else:
+            self._timer = self.loop.call_at(self._due, self._look)
 
 
 class GracefulServer(uvicorn.Server):
@@ -98,6 +110,7 @@ def _config(app: Any) -> uvicorn.Config:
         lifespan="on",
         interface="asgi3",
         access_log=False,
+        proxy_headers=False,  # nobody stands between: what a request says of where it comes from isn't believed
         log_config=None,
         server_header=False,
         timeout_keep_alive=IDLE_TIME,

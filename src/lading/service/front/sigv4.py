@@ -7,6 +7,7 @@ body aren't verified, only what they begin with.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import hmac
 import re
@@ -24,6 +25,8 @@ LONGEST = 604_800
 """Seconds that a presigned request can hold."""
 SKEW = 15 * 60
 """Seconds a request's date may differ from the clock."""
+REMEMBERED = 256
+"""Characters of a credential that is remembered: hostile ones may be long."""
 _CREDENTIAL = re.compile(r"([^/\s,=]+)/(\d{8})/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
 
 
@@ -57,7 +60,16 @@ class Signed:
 def read_credential(request: HttpRequest) -> Credential | None:
     """None where the request names none (that is readable)."""
     header = request.header("authorization")
-    text = header.partition("Credential=")[2] if header else dict(request.query).get("X-Amz-Credential", "")
+    if header:
+        text = header.partition("Credential=")[2].partition(",")[0]
+    else:
+        text = dict(request.query).get("X-Amz-Credential", "") if request.query else ""
+    return _credential(text) if len(text) <= REMEMBERED else _credential.__wrapped__(text)
+
+
+@functools.lru_cache(256)
+def _credential(text: str) -> Credential | None:
+    """A client's is the same all day."""
     match = _CREDENTIAL.match(text)
     return Credential(*match.groups()) if match else None
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from lading.service.control.names import Scope
-from lading.service.events import Event, EventStream, LogLine
+from lading.service.events import EventStream, LogLine
 from lading.service.logs.store import Entry, LogStore
 
 PAUSE = 0.02
@@ -29,7 +30,7 @@ class LogKeeper:
         self._expired = time.monotonic()
 
     async def start(self) -> None:
-        self._events.follow(self._on_event)
+        self._events.follow(self._on_line, (LogLine,))
 
     async def flush(self) -> None:
         """Everything that was logged up to now can be read."""
@@ -44,13 +45,10 @@ class LogKeeper:
         self._thread.shutdown()
         self.store.close()
 
-    def _on_event(self, event: Event) -> None:
-        if not isinstance(event, LogLine):
-            return
-        _, _, _, region, account, _, name = event.function.split(":", 6)
-        group = event.group or f"/aws/lambda/{name}"
-        text = event.text if event.text.endswith("\n") else event.text + "\n"
-        self._waiting.append(Entry(Scope(account, region), group, event.stream, int(event.time * 1000), text))
+    def _on_line(self, line: LogLine) -> None:
+        text = line.text if line.text.endswith("\n") else line.text + "\n"
+        scope, group = _owner(line.function)
+        self._waiting.append(Entry(scope, line.group or group, line.stream, int(line.time * 1000), text))
         if self._timer is None and self._writing is None:
             self._timer = asyncio.get_running_loop().call_later(PAUSE, self._write)
 
@@ -72,3 +70,10 @@ class LogKeeper:
                 await loop.run_in_executor(self._thread, self.store.expire, int(time.time() * 1000))
         finally:
             self._writing = None
+
+
+@functools.lru_cache(1024)
+def _owner(arn: str) -> tuple[Scope, str]:
+    """Whose a function's log is, and the group it is in unless it has another."""
+    _, _, _, region, account, _, name = arn.split(":", 6)
+    return Scope(account, region), f"/aws/lambda/{name}"

@@ -16,6 +16,8 @@ from lading.errors import StoreError
 from lading.service.control.names import Scope
 
 _VERSION = 1
+_ROWS = 64
+"""Of events that are written by one statement."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log_groups (
     id INTEGER PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL,
@@ -174,8 +176,11 @@ class LogStore:
             span = spans.setdefault(ids, [entry.time, entry.time, 0])
             span[0], span[1] = min(span[0], entry.time), max(span[1], entry.time)
             span[2] += len(entry.message) + 26
-        insert = "INSERT INTO log_events (group_id, stream_id, time, ingested, message) VALUES (?, ?, ?, ?, ?)"
-        self._database.executemany(insert, rows)
+        for at in range(0, len(rows), _ROWS):  # of many rows in one statement: the interpreter is left, and taken, once
+            some = rows[at : at + _ROWS]
+            marks = ", ".join(["(?, ?, ?, ?, ?)"] * len(some))
+            insert = f"INSERT INTO log_events (group_id, stream_id, time, ingested, message) VALUES {marks}"
+            self._database.execute(insert, [value for row in some for value in row])
         for (group, stream), (first, last, size) in spans.items():
             self._database.execute(
                 "UPDATE log_streams SET first = min(coalesce(first, ?), ?), last = max(coalesce(last, ?), ?), "

@@ -46,8 +46,13 @@ def _error_body(trailers: Mapping[str, str]) -> bytes:
 class Exchange:
     """One request and the answer to it, which comes whole or piece by piece. The first answer counts."""
 
-    def __init__(self, request: InvokeRequest, answered: Callable[[Answer], None] | None) -> None:
+    def __init__(
+        self, request: InvokeRequest, answered: Callable[[Answer], None] | None, accepted: float, *, first: bool
+    ) -> None:
+        """`accepted`: monotonic seconds. `first`: no other was here before."""
         self.request = request
+        self.accepted = accepted
+        self.first = first
         self.answer: Answer | None = None
         self.dispatched = 0.0
         self.streamed = 0

@@ -66,8 +66,11 @@ class Environment:
         self._needs_init = True
         self._init: Init | None = None
         self._held = False
-        self._freeze_timer: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._rested = 0.0
+        """Since when it has nothing to do, by the loop's clock."""
         self._freezing: asyncio.Future[None] | None = None
+        """While it stands still, or is about to."""
         self._extensions = _external_extensions(function)
         self._pipe: tuple[int, ...] = ()
         """What external extensions write to: apart from the function's output. Read end, write end."""
@@ -120,11 +123,11 @@ class Environment:
     async def invoke(self, request: InvokeRequest, answered: Callable[[Answer], None] | None = None) -> Outcome:
         """Run one invoke phase. `answered` is called as soon as there is an answer; the phase may go on after it."""
         accepted = time.monotonic()
-        await self._thaw()
+        if self._freezing is not None:
+            await self._thaw(self._freezing)
         self._change("busy")
-        cold = self.invokes == 0
+        self._inside.exchange = exchange = Exchange(request, answered, accepted, first=self.invokes == 0)
         self.invokes += 1
-        self._inside.exchange = exchange = Exchange(request, answered)
         timeout = self.function.timeout
         started = time.monotonic()
         init, self._init = self._init, None
@@ -143,8 +146,8 @@ class Environment:
         if fault:
             await self._reset(ShutdownReason.TIMEOUT if fault.status == "timeout" else ShutdownReason.FAILURE)
         self._change("ready")
-        self._schedule_freeze()
-        return replace(outcome, started_at=accepted, cold=cold)
+        self._rest()
+        return outcome
 
     async def close(self, reason: ShutdownReason = ShutdownReason.SPINDOWN) -> None:
         """The SHUTDOWN phase, then nothing is left. Safe to call more than once."""
@@ -152,9 +155,11 @@ class Environment:
             self._leave_root()
             return
         if self._inside.talk.extensions.by_name:
-            await self._thaw()
+            if self._freezing is not None:
+                await self._thaw(self._freezing)
             await self._shutdown(reason)
-        await self._stop_freezing()
+        if self._freezing is not None:
+            await self._freezing
         box, self._box = self._box, None
         self._loop.remove_reader(box.fileno())
         # not later: a runtime that sees its connection end spends more time on reporting that than its start took
@@ -287,7 +292,9 @@ class Environment:
             restore=report.restore,
             log=tail,
             environment=self.id,
+            started_at=exchange.accepted,
             ended_at=ended,
+            cold=exchange.first,
         )
 
     def _restore_figures(self) -> dict[str, float]:
@@ -309,33 +316,31 @@ class Environment:
 
     # Freeze, reset, shutdown
 
-    def _schedule_freeze(self) -> None:
-        if self._freeze_timer is None and not self._needs_init:
-            self._freeze_timer = self._loop.call_later(self.function.budgets.linger, self._freeze)
+    def _rest(self) -> None:
+        """Freeze it soon: of invokes that follow each other closely none pays for a freeze, or for a timer."""
+        self._rested = self._loop.time()
+        if self._linger is None and not self._needs_init:
+            self._linger = self._loop.call_later(self.function.budgets.linger, self._freeze)
 
     def _freeze(self) -> None:
-        self._freeze_timer = None
-        if self.state == "ready" and self._box is not None and self._host.capabilities.freezer:
-            self._freezing = asyncio.ensure_future(self._stand_still(self._box))
-            self._change("frozen")
+        self._linger = None
+        if self.state != "ready" or self._needs_init or self._box is None or not self._host.capabilities.freezer:
+            return
+        due = self._rested + self.function.budgets.linger
+        if due > self._loop.time():
+            self._linger = self._loop.call_at(due, self._freeze)
+            return
+        self._freezing = asyncio.ensure_future(self._stand_still(self._box))
+        self._change("frozen")
 
     async def _stand_still(self, box: Sandbox) -> None:
         await self._telemetry.drain()
-        await self._blocking(box.freeze)
+        box.freeze(wait=False)
 
-    async def _thaw(self) -> None:
-        if await self._stop_freezing():
-            await self._blocking(self._live_box().thaw)
-
-    async def _stop_freezing(self) -> bool:
-        """Whether it stands still."""
-        if self._freeze_timer is not None:
-            self._freeze_timer.cancel()
-            self._freeze_timer = None
-        freezing, self._freezing = self._freezing, None
-        if freezing is not None:
-            await freezing
-        return freezing is not None
+    async def _thaw(self, freezing: asyncio.Future[None]) -> None:
+        self._freezing = None
+        await freezing
+        self._live_box().thaw(wait=False)
 
     async def _reset(self, reason: ShutdownReason) -> None:
         """Everything inside ends; walls and /tmp stay; the next invoke begins with init."""

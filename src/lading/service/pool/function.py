@@ -64,6 +64,10 @@ class FunctionVersion:
     root: RootLease | None = field(default=None, compare=False, repr=False)
     """What an image's folders are held by, for as long as an environment of it lives."""
 
+    def __hash__(self) -> int:
+        """Asked for with every invoke."""
+        return hash((self.arn, self.version, self.revision))
+
     @property
     def group(self) -> str:
         return self.log_group or f"/aws/lambda/{self.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,19 +38,26 @@ class Journal:
         self._function = function
         self._events = events
         self._json = function.log_format == "JSON"
+        self._group = function.group
         self._tail = logs.Tail()
         self._request_id = ""
         self._cutters: dict[int, logs.LineCutter] = {}
+        self._readable = select.poll()
 
     # The processes' output
 
     def attach(self, *descriptors: int) -> None:
         """Read ends of the processes' output, non-blocking."""
-        self._cutters |= {number: logs.LineCutter(self._output) for number in descriptors}
+        for descriptor in descriptors:
+            self._attach(descriptor, self._output)
 
     def attach_extensions(self, descriptor: int) -> None:
         """As attach: what external extensions write."""
-        self._cutters[descriptor] = logs.LineCutter(lambda line: self._record(line, "extension"))
+        self._attach(descriptor, lambda line: self._record(line, "extension"))
+
+    def _attach(self, descriptor: int, take: Callable[[str], None]) -> None:
+        self._cutters[descriptor] = logs.LineCutter(take)
+        self._readable.register(descriptor, select.POLLIN)
 
     def read(self, descriptor: int) -> bool:
         """Take what is there; False when nobody can write any more."""
@@ -67,7 +75,7 @@ class Journal:
 
     def drain(self) -> None:
         """Everything that was written up to now."""
-        for descriptor in self._cutters:
+        for descriptor, _ in self._readable.poll(0):  # most invokes write nothing: one call for all pipes says so
             self.read(descriptor)
 
     def flush(self) -> None:
@@ -143,18 +151,22 @@ class Journal:
 
     def invoke_started(self, request_id: str) -> None:
         self._request_id = request_id
-        record = {"requestId": request_id, "version": self._function.version}
-        self._platform("platform.start", record, logs.start_line(request_id, self._function.version))
+        if self._structured:
+            self._platform("platform.start", {"requestId": request_id, "version": self._function.version}, "")
+        if not self._json:
+            self._write(logs.start_line(request_id, self._function.version), "platform")
 
     def runtime_done(self, request_id: str, status: str, duration: float) -> None:
-        record = {"requestId": request_id, "status": status, "metrics": {"durationMs": round(duration, 3)}}
-        self._platform("platform.runtimeDone", record, "")
+        if self._structured:
+            record = {"requestId": request_id, "status": status, "metrics": {"durationMs": round(duration, 3)}}
+            self._platform("platform.runtimeDone", record, "")
 
     def invoke_ended(self, report: logs.Report, fault: Fault | None) -> str:
         """The last lines of an invoke; returns its log's tail. Output that comes later belongs to no invoke."""
         if fault and not fault.reported and not self._json:
             self._fault(report.request_id, fault)
-        self._platform("platform.report", logs.report_record(report), "")
+        if self._structured:
+            self._platform("platform.report", logs.report_record(report), "")
         if not self._json:
             self._write(logs.end_line(report.request_id), "platform")
             self._write(logs.report_line(report), "platform")
@@ -173,6 +185,11 @@ class Journal:
             return
         self._write(f"RequestId: {request_id} Error: {fault.message}", "platform")
         self._write(fault.error_type, "platform")
+
+    @property
+    def _structured(self) -> bool:
+        """Whether anybody takes records: each invoke has some, and mostly nobody does."""
+        return self._json or self.follow is not None
 
     def _platform(self, kind: str, record: dict[str, Any], text: str) -> None:
         """Once, in the log's format. `text` is "" where the text format has no line of its own for it."""
@@ -197,8 +214,9 @@ class Journal:
 
     def _write(self, line: str, source: str) -> None:
         self._tail.add(line)
-        arn, group = self._function.arn, self._function.group
-        self._events.append(LogLine(time.time(), arn, self.stream, line, source, self._request_id, group))
+        self._events.append(
+            LogLine(time.time(), self._function.arn, self.stream, line, source, self._request_id, self._group)
+        )
 
 
 def _runtime_version(runtime: str) -> str:

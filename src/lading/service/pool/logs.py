@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class Report:
     loading: float = 0.0
     """What of the restore is billed: the runtime's own part and the hooks after it."""
 
-    @property
+    @functools.cached_property
     def billed(self) -> int:
         """Whole milliseconds, init included (since 2025-08-01) and the billed part of a restore, at least 1."""
         billed_restore = self.billed_restore if self.restore is not None else 0
@@ -177,8 +178,10 @@ class Tail:
             del self.lines[: _KEPT_LINES // 2]
 
     def text(self) -> str:
-        data = "".join(line + "\n" for line in self.lines).encode()
-        return data[-TAIL:].decode("utf-8", "ignore")
+        text = "\n".join(self.lines) + "\n" if self.lines else ""
+        if len(text) < TAIL and text.isascii():
+            return text
+        return text.encode()[-TAIL:].decode("utf-8", "ignore")
 
 
 def json_line(record: dict[str, Any]) -> str:

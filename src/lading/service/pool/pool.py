@@ -107,22 +107,33 @@ class Pool:
 
         Raises ThrottledError, and SandboxError where an environment could not be made.
         """
-        if request.request_id in self._flights:
-            raise ValueError(f"request {request.request_id} is in flight already")
+        outcome = self.begin(function, request, answered, queue=queue)
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            self._scheduler.cancel(request.request_id, self._learn(function))
+            raise
+
+    def begin(
+        self,
+        function: FunctionVersion,
+        request: InvokeRequest,
+        answered: Callable[[Answer], None] | None = None,
+        *,
+        queue: bool = False,
+    ) -> asyncio.Future[Outcome]:
+        """As `invoke`, and at once: what it will come to. It goes on whether somebody waits for it or not."""
+        identity = request.request_id
+        if identity in self._flights:
+            raise ValueError(f"request {identity} is in flight already")
         self._tick_on()
         key = self._learn(function)
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._flights[request.request_id] = _Flight(function, request, answered, outcome)
-        try:
-            metered = not queue and not request.asynchronous
-            now = time.monotonic()
-            self._carry_out(self._scheduler.submit(request.request_id, key, now, queue=queue, metered=metered))
-            return await outcome
-        except asyncio.CancelledError:
-            self._scheduler.cancel(request.request_id, key)
-            raise
-        finally:
-            self._flights.pop(request.request_id, None)
+        self._flights[identity] = _Flight(function, request, answered, outcome)
+        outcome.add_done_callback(lambda _: self._flights.pop(identity, None))
+        metered = not queue and not request.asynchronous
+        self._carry_out(self._scheduler.submit(identity, key, time.monotonic(), queue=queue, metered=metered))
+        return outcome
 
     def reserve(self, function: FunctionVersion, reserved: int | None) -> None:
         """What all versions of a version's function may use together; None: what its account and region have left."""

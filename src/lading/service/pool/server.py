@@ -7,6 +7,7 @@ the rules is answered 400 and closed. Knows nothing of what calls mean.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from collections.abc import Mapping
 from typing import Protocol, cast
@@ -27,6 +28,9 @@ _REASONS = {
     413: b"Request Entity Too Large",
     500: b"Internal Server Error",
 }
+_STATUS = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in _REASONS.items()}
+REMEMBERED = 1024
+"""Bytes of a head that is remembered."""
 _STREAM_MODE = "lambda-runtime-function-response-mode"
 
 
@@ -237,6 +241,12 @@ class Connection(asyncio.Protocol):
 
 def parse_head(head: bytes) -> Request:
     """Request line and headers. Raises BadRequestError."""
+    if len(head) <= REMEMBERED and head.startswith(b"GET "):
+        return _parse_remembered(head)
+    return _parse_head(head)
+
+
+def _parse_head(head: bytes) -> Request:
     lines = head.split(b"\r\n")
     parts = lines[0].split(b" ")
     if len(parts) != 3 or not parts[2].startswith(b"HTTP/1.") or not parts[1].startswith(b"/"):
@@ -250,6 +260,10 @@ def parse_head(head: bytes) -> Request:
             raise BadRequestError("repeated header")
         headers[name] = value
     return Request(parts[0].decode("latin-1"), parts[1].decode("latin-1"), headers)
+
+
+_parse_remembered = functools.lru_cache(64)(_parse_head)
+"""A client asks for its next event always in the same words."""
 
 
 def _header(line: bytes) -> tuple[str, str]:
@@ -268,16 +282,17 @@ def _length(headers: Mapping[str, str]) -> int:
 
 def encode(response: Response, *, close: bool = False) -> bytes:
     """Response as bytes on the wire. Header values come from callers: line breaks in them are dropped."""
-    parts = [b"HTTP/1.1 %d %b\r\n" % (response.status, _REASONS.get(response.status, b"Status"))]
-    for name, value in response.headers:
-        parts.append(f"{name}: {value}".replace("\r", "").replace("\n", "").encode() + b"\r\n")
-    parts.append(f"Content-Type: {response.content_type}\r\n".encode())
-    parts.append(b"Content-Length: %d\r\n" % len(response.body))
-    if close:
-        parts.append(b"Connection: close\r\n")
-    parts.append(b"\r\n")
-    parts.append(response.body)
-    return b"".join(parts)
+    head = _STATUS.get(response.status) or b"HTTP/1.1 %d Status\r\n" % response.status
+    lines = "".join([f"{name}: {value}\n" for name, value in response.headers])
+    if "\r" in lines or lines.count("\n") != len(response.headers):
+        lines = "".join([f"{_one_line(name)}: {_one_line(value)}\n" for name, value in response.headers])
+    connection = "Connection: close\r\n" if close else ""
+    rest = f"Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n{connection}\r\n"
+    return b"".join((head, lines.replace("\n", "\r\n").encode(), rest.encode(), response.body))
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", "").replace("\n", "")
 
 
 async def serve(listener: socket.socket, endpoint: Endpoint) -> asyncio.Server:

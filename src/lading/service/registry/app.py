@@ -13,7 +13,7 @@ from lading.service.access import PATH_SHOWN, Note, Served
 from lading.service.contract.errors import ApiError
 from lading.service.contract.http import HttpRequest, Response
 from lading.service.control.names import Scope
-from lading.service.front.app import DEFAULT_REGION, Send, read_head, send_response
+from lading.service.front.app import DEFAULT_REGION, Front, Send, read_head, send_response
 from lading.service.front.body import DisconnectedError, Receive
 from lading.service.front.function_urls import url_identity
 from lading.service.front.gate import Gate
@@ -31,22 +31,25 @@ log = logging.getLogger("lading.service")
 class WithRegistry:
     """`front` answers what is not the registry's."""
 
-    def __init__(self, front: Asgi, registry: Distribution, gate: Gate, note: Note | None = None) -> None:
+    def __init__(self, front: Front, registry: Distribution, gate: Gate, note: Note | None = None) -> None:
         self._front = front
         self._registry = registry
         self._gate = gate
         self._note = note
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        head = read_head(scope) if scope["type"] == "http" else None
-        if head is None or not is_for_registry(head):
+        if scope["type"] != "http":
             await self._front(scope, receive, send)
+            return
+        head, scheme = read_head(scope), f"{scope['scheme']}://"
+        if not is_for_registry(head):
+            await self._front.exchange(head, scheme, receive, send)
             return
         identity, begun = str(uuid.uuid4()), time.perf_counter()
         response: Response
         try:
             self._let_in(head)
-            response = await self._registry.answer(head, receive, f"{scope['scheme']}://")
+            response = await self._registry.answer(head, receive, scheme)
         except DisconnectedError:
             return
         except ApiError as error:
