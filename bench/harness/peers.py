@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.harness.process import output_of
 
-PYPI_PEERS = {"sam": "aws-sam-cli", "ministack": "ministack"}
+PYPI_PEERS = {"sam": "aws-sam-cli", "ministack": "ministack", "moto_server": "moto[server]"}
 """Command → the distribution that brings it."""
 
 
