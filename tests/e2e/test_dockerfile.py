@@ -15,6 +15,7 @@ from registry_support import program
 from serve_support import client, service
 
 from lading.oci.layout import Layout
+from lading.oci.push import read_attached
 from lading.oci.tar import Walker
 
 CLASSICAL = """\
@@ -62,14 +63,27 @@ def test_the_classical_dockerfile_on_a_base_of_the_local_registry(
         client(url, "ecr", region_name="us-east-1").create_repository(repositoryName="lambda/python")
         host = urlsplit(url).netloc
         lading("push", tmp_path / "base", f"{host}/lambda/python:3.10", cwd=tmp_path)
-        done = lading("build", "--package", "image", "--runtime", "python3.10", "--mirror", host, "--json", cwd=project)
+        build = ("build", "--package", "image", "--runtime", "python3.10", "--mirror", host, "--json")
+        (project / "Dockerfile").write_text(CLASSICAL.replace("RUN pip", "# RUN pip"))
+        failed = lading(*build, cwd=project, code=5).json["artifacts"][0]
+        assert ("missing-module", "lambda_function.py") in {(one["code"], one["file"]) for one in failed["findings"]}
+        assert not (project / "dist" / "orders.oci").exists()
+        (project / "Dockerfile").write_text(CLASSICAL)
+        done = lading(*build, cwd=project)
     (artifact,) = done.json["artifacts"]
-    assert (artifact["findings"], artifact["handler"]) == ([], "lambda_function.handler")
+    assert artifact["handler"] == "lambda_function.handler"
+    assert {one["severity"] for one in artifact["findings"]} <= {"advice"}
+    assert ("requests", "2.32.3") in {(one["name"], one["version"]) for one in artifact["packages"]}
     layout = Layout(project / "dist" / "orders.oci")
     image = layout.image()
     assert image.digest == f"sha256:{artifact['sha256']}"
     assert image.process["Cmd"] == ["lambda_function.handler"]
     assert image.process["Entrypoint"] == ["/lambda-entrypoint.sh"]
+    (referrer,) = layout.attached()
+    sbom = json.loads(read_attached(layout, [referrer])[1].data)
+    assert "pkg:pypi/requests@2.32.3" in {one["purl"] for one in sbom["components"]}
+    checked = lading("check", layout.root, "--json", cwd=project).json
+    assert (checked["failed"], checked["notes"]) == (False, [])
     names = names_in(layout)
     assert "var/task/lambda_function.py" in names
     assert "var/lang/lib/python3.10/site-packages/requests/__init__.py" in names

@@ -128,6 +128,8 @@ def _stale(package: PackageFacts, stale: list[tuple[str, bool]]) -> Finding:
 
 def check_root(subject: Subject) -> Iterator[Finding]:
     """Packages in a folder that is not on sys.path: the zipped virtual environment, the layer without python/."""
+    if subject.image:
+        return  # an image says itself where it looks
     paths = [_at(package, path) for package in subject.packages for path in package.files]
     importable = [path for path in paths if path.endswith(_SUFFIXES)]
     if not importable:

@@ -90,7 +90,7 @@ def _allows(specifier: str, version: str) -> bool:
 
 def check_sdk(subject: Subject) -> Iterator[Finding]:
     """The SDK's family: all of it or none. Members that other packages brought along alone are skew."""
-    if subject.layer:
+    if subject.layer or subject.image:
         return
     bundled = subject.target.runtime.bundled
     present = {package.name: package.version for package in (*subject.layers, *subject.packages)}

@@ -19,9 +19,11 @@ _DIST_INFO = re.compile(r"^([^/]+)-([^/-]+)\.dist-info/")
 _LAYER_ROOT = re.compile(r"^python/(?:lib/python(\d\.\d+)/site-packages/)?")
 
 
-def gather_function(entries: Iterable[Entry], handlers: tuple[str, ...] = ()) -> tuple[PackageFacts, ...]:
-    """The distributions of a function's code folder, own code first (name "")."""
-    return _gather_root(list(entries), "", handlers)
+def gather_function(
+    entries: Iterable[Entry], handlers: tuple[str, ...] = (), *, root: str = ""
+) -> tuple[PackageFacts, ...]:
+    """The distributions of a function's code folder, own code first (name ""). `root`: an absolute one in its place."""
+    return _gather_root(list(entries), root, handlers)
 
 
 def gather_layer(entries: Iterable[Entry], target: Target) -> tuple[PackageFacts, ...]:

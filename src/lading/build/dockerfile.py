@@ -16,14 +16,16 @@ from pathlib import Path
 
 from lading.build.image import NAME
 from lading.build.image_base import platform_of
+from lading.build.image_sbom import attach
 from lading.build.packing import replace_text
 from lading.errors import BuildError
-from lading.model.artifact import Artifact, Manifest, manifest_path
+from lading.model.artifact import Artifact, Manifest, PackedPackage, manifest_path
 from lading.model.finding import errors
 from lading.model.project import FunctionConfig
 from lading.oci.descriptor import Platform
 from lading.oci.docker_archive import read_docker_archive
 from lading.oci.image import Image
+from lading.oci.imports import ImageAudit, audit_image
 from lading.oci.layer import Layer
 from lading.oci.layout import Layout, write_layout
 from lading.oci.reference import DOCKER_HUB
@@ -66,7 +68,7 @@ class DockerfileOptions:
 def build_dockerfile(function: FunctionConfig, destination: Path, store: Store, options: DockerfileOptions) -> Artifact:
     """The layout at `destination`, with its manifest beside it; neither is touched when a finding is an error.
 
-    Raises NoBuilderError, DockerfileError, ImageFormatError, LayoutWriteError.
+    Raises NoBuilderError, DockerfileError, ImageFormatError, LayoutWriteError, StoreError.
     """
     builder = find_builder()
     platform = platform_of(function.target)
@@ -74,12 +76,14 @@ def build_dockerfile(function: FunctionConfig, destination: Path, store: Store, 
     with tempfile.TemporaryDirectory(prefix=".dockerfile-", dir=destination.parent) as scratch:
         run = _Run(builder, function, platform, Path(scratch), options)
         image = run.image(store)
-        findings = tuple(finding for finding in validate(image, platform) if finding.code not in options.allowed)
-        manifest = _described(function, image)
+        refused = validate(image, platform)
+        audit = ImageAudit() if errors(refused) else audit_image(image, Path(scratch))
+        findings = tuple(one for one in (*refused, *audit.findings) if one.code not in options.allowed)
+        manifest = _described(function, image, audit)
         reason = f"built by {builder.name}"
         if errors(findings):
             return Artifact(destination, manifest, findings, built=False, reason=f"{reason}; not written")
-        write_layout(destination, [image], name=NAME)
+        write_layout(destination, [image], attach(image, manifest), name=NAME)
     replace_text(manifest_path(destination), manifest.to_json())
     return Artifact(destination, manifest, findings, reason=reason)
 
@@ -202,8 +206,8 @@ def mirrored(dockerfile: str, mirror: str) -> str:
     return "\n".join(lines)
 
 
-def _described(function: FunctionConfig, image: Image) -> Manifest:
-    """What can be said of an image that somebody else put together."""
+def _described(function: FunctionConfig, image: Image, audit: ImageAudit) -> Manifest:
+    """What can be said of an image that somebody else put together: its distributions as their metadata names them."""
     sizes = [size for layer in image.layers for size in _files(layer)]
     digest = image.digest.removeprefix("sha256:")
     command = image.process.get("Cmd")
@@ -219,8 +223,16 @@ def _described(function: FunctionConfig, image: Image) -> Manifest:
         size=image.size,
         unzipped=sum(sizes),
         files=len(sizes),
+        packages=tuple(_packages(audit)),
         package="image",
     )
+
+
+def _packages(audit: ImageAudit) -> Iterator[PackedPackage]:
+    """Each once: two folders may have the same one."""
+    known = {(one.name, one.version): one for one in audit.packages if one.name}
+    for (name, version), facts in sorted(known.items()):
+        yield PackedPackage(name, version, sha256="", size=facts.size, compressed=facts.compressed)
 
 
 def _files(layer: Layer) -> Iterator[int]:

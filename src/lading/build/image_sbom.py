@@ -55,13 +55,15 @@ def cyclonedx(image: Image, manifest: Manifest) -> dict[str, Any]:
 
 
 def _component(package: PackedPackage) -> dict[str, Any]:
+    # Of what somebody else installed no wheel is known.
+    hashes = {"hashes": [{"alg": "SHA-256", "content": package.sha256}]} if package.sha256 else {}
     return {
         "type": "library",
         "bom-ref": _purl(package),
         "name": package.name,
         "version": package.version,
         "purl": _purl(package),
-        "hashes": [{"alg": "SHA-256", "content": package.sha256}],
+        **hashes,
     }
 
 

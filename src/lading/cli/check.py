@@ -33,8 +33,9 @@ SCHEMA_VERSION = 1
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Would PATH, a zip or folder, import on Lambda? Would IMAGE be taken by it?
 
-    IMAGE is an OCI layout, the file that `docker save` writes, or a reference in a registry; its layers are read, its imports
-    are not audited. Says everything that is wrong at once. Exit code 0 when nothing would fail, 5 when something would.
+    IMAGE is an OCI layout, the file that `docker save` writes, or a reference in a registry; imports are audited against its
+    own interpreter and libraries. Says everything that is wrong at once. Exit code 0 when nothing would fail, 5 when something
+    would.
     """
     import datetime as dt
 
@@ -59,7 +60,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 
 
 def check_image(ctx: click.Context, text: str, architecture: str, *, as_json: bool, verbose: bool) -> None:
-    """What Lambda would refuse of an image; exit code 5 where it is something."""
+    """What Lambda would refuse of an image, or the function fail at; exit code 5 where it is something."""
     from lading.cli.progress import choose_progress
     from lading.cli.report import print_findings
     from lading.cli.text import count, size
@@ -73,7 +74,7 @@ def check_image(ctx: click.Context, text: str, architecture: str, *, as_json: bo
         raise UsageError(f"{architecture!r} is no architecture of Lambda's", hint="x86_64 or arm64")
     store = open_store()
     with choose_progress() as progress:
-        verdict = judge(text, known[architecture], store.blobs, store.actions, progress)
+        verdict = judge(text, known[architecture], store, progress)
     wrong = errors(verdict.findings)
     if as_json:
         import json
@@ -85,13 +86,17 @@ def check_image(ctx: click.Context, text: str, architecture: str, *, as_json: bo
             "images": [
                 {"digest": one.digest, "platform": str(one.platform), "size": one.size} for one in verdict.images
             ],
+            "notes": list(verdict.notes),
             "failed": bool(wrong),
             "findings": [finding.as_dict() for finding in verdict.findings],
         }
         click.echo(json.dumps(result, indent=2))
     else:
+        for note in verdict.notes:
+            click.echo(f"note: {note}", err=True)
         print_findings(text, verdict.findings, verbose=verbose)
-        says = "Lambda would refuse it" if wrong else "Lambda would take it"
+        refused = any(finding.code.startswith("image-") for finding in wrong)
+        says = "Lambda would refuse it" if refused else "would fail on Lambda" if wrong else "Lambda would take it"
         total = size(sum(one.size for one in verdict.images))
         click.echo(f"{text}: image, {total}, {says} ({count(len(wrong), 'error')})")
     if wrong:

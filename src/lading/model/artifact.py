@@ -20,7 +20,7 @@ class PackedPackage:
     name: str
     version: str
     sha256: str
-    """Of the wheel it came from."""
+    """Of the wheel it came from; empty where that isn't known."""
     size: int
     compressed: int
     direct: bool = False

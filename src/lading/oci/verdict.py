@@ -1,12 +1,13 @@
-"""Would Lambda take an image? All that `validate` finds, of whatever a user names: a layout, a docker-archive, a reference."""
+"""Would Lambda take an image, and its function import? Of whatever a user names: a layout, a docker-archive, a reference."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lading.model.blobs import Actions, Blobs
+from lading.model.blobs import Blobs
 from lading.model.finding import Finding
 from lading.model.progress import Progress
 from lading.oci import media
@@ -16,16 +17,33 @@ from lading.oci.image import Image
 from lading.oci.layout import Layout
 from lading.oci.reference import parse_reference
 from lading.oci.validate import validate, validate_manifest
+from lading.store import Store
+
+if TYPE_CHECKING:
+    from lading.oci.imports import ImageAudit
 
 _TAR = slice(257, 262)
+_DAMAGE = frozenset(
+    {
+        "image-digest",
+        "image-size",
+        "image-diff-id",
+        "image-entry",
+        "image-too-large",
+        "image-document",
+        "image-media-type",
+    }
+)
+"""Codes of images whose layers are not worth looking into."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found, and the images that were looked at."""
+    """What was found, the images that were looked at, and what was not looked into."""
 
     images: tuple[Image, ...]
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
 
 def is_image(text: str) -> bool:
@@ -41,11 +59,30 @@ def is_image(text: str) -> bool:
     return bool(slash) and not text.startswith((".", "/")) and ("." in first or ":" in first or first == "localhost")
 
 
-def judge(text: str, platform: Platform | None, blobs: Blobs, actions: Actions, progress: Progress) -> Verdict:
+def judge(text: str, platform: Platform | None, store: Store, progress: Progress) -> Verdict:
     """Reads every layer. `platform`: the one that the function has; None takes what is there.
 
-    Raises ImageFormatError, ImageReferenceError, RegistryError.
+    Raises ImageFormatError, ImageReferenceError, RegistryError, StoreError.
     """
+    found = _find(text, platform, store, progress)
+    audits = [assess(image, store.temporary) for image in found.images if not _unreadable(found.findings)]
+    findings = dict.fromkeys((*found.findings, *(finding for one in audits for finding in one.findings)))
+    return Verdict(found.images, tuple(findings), tuple(dict.fromkeys(note for one in audits for note in one.notes)))
+
+
+def assess(image: Image, scratch: Path) -> ImageAudit:
+    """The audit of an image's imports; the modules for that are loaded now."""
+    from lading.oci.imports import audit_image
+
+    return audit_image(image, scratch)
+
+
+def _unreadable(findings: tuple[Finding, ...]) -> bool:
+    return not _DAMAGE.isdisjoint(finding.code for finding in findings)
+
+
+def _find(text: str, platform: Platform | None, store: Store, progress: Progress) -> Verdict:
+    blobs, actions = store.blobs, store.actions
     path = Path(text)
     if path.is_dir():
         layout = Layout(path)
