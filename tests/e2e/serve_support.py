@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import boto3
 import pytest
@@ -54,6 +56,23 @@ def client(url: str, service: str = "lambda", *, patience: float = 30.0, **optio
 def service(state: Path | str = ":memory:", **settings: Any) -> Iterator[str]:
     with serving(Settings(port=0, state=state, **settings)) as url:
         yield url
+
+
+@contextlib.contextmanager
+def served(*arguments: str, log: IO[str] | int = subprocess.DEVNULL) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`lading serve` on a free port; its URL and process, whose stdout goes on after the first line. `log`: takes its stderr."""
+    words = [sys.executable, "-m", "lading.cli.main", "serve", "--port", "0", *arguments]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert "http://" in line, f"{line!r}, exit {process.poll()}"
+        yield line.split()[2], process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(60)
+        process.stdout.close()
 
 
 def create(api: Any, name: str, **parameters: Any) -> dict[str, Any]:

@@ -10,21 +10,19 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
-from serve_support import ROLE, client, create, zipped
+from serve_support import ROLE, client, create, served, zipped
 
 from lading.cli import serve
 from lading.cli.main import main
@@ -32,33 +30,12 @@ from lading.cli.main import main
 KILLS = int(os.environ.get("LADING_KILLS", "10"))
 
 
-@contextlib.contextmanager
-def command(*arguments: str, log: IO[str] | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`lading serve` on a free port; its URL and process. `log`: takes its stderr."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lading.cli.main", "serve", "--port", "0", "--no-neighbours", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert "http://" in line, f"{line!r}, exit {process.poll()}"
-        yield line.split()[2], process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(30)
-        process.stdout.close()
-
-
 def test_a_json_line_for_each_request_and_event_and_no_secrets(tmp_path: Path) -> None:
     secret = "hush-hush-hush"
     file = tmp_path / "log"
     with (
         file.open("w") as log,
-        command("--state", ":memory:", "--log-format", "json", log=log) as (url, process),
+        served("--no-neighbours", "--state", ":memory:", "--log-format", "json", log=log) as (url, process),
     ):
         api = client(url)
         create(api, "f", Environment={"Variables": {"PASSWORD": secret}})
@@ -88,7 +65,7 @@ def test_a_json_line_for_each_request_and_event_and_no_secrets(tmp_path: Path) -
 
 def test_it_is_ready_soon_and_ends_when_asked(tmp_path: Path) -> None:
     started = time.monotonic()
-    with command("--state", str(tmp_path)) as (url, process):
+    with served("--no-neighbours", "--state", str(tmp_path)) as (url, process):
         with urllib.request.urlopen(f"{url}/_lading/health") as response:
             assert json.load(response)["status"] == "ok"
         ready = time.monotonic() - started
@@ -100,7 +77,7 @@ def test_it_is_ready_soon_and_ends_when_asked(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="environments need root on Linux")
 def test_what_is_under_way_finishes_when_it_is_asked_to_end(tmp_path: Path) -> None:
     code = "import time\ndef handler(event, context):\n    time.sleep(2)\n    return 'finished'\n"
-    with command("--state", str(tmp_path)) as (url, process):
+    with served("--no-neighbours", "--state", str(tmp_path)) as (url, process):
         api = client(url)
         create(api, "slow", Code={"ZipFile": zipped({"app.py": code})}, Timeout=20)
         with ThreadPoolExecutor(1) as threads:
@@ -116,7 +93,7 @@ def test_the_aws_command(tmp_path: Path) -> None:
     if aws is None:
         pytest.skip("the aws command is not installed")
     (tmp_path / "code.zip").write_bytes(zipped())
-    with command("--state", ":memory:") as (url, _):
+    with served("--no-neighbours", "--state", ":memory:") as (url, _):
         environment = {
             "PATH": os.environ["PATH"], "HOME": str(tmp_path), "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1", "AWS_PAGER": "",
@@ -170,7 +147,7 @@ def test_nothing_accepted_is_lost_in_a_kill_and_nothing_is_half_made(tmp_path: P
     random.seed(4)
     kept: dict[str, tuple[str, bytes]] = {}
     for _ in range(KILLS):
-        with command("--state", str(tmp_path)) as (url, process):
+        with served("--no-neighbours", "--state", str(tmp_path)) as (url, process):
             stop = threading.Event()
             threads = [threading.Thread(target=load, args=(url, n, kept, stop)) for n in range(2)]
             for thread in threads:
@@ -182,7 +159,7 @@ def test_nothing_accepted_is_lost_in_a_kill_and_nothing_is_half_made(tmp_path: P
             for thread in threads:
                 thread.join(60)
     assert kept, "no request was ever accepted"
-    with command("--state", str(tmp_path)) as (url, _):
+    with served("--no-neighbours", "--state", str(tmp_path)) as (url, _):
         api = client(url)
         pages = api.get_paginator("list_functions").paginate()
         there = {function["FunctionName"]: function for page in pages for function in page["Functions"]}
@@ -204,7 +181,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_a_state_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with command("--state", str(tmp_path)):
+    with served("--no-neighbours", "--state", str(tmp_path)):
         message = fails(capsys, "--port", "0", "--state", str(tmp_path))
     assert f"another service uses the state in {tmp_path}" in message and "--state DIR" in message
 

@@ -261,3 +261,16 @@ def test_cloudformation_s_handlers(api: Any) -> None:
     api.delete_function(FunctionName=name, Qualifier=version)
     api.delete_function(FunctionName=name)
     assert refusal(api.get_function, FunctionName=name)[:2] == (404, "ResourceNotFoundException")
+
+
+def test_what_carries_a_tag_is_found_among_functions_and_neighbours(url: str, api: Any) -> None:
+    terraform_create(api, "tagged", Tags={"owner-of": "all"})
+    client(url, "sqs").create_queue(QueueName="tagged", tags={"owner-of": "all"})
+    tagging = client(url, "resourcegroupstaggingapi")
+
+    def found(*types: str) -> list[str]:
+        answer = tagging.get_resources(TagFilters=[{"Key": "owner-of"}], ResourceTypeFilters=list(types))
+        return [one["ResourceARN"] for one in answer["ResourceTagMappingList"]]
+
+    function, queue = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:tagged", f"arn:aws:sqs:{REGION}:{ACCOUNT}:tagged"
+    assert (found(), found("sqs"), found("lambda")) == ([function, queue], [queue], [function])

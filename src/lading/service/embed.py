@@ -45,6 +45,7 @@ from lading.service.snapshots import Snapshots
 from lading.service.sources.discards import Discards
 from lading.service.sources.sources import Service, Sources
 from lading.service.sweep import Sweep
+from lading.service.tagging import TaggingApi
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Parts:
         accept = accepting(self.queue, self.clock.now) if self.queue is not None else None
         apis: dict[str, Api] = {"lambda": LambdaApi(self._control, self.invoker, accept), "logs": LogsApi(self.logs)}
         apis["ecr"] = EcrApi(self.registry, self.logins)
+        apis["tagging"] = TaggingApi(self._control, self.neighbours)
         return apis | (self.neighbours.apis() if self.neighbours is not None else {})
 
     def _left(self, folders: tuple[Path, ...]) -> None:
