@@ -25,13 +25,13 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/worker"
 CODE = "def handler(event, context):\n    return event\n"
 
 
-def zipped(files: Mapping[str, str | bytes] | None = None) -> bytes:
+def zipped(files: Mapping[str, str | bytes] | None = None, *, mode: int = 0o644) -> bytes:
     """The same bytes for the same files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in (files or {"app.py": CODE}).items():
             member = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
-            member.external_attr = 0o644 << 16
+            member.external_attr = mode << 16
             archive.writestr(member, content)
     return buffer.getvalue()
 

@@ -22,10 +22,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
-from serve_support import ROLE, client, create, served, zipped
+from serve_support import ROLE, client, create, served, service, zipped
 
 from lading.cli import serve
 from lading.cli.main import main
+from lading.service.embed import Settings
 
 KILLS = int(os.environ.get("LADING_KILLS", "10"))
 
@@ -69,26 +70,74 @@ def test_it_is_ready_soon_and_ends_when_asked(tmp_path: Path) -> None:
         with urllib.request.urlopen(f"{url}/_lading/health") as response:
             assert json.load(response)["status"] == "ok"
         ready = time.monotonic() - started
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "kept: functions, layers, images, queued events, logs"
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
     assert ready < 10, "1 s is the promise; this bound only allows for a busy machine"
 
 
+EXTENSION = """#!/var/lang/bin/python3.13
+import http.client, json, os
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+def call(method, path, body=None, **headers):
+    api.request(method, "/2020-01-01/extension/" + path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+    answer = api.getresponse()
+    return answer, json.loads(answer.read())
+answer, _ = call("POST", "register", json.dumps({"events": ["SHUTDOWN"]}), Lambda_Extension_Name="watch")
+_, event = call("GET", "event/next", Lambda_Extension_Identifier=answer.headers["Lambda-Extension-Identifier"])
+print("extension saw", event["eventType"], event["shutdownReason"].lower(), flush=True)
+"""
+
+
+def wait_for_busy(url: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"{url}/_lading/environments") as response:
+            if any(one["state"] == "busy" for one in json.load(response)):
+                return
+        time.sleep(0.02)
+    raise AssertionError("no environment ever was at work")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="environments need root on Linux")
-def test_what_is_under_way_finishes_when_it_is_asked_to_end(tmp_path: Path) -> None:
+def test_what_is_under_way_finishes_and_environments_have_their_shutdown_phase(tmp_path: Path) -> None:
+    """What they say in it is in the log that the next service reads."""
     code = "import time\ndef handler(event, context):\n    time.sleep(2)\n    return 'finished'\n"
     with served("--no-neighbours", "--state", str(tmp_path)) as (url, process):
         api = client(url)
-        create(api, "slow", Code={"ZipFile": zipped({"app.py": code})}, Timeout=20)
+        package = {"ZipFile": zipped({"extensions/watch": EXTENSION}, mode=0o755)}
+        layer = api.publish_layer_version(LayerName="watch", Content=package)["LayerVersionArn"]
+        create(api, "slow", Code={"ZipFile": zipped({"app.py": code})}, Timeout=20, Layers=[layer])
         with ThreadPoolExecutor(1) as threads:
             answer = threads.submit(lambda: json.load(api.invoke(FunctionName="slow")["Payload"]))
-            time.sleep(1)
+            wait_for_busy(url)
             process.send_signal(signal.SIGTERM)
-            assert answer.result(30) == "finished"
-        assert process.wait(30) == 0
+            assert answer.result(60) == "finished"
+        assert process.wait(60) == 0
+    with service(tmp_path, walls=None) as url:
+        found = client(url, "logs").filter_log_events(logGroupName="/aws/lambda/slow", filterPattern="saw")
+        assert [event["message"] for event in found["events"]] == ["extension saw SHUTDOWN spindown\n"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (Settings(state=":memory:", neighbours={}), "nothing is kept"),
+        (Settings(state="dir"), "kept: functions, layers, images, queued events, logs"),
+        (
+            Settings(state="dir", neighbours={}),
+            "not kept, in this process's memory: what is in s3, iam, sts, sqs and 8 more",
+        ),
+        (Settings(state="dir", neighbours={"s3": "http://a"}), "what is in iam, sts, sqs, sns and 7 more"),
+    ],
+)
+def test_what_is_kept_is_told(settings: Settings, said: str) -> None:
+    assert said in serve.tell_kept(settings)
 
 
 def test_the_aws_command(tmp_path: Path) -> None:
+    """The walk-through has more of it; this is the command against the command."""
     aws = shutil.which("aws")
     if aws is None:
         pytest.skip("the aws command is not installed")
@@ -113,11 +162,6 @@ def test_the_aws_command(tmp_path: Path) -> None:
             "--handler", "app.handler", "--zip-file", "fileb://code.zip")  # fmt: skip
         run("wait", "function-active-v2", "--function-name", "my-function")
         assert run("list-functions", "--query", "Functions[].FunctionName") == ["my-function"]
-        version = run("publish-version", "--function-name", "my-function")["Version"]
-        run("create-alias", "--function-name", "my-function", "--name", "live", "--function-version", version)
-        layer = run("publish-layer-version", "--layer-name", "l", "--zip-file", "fileb://code.zip")["LayerVersionArn"]
-        run("update-function-configuration", "--function-name", "my-function", "--layers", layer)
-        run("wait", "function-updated-v2", "--function-name", "my-function")
         if os.geteuid() == 0:
             (tmp_path / "event.json").write_text('{"key": "value"}')
             answer = run("invoke", "--function-name", "my-function", "--payload", "fileb://event.json", "response.json")

@@ -122,7 +122,24 @@ def serve(settings: Settings, *, as_json: bool) -> None:
         server = make_server(make_front(control, replace(settings, note=log.note)))
         name = f"[{settings.host}]" if ":" in settings.host else settings.host
         click.echo(f"lading serve: http://{name}:{listener.getsockname()[1]} (state: {settings.state})")
+        click.echo(tell_kept(settings))
         server.run(sockets=[listener])
+
+
+def tell_kept(settings: Settings) -> str:
+    """What a restart finds again, and what not."""
+    from lading.service.control.control import MEMORY
+    from lading.service.neighbours.moto import SERVICES
+
+    if settings.state == MEMORY:
+        return "  nothing is kept: all of it ends with this process"
+    kept = "  kept: functions, layers, images, queued events, logs"
+    here = [name for name in SERVICES if settings.neighbours is not None and name not in settings.neighbours]
+    if not here:
+        return kept
+    more = f" and {len(here) - 4} more" if len(here) > 4 else ""
+    gone = f"not kept, in this process's memory: what is in {', '.join(here[:4])}{more}"
+    return f"{kept}; {gone} (--neighbour SERVICE=URL uses another)"
 
 
 def require_extra() -> None:
