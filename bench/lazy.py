@@ -6,21 +6,16 @@ BENCH_LAZY_PACKAGES (Debian packages of a base, 12) and BENCH_LAZY_IMAGES (50) s
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import io
 import os
 import random
-import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.harness.compare import Row, Side, Table, Verdict, interleave, ratio, wall_row
-from bench.harness.peers import PeerMissingError, cache_folder, system_command, uv, versions
+from bench.harness.peers import system_command, versions
+from bench.harness.real_images import DEBIAN, WHEELS, deb, joined, layer_of, wheels
 from bench.harness.workshop import Workshop, remove
 from lading.lazy.convert import Conversion, Settings, convert
 from lading.lazy.keys import MasterKey
@@ -28,26 +23,12 @@ from lading.lazy.objects import FolderObjects
 from lading.lazy.roots import ImageStore
 from lading.lazy.stats import measure as count
 from lading.model.progress import Silent
-from lading.oci import media
-from lading.oci.descriptor import Descriptor, Platform
+from lading.oci.descriptor import Platform
 from lading.oci.image import Image, empty
-from lading.oci.layer import Layer
 from lading.oci.layout import write_layout
 from lading.store import Store, open_store
 
 BASES = 5
-DEBIAN = (
-    "libc6", "libstdc++6", "libgcc-s1", "zlib1g", "libssl3", "perl-base", "coreutils", "bash", "libpython3.11-stdlib",
-    "libpython3.11-minimal", "git", "libicu72", "libllvm14", "libgl1-mesa-dri", "libx265-199", "libboost-all-dev",
-    "gcc-12", "cpp-12", "libgtk-3-0", "libqt5core5a", "libqt5gui5", "ghostscript", "imagemagick-6.q16", "ffmpeg",
-)  # fmt: skip
-WHEELS = (
-    ("pandas==2.3.3",),
-    ("boto3==1.40.4", "pydantic"),
-    ("scipy==1.16.2",),
-    ("requests", "sqlalchemy"),
-    ("pillow",),
-)
 LIMITS = {"uploads": 0.25, "storage": 1 / 10, "redeploy": 0.003, "speed": 100.0}
 
 
@@ -147,63 +128,11 @@ def speed(parts: Parts, workshop: Workshop, store: Store) -> Table:
 
 
 def made_parts(packages: int) -> Parts:
-    folder = cache_folder() / "lazy"
-    folder.mkdir(parents=True, exist_ok=True)
-    debs = [deb(name, folder) for name in DEBIAN[: max(packages, 2)]]
+    debs = [deb(name) for name in DEBIAN[: max(packages, 2)]]
     chance = random.Random(3)
     common, rest = debs[: len(debs) // 2], debs[len(debs) // 2 :]
     bases = [joined([*common, *chance.sample(rest, max(1, len(rest) * 2 // 3))]) for _ in range(BASES)]
-    return Parts(bases, [wheels(names, folder) for names in WHEELS])
-
-
-def deb(name: str, folder: Path) -> bytes:
-    """The tar inside a Debian package."""
-    found = sorted((folder / "debs").glob(f"{name}_*.deb"))
-    if not found:
-        (folder / "debs").mkdir(exist_ok=True)
-        command = [system_command("apt-get"), "download", "-qq", "-o", "APT::Sandbox::User=root", name]
-        done = subprocess.run(command, cwd=folder / "debs", capture_output=True, text=True, check=False)
-        found = sorted((folder / "debs").glob(f"{name}_*.deb"))
-        if not found:
-            raise PeerMissingError(f"apt-get download {name}: {done.stderr.strip()[-300:]} (apt-get update first)")
-    return subprocess.run(["dpkg-deb", "--fsys-tarfile", str(found[-1])], capture_output=True, check=True).stdout
-
-
-def joined(tars: Sequence[bytes]) -> bytes:
-    """One layer of several packages' files; a path that two bring is the first one's."""
-    buffer = io.BytesIO()
-    seen: set[str] = set()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as out:
-        for data in tars:
-            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                for member in archive:
-                    if member.name not in seen:
-                        seen.add(member.name)
-                        out.addfile(member, archive.extractfile(member) if member.isreg() else None)
-    return buffer.getvalue()
-
-
-def wheels(requirements: Sequence[str], folder: Path) -> bytes:
-    """What uv installs, as files of one time."""
-    name = hashlib.sha256(" ".join(requirements).encode()).hexdigest()[:12]
-    target = folder / f"wheels-{name}"
-    if not target.is_dir():
-        fresh = folder / f".{name}"
-        shutil.rmtree(fresh, ignore_errors=True)
-        command = [uv(), "pip", "install", "--quiet", "--target", str(fresh), "--python", sys.executable, *requirements]
-        subprocess.run(command, check=True)
-        fresh.rename(target)
-    buffer = io.BytesIO()
-
-    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        member.mtime = 315532800
-        return member
-
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        archive.add(target, "var/task", filter=plain)
-    return buffer.getvalue()
+    return Parts(bases, [wheels(names) for names in WHEELS])
 
 
 def code(chance: random.Random, number: int) -> bytes:
@@ -220,10 +149,4 @@ def code(chance: random.Random, number: int) -> bytes:
 
 
 def image_of(tars: Sequence[bytes], store: Store, *, zipped: bool = False) -> Image:
-    layers = []
-    for tar in tars:
-        blob = gzip.compress(tar, 6, mtime=0) if zipped else tar
-        kind = media.OCI_LAYER_GZIP if zipped else media.OCI_LAYER
-        descriptor = Descriptor(kind, f"sha256:{store.blobs.put([blob])}", len(blob))
-        layers.append(Layer(descriptor, f"sha256:{hashlib.sha256(tar).hexdigest()}", store.blobs))
-    return empty(Platform("linux", "amd64")).append(layers)
+    return empty(Platform("linux", "amd64")).append([layer_of(store, tar, 6 if zipped else 0) for tar in tars])

@@ -389,6 +389,13 @@ def test_a_mounted_image_its_trace_and_its_heat(place: Place) -> None:
     [trace] = place.folder.glob("cache/**/traces/*")
     place("heat", trace, "--output", "heat.png")
     assert (place.folder / "heat.png").read_bytes().startswith(b"\x89PNG")
+    [kept] = place.store.glob("roots/*/traces/*/*")
+    assert kept.read_bytes().startswith(b"LDLZTRAC")
+    kept.unlink()
+    place("convert", place.folder / "one", "--trace", trace)
+    assert kept.exists()
+    other = place.layout("other", BASE)
+    assert "another image" in place("convert", other, "--trace", trace, code=2).err
     with place.mounted(digest) as root:
         assert read(root) == expected(BASE, CODE)
 

@@ -15,6 +15,8 @@ from lading.errors import UsageError
 
 if TYPE_CHECKING:
     from lading.lazy.convert import Conversion
+    from lading.lazy.keys import AccountKey
+    from lading.lazy.roots import ImageStore
     from lading.model.progress import Progress
     from lading.oci.image import Image
 
@@ -36,7 +38,7 @@ for reading in (mount, unmount, peer):
 @click.option(
     "--trace",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Paths that a start reads, one a line: they are packed together.",
+    help="Paths that a start reads, one a line: they are packed together. Or a recorded start: the store keeps it.",
 )
 @click.option("--architecture", metavar="ARCH", default="", help="Of an image for several: x86_64 or arm64.")
 @click.option("--threads", type=click.IntRange(1, 64), help="Chunks sealed and sent at once. [default: 4; 16 for S3]")
@@ -54,17 +56,33 @@ def convert(
     from lading.store import open_store
 
     target = find_store(store)
+    recorded = _trace(trace) if trace and trace.read_bytes()[:1] == b"{" else None
     settings = Settings(
         master=ensure_key(key or default_key_file()),
         account=account,
         workshop=open_store().temporary,
         threads=threads or (16 if str(target.objects).startswith("s3:") else 4),
-        first=trace.read_text("utf-8", "surrogateescape").splitlines() if trace else (),
+        first=trace.read_text("utf-8", "surrogateescape").splitlines() if trace and not recorded else (),
         again=again,
     )
     with choose_progress() as progress:
         done = run(_image(image, architecture, progress), target, settings, progress)
+    if recorded:
+        _keep(recorded, done, target, settings.key)
     _report(done, as_json=as_json)
+
+
+def _keep(recorded: tuple[int, list[int]], done: Conversion, store: ImageStore, key: AccountKey) -> None:
+    """A recorded start of this very image: other machines fetch ahead by it."""
+    from lading.lazy.opening import keep_trace
+
+    chunks, order = recorded
+    if chunks != len(done.manifest.data) or not all(0 <= index < chunks for index in order):
+        raise UsageError(
+            f"the recorded start is of another image: it has {chunks:,} chunks, this one {len(done.manifest.data):,}",
+            hint="mount this image, start the function in it, and take the trace that was recorded then",
+        )
+    keep_trace(store, key, done.root, done.manifest, order)
 
 
 def _report(done: Conversion, *, as_json: bool) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lading.cli.image_store import find_digest, find_key, find_store, place
-from lading.errors import UsageError
+from lading.errors import LadingError, UsageError
 
 if TYPE_CHECKING:
-    from lading.lazy.images import ImageSource, LazyImages
+    from lading.lazy.images import LazyImages
+    from lading.lazy.opening import Opening
 
 
 @click.command()
@@ -32,7 +32,7 @@ def mount(
     from lading.cli.cache import parse_size
     from lading.lazy.images import LazyImages
     from lading.lazy.objects import default_store
-    from lading.lazy.opening import open_source
+    from lading.lazy.opening import open_source, publish_trace
     from lading.lazy.peer_server import read_token
     from lading.lazy.settings import ReaderSettings, default_cache
 
@@ -46,27 +46,34 @@ def mount(
     )
     with LazyImages(settings) as images:
         images.start()
-        opening = open_source(target, find_key(key, account), find_digest(digest))
+        own = find_key(key, account)
+        opening = open_source(target, own, find_digest(digest))
         try:
-            _hold(images, opening.source, folder, opening.lease.keep)
+            order = _hold(images, opening, folder)
+            try:
+                publish_trace(target, own, opening, order)
+            except LadingError as error:  # such as a store that only gives
+                click.echo(f"the recorded start stays on this machine: {error.message}", err=True)
         finally:
             opening.lease.release()
 
 
-def _hold(images: LazyImages, source: ImageSource, folder: Path, keep: Callable[[], None]) -> None:
-    """Mounted until a signal comes or somebody unmounts it."""
+def _hold(images: LazyImages, opening: Opening, folder: Path) -> list[int]:
+    """Mounted until a signal comes or somebody unmounts it. Returns the recorded start."""
     import signal
 
     from lading.lazy import mount as mounting
 
     signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    image = images.open(source)
+    image = images.open(opening.source)
+    opening.confirm()
     mounting.bind(image.path, folder)
     try:
         click.echo(f"{folder}: mounted; ends with Ctrl-C or `lading image unmount {folder}`")
         while signal.sigtimedwait(signals, 0.5) is None and mounting.is_mounted(folder):
-            keep()
+            opening.lease.keep()
+        return images.settled(image)
     finally:
         mounting.unbind(folder)
         images.close(image)

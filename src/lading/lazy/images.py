@@ -20,6 +20,7 @@ from lading.lazy.manifest import Manifest, encode_manifest
 from lading.lazy.mount import LazyMountError
 from lading.lazy.settings import ReaderSettings
 from lading.lazy.supervisor import Supervisor
+from lading.lazy.trace import read_trace, write_trace
 from lading.sandbox.inside import kernel
 
 _MOST_IDLE = 16
@@ -29,10 +30,11 @@ _FOLDERS = itertools.count(1)
 
 @dataclass(frozen=True)
 class ImageSource:
-    """An opened manifest, and the key of the folder in the store where its chunks are."""
+    """An opened manifest, the key of the folder in the store where its chunks are, and the trace that the store has."""
 
     manifest: Manifest
     place: str
+    trace: tuple[int, ...] = ()
 
 
 class LazyImage:
@@ -113,7 +115,7 @@ class LazyImages:
             if image is None:
                 number = next(self._numbers)
                 image = LazyImage(digest, self._folder / "images" / digest[:32], source.manifest, number)
-                self._introduce(supervisor, image, source.place, plain)
+                self._introduce(supervisor, image, source, plain)
             data = self._data / str(image.number + 1)
             mount.mount_erofs(self._data / str(image.number), data, image.path)
             with self._lock:
@@ -136,9 +138,10 @@ class LazyImages:
         if forgotten and supervisor:
             supervisor.remove(forgotten.number)
 
-    def settled(self, image: LazyImage) -> None:
-        """The start is over: what was touched until now is what the next one fetches ahead."""
+    def settled(self, image: LazyImage) -> list[int]:
+        """The start is over: what was touched until now is what the next one fetches ahead, and is returned."""
         self.start().ask({"do": "settled", "image": image.number})
+        return read_trace(self._trace_file(image), len(image.manifest.data))
 
     def touched(self, image: LazyImage) -> list[bool]:
         """Of each chunk of the data, whether it was touched since the image was opened."""
@@ -186,8 +189,13 @@ class LazyImages:
         self._generation += 1
         self._supervisor = Supervisor(mount.connect(self._data), self._settings, self._folder)
 
-    def _introduce(self, supervisor: Supervisor, image: LazyImage, place: str, plain: bytes) -> None:
+    def _introduce(self, supervisor: Supervisor, image: LazyImage, source: ImageSource, plain: bytes) -> None:
         descriptor = os.memfd_create("lading-manifest", os.MFD_CLOEXEC)
         os.write(descriptor, plain)
-        trace = self._settings.cache / "traces" / image.digest
-        supervisor.add(image.number, {"place": place, "trace": str(trace)}, descriptor)
+        trace = self._trace_file(image)
+        if source.trace and not trace.exists():
+            write_trace(trace, source.trace, len(source.manifest.data))
+        supervisor.add(image.number, {"place": source.place, "trace": str(trace)}, descriptor)
+
+    def _trace_file(self, image: LazyImage) -> Path:
+        return self._settings.cache / "traces" / image.digest

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-import hmac
 import json
 import struct
 from array import array
@@ -15,20 +14,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lading.lazy.chunk import BLOCK, LARGEST_CHUNK, LARGEST_METADATA_CHUNK, ChunkRecord, cryptography_missing
-from lading.lazy.fault import ManifestError, WrongKeyError
+from lading.lazy.chunk import BLOCK, LARGEST_CHUNK, LARGEST_METADATA_CHUNK, ChunkRecord
+from lading.lazy.fault import LazyFormatError, ManifestError
 from lading.lazy.keys import AccountKey
+from lading.lazy.sealing import Kind, seal, unseal
 
 VERSION = 1
-SEAL_MAGIC = b"LDLZSEAL"
 MAGIC = b"LDLZMANI"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_ANNEX = 4 << 20
 LARGEST_SPACE = BLOCK << 32
-_SEAL = struct.Struct("<8sHH8s12s")
 _HEAD = struct.Struct("<8sHH16s32sQQIII")
 _COMPRESSED = 1 << 31
-_TAG = 16
+_KIND = Kind(b"LDLZSEAL", "manifest", LARGEST_MANIFEST, ManifestError, "convert the image anew")
 
 
 class ChunkTable(Sequence[ChunkRecord]):
@@ -198,50 +196,13 @@ def decode_manifest(data: bytes) -> Manifest:
 
 
 def seal_manifest(manifest: Manifest, key: AccountKey) -> bytes:
-    """Encrypted and authenticated for the account. The nonce is made of the content: equal manifests, equal bytes."""
-    plain = encode_manifest(manifest)
-    nonce = hmac.digest(key.nonce, plain, "sha256")[:12]
-    head = _SEAL.pack(SEAL_MAGIC, VERSION, 0, key.id, nonce)
-    return head + bytes(_gcm(key).encrypt(nonce, plain, head))
+    """Encrypted and authenticated for the account: equal manifests, equal bytes."""
+    return seal(_KIND, encode_manifest(manifest), key)
 
 
 def open_manifest(data: bytes, key: AccountKey) -> Manifest:
     """Verify, decrypt, read. Raises WrongKeyError, ManifestError for anything else that is wrong."""
-    if len(data) < _SEAL.size + _TAG or len(data) > LARGEST_MANIFEST:
-        raise _broken(f"it has {len(data):,} bytes")
-    head = data[: _SEAL.size]
-    magic, version, _, key_id, nonce = _SEAL.unpack(head)
-    if magic != SEAL_MAGIC:
-        raise _broken("it does not begin like one")
-    if version != VERSION:
-        raise ManifestError(
-            f"the manifest is sealed as version {version}; this lading reads version {VERSION}", hint="update lading"
-        )
-    if key_id != key.id:
-        raise WrongKeyError(
-            f"the manifest was sealed under the key {key_id.hex()}, not {key.id.hex()}",
-            hint="name the account and the key file that it was converted with: --key FILE",
-        )
-    plain = _unseal(key, nonce, data[_SEAL.size :], head)
-    return decode_manifest(plain)
-
-
-def _unseal(key: AccountKey, nonce: bytes, sealed: bytes, head: bytes) -> bytes:
-    gcm = _gcm(key)
-    from cryptography.exceptions import InvalidTag
-
-    try:
-        return bytes(gcm.decrypt(nonce, sealed, head))
-    except InvalidTag:
-        raise _broken("it was changed or cut short") from None
-
-
-def _gcm(key: AccountKey) -> Any:
-    try:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-    except ImportError:
-        raise cryptography_missing() from None
-    return AESGCM(key.seal)
+    return decode_manifest(unseal(_KIND, data, key))
 
 
 _ROW = 4 + 4 + 4 + 32 + 32
@@ -312,5 +273,5 @@ def _read_annex(packed: bytes) -> Mapping[str, Any]:
     return document
 
 
-def _broken(why: str) -> ManifestError:
-    return ManifestError(f"the manifest of the lazy image is damaged: {why}", hint="convert the image anew")
+def _broken(why: str) -> LazyFormatError:
+    return _KIND.broken(why)

@@ -112,7 +112,7 @@ class ImageStore:
         keys = {key.removeprefix("index/") for key in self.objects.list("index/")}
         names = sorted(key.removesuffix(".root") for key in keys if key.endswith(".root"))
         if names:
-            self._check_format()
+            self.check_format()
         found = []
         for name in names:
             with contextlib.suppress(ObjectMissingError):  # deleted meanwhile
@@ -146,11 +146,36 @@ class ImageStore:
 
     def reading(self, root: Root) -> Lease:
         """A reader's lease on a root, to be kept and released by the caller. Raises ObjectMissingError once it has expired."""
-        lease = Lease(self.objects, root, "reader", self._clock)
-        if not any(one.id == root.id and one.expired is None for one in self.roots()):
+        lease = self.announce(root)
+        try:
+            self.confirm(lease)
+        except BaseException:
             lease.release()
-            raise ObjectMissingError(f"root {root.id} has expired", hint="open the image again")
+            raise
         return lease
+
+    def announce(self, root: Root) -> Lease:
+        """A reader's lease, which counts once it is confirmed."""
+        return Lease(self.objects, root, "reader", self._clock)
+
+    def confirm(self, lease: Lease) -> None:
+        """A collector may have expired the root before it saw the lease. Raises ObjectMissingError then."""
+        if lease.root.id not in self.living():
+            raise ObjectMissingError(f"root {lease.root.id} has expired", hint="open the image again")
+
+    def living(self) -> list[str]:
+        """Ids of the roots that have not expired, the newest first. One request: `roots` asks for each record as well."""
+        keys = {key.removeprefix("index/") for key in self.objects.list("index/")}
+        names = {key.removesuffix(".root") for key in keys if key.endswith(".root")}
+        return sorted((name for name in names if _ROOT.fullmatch(name) and f"{name}.expired" not in keys), reverse=True)
+
+    def check_format(self) -> None:
+        """Raises StoreFormatError."""
+        found = self.objects.get("format")
+        if found != FORMAT:
+            raise StoreFormatError(
+                f"{self.objects} is a store of the format {found[:60]!r}, not {FORMAT!r}", hint="update lading"
+            )
 
     def publish(self, lease: Lease, key_id: bytes, digest: str, manifest: bytes) -> None:
         """The last step of a conversion: all chunks are there. Raises LeaseLostError."""
@@ -175,7 +200,10 @@ class ImageStore:
             with contextlib.suppress(ObjectMissingError):
                 if root.expired is None:
                     return root, self.objects.get(root.image(key_id, digest))
-        raise ObjectMissingError(
+        raise self.unknown(digest)
+
+    def unknown(self, digest: str) -> ObjectMissingError:
+        return ObjectMissingError(
             f"the image store {self.objects} has no image {digest} of this account",
             hint="convert it: lading image convert",
         )
@@ -225,10 +253,3 @@ class ImageStore:
         except ValueError:
             raise StoreFormatError(f"root {name} of {self.objects} is damaged", hint="restore it from a copy") from None
         return Root(name, salt_id, since)
-
-    def _check_format(self) -> None:
-        found = self.objects.get("format")
-        if found != FORMAT:
-            raise StoreFormatError(
-                f"{self.objects} is a store of the format {found[:60]!r}, not {FORMAT!r}", hint="update lading"
-            )

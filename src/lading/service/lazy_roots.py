@@ -21,7 +21,7 @@ from lading.lazy.fault import ObjectMissingError
 from lading.lazy.images import LazyImage, LazyImages
 from lading.lazy.keys import DEFAULT_ACCOUNT, ensure_key
 from lading.lazy.objects import FolderObjects
-from lading.lazy.opening import Opening, open_source
+from lading.lazy.opening import Opening, open_source, publish_trace
 from lading.lazy.roots import ImageStore
 from lading.lazy.settings import ReaderSettings
 from lading.model.progress import Silent
@@ -39,13 +39,18 @@ class LazyRoot:
     """One user's hold on a mounted image: what environments get their roots from (`Mounted`)."""
 
     def __init__(self, images: LazyImages, opening: Opening) -> None:
-        """Raises LazyMountError."""
+        """Raises LazyMountError, ObjectMissingError."""
         self.opening = opening
         self._images = images
         self._lock = threading.Lock()
         self._closed = False
         self._generation = images.generation
         self._image: LazyImage = images.open(opening.source)
+        try:
+            opening.confirm()
+        except BaseException:
+            images.close(self._image)
+            raise
 
     @property
     def path(self) -> Path:
@@ -71,6 +76,10 @@ class LazyRoot:
         """No copies are given from here on."""
         with self._lock:
             self._closed = True
+
+    def recorded(self) -> list[int]:
+        """The start, as the next one may fetch it ahead."""
+        return self._images.settled(self._image)
 
     def close(self) -> None:
         self._images.close(self._image)
@@ -192,6 +201,7 @@ class LazyRoots:
                 del self._users[root.path]
         try:
             if last:
+                publish_trace(self._store, self._key, root.opening, root.recorded())
                 self._left((root.path,))
             root.close()
         except (LadingError, OSError) as error:
