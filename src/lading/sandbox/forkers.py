@@ -25,6 +25,7 @@ _PATIENCE = 20.0
 _MODULES = (
     "kernel",
     "immortal",
+    "density",
     "netlink",
     "wire",
     "root",

@@ -158,7 +158,7 @@ class Host:
         """Walls that stand, for a copy of a template."""
         number, way = self._take_number(), self._way(template.spec)
         made = self._build(
-            template.keeper, number, layout.walls(UID), {"way": way, "restored": True, "folder": _folder(template.spec)}
+            template.keeper, number, layout.walls(UID), {"way": way, "restored": True, **_kind(template.spec)}
         )
         user = number if made.user else 0
         box = Restored(template, made.parts, (made.identity, user), lambda: self._release(made))
@@ -344,7 +344,7 @@ class Host:
             own = layout.own(spec, self._user(number), way)
             operations = own if wish is ColdStart.FORK else join(layout.base(spec), own)
             begin = [runtime_start(spec, wish)] if start else []
-            rest = {"trees": trees, "start": begin, "way": way, "folder": _folder(spec), "template": spec.template}
+            rest = {"trees": trees, "start": begin, "way": way, "template": spec.template, **_kind(spec)}
             made = self._build(self._forker(spec, wish), number, operations, rest)
             return self._sandbox(spec, wish, made)
 
@@ -369,7 +369,7 @@ class Host:
 
     def _build(self, forker: Forker, number: int, operations: Sequence[Operation], rest: Mapping[str, Any]) -> Built:
         """Walls that stand, with their first process. rest: trees, way, start: what to run, prepare: fork ahead;
-        template, restored: see `templates`.
+        template, restored: see `templates`; and what `_kind` says.
         """
         identity, user = f"{os.getpid()}-{number}", self._user(number)
         message = {
@@ -387,6 +387,7 @@ class Host:
             },
             "start": rest.get("start", []),
             "prepare": rest.get("prepare", False),
+            "plain": rest["plain"],
             "template": rest.get("template", False),
             "restored": rest.get("restored", False),
         }
@@ -451,7 +452,7 @@ class Host:
                     return
             forker, number = self._zygote(spec), self._take_number()
             way = self._way(spec)
-            rest = {"prepare": True, "way": way, "folder": _folder(spec)}
+            rest = {"prepare": True, "way": way, **_kind(spec)}
             made = self._build(forker, number, layout.walls(self._user(number), way), rest)
             with self._lock:
                 self._ready[key].append(made)
@@ -494,9 +495,11 @@ def _zygote_variables(spec: SandboxSpec) -> dict[str, str]:
     return {"PYTHONPATH": "/var/runtime"} if client and client.path else {}
 
 
-def _folder(spec: SandboxSpec) -> str:
-    """Where processes start that don't say so; an image may have no /var/task."""
-    return "/" if spec.image else "/var/task"
+def _kind(spec: SandboxSpec) -> dict[str, Any]:
+    """folder: where processes start that don't say so; an image may have no /var/task. plain: what a zygote has imported
+    is known, and what it wants to hear of a fork; an image's client may have brought anything along.
+    """
+    return {"folder": "/" if spec.image else "/var/task", "plain": spec.image is None}
 
 
 @functools.cache

@@ -271,7 +271,7 @@ class First:
         partner, own = socket.socketpair()
         if self._speaks(start):
             partner.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        pid = os.fork()
+        pid = kernel.fork() if self.request["plain"] or start["command"] else os.fork()
         if pid:
             own.close()
             for descriptor in output:

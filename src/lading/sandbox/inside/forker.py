@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from lading.sandbox.inside import immortal, kernel, root, wire
+from lading.sandbox.inside import density, immortal, kernel, root, wire
 from lading.sandbox.inside.first import First
 
 
@@ -38,6 +38,7 @@ def main(channel_number: int, setup: dict[str, Any]) -> Callable[[], None] | Non
     gc.collect()
     if setup["modules"]:
         immortal.immortalize()
+        density.close_gaps()
     gc.freeze()
     wire.send(channel, {"ready": True})
     while True:
@@ -96,7 +97,7 @@ def _send_tree(channel: socket.socket, message: dict[str, Any]) -> None:
 def _fork(channel: socket.socket, namespace: int, message: dict[str, Any], descriptors: list[int]) -> First | None:
     """In the child, the first process of a new pid namespace; None in the parent."""
     kernel.unshare(kernel.CLONE_NEWPID)
-    pid = os.fork()
+    pid = kernel.fork()
     if pid == 0:
         channel.close()
         os.close(namespace)

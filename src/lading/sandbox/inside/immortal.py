@@ -16,8 +16,8 @@ _VERSIONS = ((3, 12), (3, 13))
 """Those whose objects begin with a count that this was tried on."""
 _BYTES = 4
 _MARK = 0xFFFFFFFF
-_LEFT = {FrameType, str, bytes, int, float}
-"""Frames end; of the others there are many, mostly immortal or seldom counted: they aren't worth the time."""
+_LEFT = {FrameType}
+"""Frames end."""
 _ADDRESSES = 1 << 48
 """A process's memory lies below this on x86_64 and aarch64, unless it asks for more."""
 

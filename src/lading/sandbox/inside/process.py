@@ -159,6 +159,7 @@ def _program(name: str, environment: dict[str, str]) -> str:
 
 def client(handler: str, environment: dict[str, str], path: list[str]) -> Callable[[], None]:
     """What to call, with nothing of ours left on the stack, to be AWS's client in this already started interpreter."""
+    _begin_anew()
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
@@ -179,6 +180,14 @@ def client(handler: str, environment: dict[str, str], path: list[str]) -> Callab
     main.__dict__.clear()
     main.__dict__.update({"__name__": "__main__", "__file__": script, "__builtins__": __builtins__})
     return lambda: program.main([script, handler])
+
+
+def _begin_anew() -> None:
+    """What os.fork has done in a child, of which nothing else matters without threads; after an os.fork it is done again."""
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
+    if "threading" in sys.modules:
+        sys.modules["threading"].main_thread()._set_native_id()
 
 
 def _limit(kind: int, value: int) -> None:
