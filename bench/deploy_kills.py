@@ -1,4 +1,7 @@
-"""A deployment killed at a random call, LADING_KILLS (100) times on each endpoint: does the next run end in the same state?"""
+"""A deployment killed at a random call, LADING_KILLS (100) times on each endpoint: does the next run end in the same state?
+
+A project is made, changed and removed in turn, and each of these is killed. The seed is printed: LADING_SEED repeats a run.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import os
 import random
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from bench.harness.compare import Row, Table, Verdict
@@ -16,41 +19,32 @@ from bench.harness.workshop import Workshop
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
 KILLS = int(os.environ.get("LADING_KILLS", "100"))
 """Of each endpoint."""
+SEED = int(os.environ.get("LADING_SEED", str(random.randrange(2**32))))
 
 
 def measure(workshop: Workshop) -> Iterator[Table]:
+    from deploy_kills import victims
     from deploy_support import endpoint
 
     for name in ("local", "moto"):
-        with endpoint(name) as target, tempfile.TemporaryDirectory() as folder:
-            yield soak(Path(folder), target)
+        with endpoint(name) as target, tempfile.TemporaryDirectory() as folder, victims() as process:
+            yield soak(Path(folder), target, process)
 
 
-def soak(folder: Path, target: object) -> Table:
-    from deploy_support import Endpoint, Site, deploy, everything, lines, plan_of
-    from test_deploy_trouble import TEXT, kill_at
+def soak(folder: Path, target: object, process: object) -> Table:
+    from deploy_kills import Victims, kill_around
+    from deploy_support import Endpoint, everything
 
-    assert isinstance(target, Endpoint)
-    site, account = Site(folder, TEXT), target.account()
-    empty, wish = everything(target), site.wish()
-    account.calls.clear()
-    deploy(account, wish)
-    calls, goal = sum(account.calls.values()) + 1, everything(target)
-    chosen = random.Random()
-    killed = different = orphans = unfinished = 0
-    for _ in range(KILLS):
-        deploy(account, replace(wish, gone=True))
-        orphans += everything(target) != empty
-        killed += kill_at(chosen.randint(1, calls), site, target, answered=chosen.random() < 0.5)
-        deploy(account, wish)
-        different += everything(target) != goal
-        unfinished += bool(lines(plan_of(account, wish)))
+    assert isinstance(target, Endpoint) and isinstance(process, Victims)
+    empty, begin = everything(target), time.perf_counter()
+    found = kill_around(target, folder, KILLS, random.Random(SEED), process)
+    seconds = time.perf_counter() - begin
     return Table(
-        f"{target.name}: {KILLS} deployments, {killed} killed at one of {calls} calls",
-        [Row("killed", [float(killed)], unit="")],
+        f"{target.name}: {found.runs} deployments, {found.killed} of them killed; seed {SEED}",
+        [Row("killed, looked at, gone on with", [seconds / max(found.runs, 1)])],
         [
-            Verdict("another state after the next run", float(different), 0.0),
-            Verdict("plans that still had something to do", float(unfinished), 0.0),
-            Verdict("left behind by destroy", float(orphans), 0.0),
+            Verdict("another state after the next run", float(found.different), 0.0),
+            Verdict("plans that still had something to do", float(found.unfinished), 0.0),
+            Verdict("left behind by destroy", float(everything(target) != empty), 0.0),
         ],
     )

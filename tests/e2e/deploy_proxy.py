@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([\w-]+)/aws4_request")
 _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
@@ -48,73 +48,97 @@ class Answer:
 
 @dataclass
 class Trouble:
-    """`answer` may answer in place of the endpoint; `lose` may cut the connection after the endpoint has done its work;
-    `before` is told of each request before it is sent on."""
+    """`answer` may answer in place of the endpoint; `drop` may cut the connection before the endpoint is told anything,
+    `lose` after it has done its work; `before` and `after` are told of each request."""
 
     answer: Callable[[Seen], Answer | None] = lambda seen: None
+    drop: Callable[[Seen], bool] = lambda seen: False
     lose: Callable[[Seen], bool] = lambda seen: False
     before: Callable[[Seen], None] = lambda seen: None
     after: Callable[[Seen], None] = lambda seen: None
     seen: list[Seen] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    under_way: int = 0
+    """Requests that the endpoint has not answered yet, whoever still waits for them."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """`trouble` and `upstream` are those of a proxy: each has a class of its own."""
+
+    protocol_version = "HTTP/1.1"
+    trouble: Trouble
+    upstream: SplitResult
+
+    def log_message(self, *_: object) -> None:
+        return None
+
+    def handle_any(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # Its sender was killed meanwhile.
+            self.close_connection = True
+            return
+        with self.trouble.lock:
+            seen = look(len(self.trouble.seen) + 1, self, body)
+            self.trouble.seen.append(seen)
+        self.trouble.before(seen)
+        answer = self.trouble.answer(seen)
+        if answer is not None:
+            self.send(answer.status, *error_body(answer, seen.service))
+            return
+        if self.trouble.drop(seen):
+            self.cut()
+            return
+        with self.trouble.lock:
+            self.trouble.under_way += 1
+        try:
+            status, headers, content = self.forward(body)
+        finally:
+            with self.trouble.lock:
+                self.trouble.under_way -= 1
+        self.trouble.after(seen)
+        if self.trouble.lose(seen):
+            self.cut()
+            return
+        self.send(status, headers, content)
+
+    def cut(self) -> None:
+        self.close_connection = True
+        self.connection.close()
+
+    def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection(self.upstream.hostname or "", self.upstream.port or 80, timeout=120)
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in {"connection", "expect"}}
+        connection.request(self.command, self.path, body=body, headers=headers)
+        response = connection.getresponse()
+        content = response.read()
+        kept = {name: value for name, value in response.getheaders() if name.lower() not in _HOP}
+        connection.close()
+        return response.status, kept, content
+
+    def send(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self.send_response(status)
+            for name, value in headers.items():
+                if name.lower() not in ("date", "server"):
+                    self.send_header(name, value)
+            if status != 204:
+                self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command != "HEAD" and status != 204:
+                self.wfile.write(content)
+
+
+for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"):
+    setattr(Handler, f"do_{method}", Handler.handle_any)
 
 
 @contextlib.contextmanager
 def troubled(url: str, trouble: Trouble) -> Iterator[str]:
     """The proxy's own address while the context lasts."""
-    upstream = urlsplit(url)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            return None
-
-        def handle_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            with trouble.lock:
-                seen = look(len(trouble.seen) + 1, self, body)
-                trouble.seen.append(seen)
-            trouble.before(seen)
-            answer = trouble.answer(seen)
-            if answer is not None:
-                self.send(answer.status, *error_body(answer, seen.service))
-                return
-            status, headers, content = self.forward(body)
-            trouble.after(seen)
-            if trouble.lose(seen):
-                self.close_connection = True
-                self.connection.close()
-                return
-            self.send(status, headers, content)
-
-        def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            connection = http.client.HTTPConnection(upstream.hostname or "", upstream.port or 80, timeout=120)
-            headers = {
-                name: value for name, value in self.headers.items() if name.lower() not in {"connection", "expect"}
-            }
-            connection.request(self.command, self.path, body=body, headers=headers)
-            response = connection.getresponse()
-            content = response.read()
-            kept = {name: value for name, value in response.getheaders() if name.lower() not in _HOP}
-            connection.close()
-            return response.status, kept, content
-
-        def send(self, status: int, headers: dict[str, str], content: bytes) -> None:
-            with contextlib.suppress(OSError):
-                self.send_response(status)
-                for name, value in headers.items():
-                    if name.lower() not in ("date", "server"):
-                        self.send_header(name, value)
-                if status != 204:
-                    self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                if self.command != "HEAD" and status != 204:
-                    self.wfile.write(content)
-
-    for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"):
-        setattr(Handler, f"do_{method}", Handler.handle_any)
-    server = Server(("127.0.0.1", 0), Handler)
+    handler = type("Bound", (Handler,), {"trouble": trouble, "upstream": urlsplit(url)})
+    server = Server(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,16 +11,17 @@ from typing import Any
 
 import pytest
 from deploy_proxy import Answer, Seen, Trouble, troubled
-from deploy_support import ENVIRONMENT, Endpoint, Site, deploy, endpoint, everything, lines, plan_of, shape, writes
+from deploy_support import ENVIRONMENT, Endpoint, Site, deploy, endpoint, everything, lines, plan_of, shape
 
+from deploy_kills import kill_around, victims
 from lading.aws.account import Access, RegionError, open_account
 from lading.aws.refusal import CredentialsError, UnreachableError
 from lading.deploy.apply import ApplyError
 from lading.errors import DeployError
 
 SEED = 20261126
-KILLS = 5
-"""Of each endpoint; `python -m bench deploy_kills` does many more."""
+KILLS = 6
+"""Of each endpoint; `python -m bench deploy-kills` does many more."""
 BUSY = Answer(
     409, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress"
 )
@@ -159,64 +156,23 @@ def test_missing_credentials_and_regions(monkeypatch: pytest.MonkeyPatch, tmp_pa
         open_account(Access(region="eu-west-1", profile="shop"))
 
 
-def kill_at(number: int, site: Site, target: Endpoint, *, answered: bool) -> bool:
-    """Deploy in a process that is killed at its call of that number, before the endpoint sees it or after. Whether it was."""
-    process: list[subprocess.Popen[bytes]] = []
-    started = threading.Event()
-
-    def strike(seen: Seen) -> None:
-        if seen.number == number:
-            started.wait(30)
-            process[0].send_signal(signal.SIGKILL)
-            process[0].wait()
-
-    trouble = Trouble(after=strike) if answered else Trouble(before=strike)
-    with troubled(target.url, trouble) as url:
-        script = Path(__file__).with_name("deploy_victim.py")
-        process.append(
-            subprocess.Popen([sys.executable, str(script), url, str(site.root)], env={**os.environ, **ENVIRONMENT})
-        )
-        started.set()
-        code = process[0].wait(timeout=120)
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
-
-
-def test_killed_anywhere_the_next_run_ends_in_the_same_state(site: Site, target: Endpoint) -> None:
-    account = target.account()
+def test_killed_anywhere_the_next_run_ends_in_the_same_state(tmp_path: Path, target: Endpoint) -> None:
     empty = everything(target)
-    wish = site.wish()
-    account.calls.clear()
-    deploy(account, wish)
-    calls, goal = sum(account.calls.values()) + 1, everything(target)
-    chosen = random.Random(SEED)
-    killed = 0
-    for _ in range(KILLS):
-        deploy(account, replace(wish, gone=True))
-        assert everything(target) == empty, "nothing is orphaned"
-        # Reads come first: most kills are to hit among the writes.
-        number = chosen.randint(calls // 4, calls)
-        killed += kill_at(number, site, target, answered=chosen.random() < 0.5)
-        deploy(account, wish)
-        assert everything(target) == goal, f"after a kill at call {number}"
-        account.calls.clear()
-        assert lines(plan_of(account, wish)) == [] and writes(account) == []
-    assert killed >= KILLS - 2
+    with victims() as process:
+        found = kill_around(target, tmp_path, KILLS, random.Random(SEED), process)
+    assert (found.runs, found.different, found.unfinished) == (KILLS, 0, 0)
+    assert found.killed >= KILLS - 2
+    assert everything(target) == empty, "nothing is orphaned"
 
 
 def test_killed_and_then_not_wanted_any_more(site: Site, target: Endpoint) -> None:
     """What an interrupted run made is removed by destroy, whatever it was."""
-    account = target.account()
-    empty = everything(target)
-    wish = site.wish()
-    deploy(account, wish)
-    calls = 60
-    deploy(account, replace(wish, gone=True))
-    chosen = random.Random(SEED + 1)
-    for _ in range(2):
-        kill_at(chosen.randint(12, calls), site, target, answered=True)
-        deploy(account, replace(wish, gone=True))
-        assert everything(target) == empty
+    empty, wish, chosen = everything(target), site.wish(), random.Random(SEED + 1)
+    with victims() as process:
+        for _ in range(2):
+            assert process.kill_at(chosen.randint(12, 40), target, site, gone=False, answered=True)
+            deploy(target.account(), replace(wish, gone=True))
+            assert everything(target) == empty
 
 
 def test_a_part_that_fails_lets_the_rest_be_done(site: Site, target: Endpoint) -> None:

@@ -15,6 +15,11 @@ def find_log_group(account: Account, name: str) -> dict[str, Any] | None:
     return next((group for group in groups if group["logGroupName"] == name), None)
 
 
+def list_log_groups(account: Account) -> list[str]:
+    """Every name in the region."""
+    return [str(group["logGroupName"]) for group in account.pages("logs", "DescribeLogGroups", "logGroups")]
+
+
 def log_group_tags(account: Account, name: str) -> dict[str, str]:
     arn = f"arn:{account.identity.partition}:logs:{account.region}:{account.identity.account}:log-group:{name}"
     found = account.find("logs", "ListTagsForResource", resourceArn=arn)

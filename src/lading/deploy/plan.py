@@ -10,10 +10,10 @@ from typing import Any
 from lading.aws.account import Account
 from lading.aws.functions import FunctionFound, find_function, find_signing
 from lading.aws.roles import list_roles
-from lading.aws.tagging import functions_tagged
+from lading.aws.tagging import find_tagged
 from lading.deploy import checks
 from lading.deploy.instruction import Instruction, Plan, Problem, Verb, make_order
-from lading.deploy.kinds import function
+from lading.deploy.kinds import function, log_group
 from lading.deploy.kinds.kind import Step, kind_of, rest_of, taken
 from lading.deploy.kinds.registry import (
     BEFORE_FUNCTION,
@@ -84,11 +84,11 @@ class _Planning:
         wish, place = self.wish, self.place
         subjects = [Subject(one.name, place.name(one.name), place, wish.adopt) for one in wish.functions]
         self.steps += checks.check_names(subjects)
-        tagged = self.threads.submit(functions_tagged, self.account, place.marks())
+        tagged = self.threads.submit(find_tagged, self.account, place.marks())
         roles = self.threads.submit(list_roles, self.account, place.role_path)
         values = self.threads.submit(read_hidden, self.account, wish.functions)
         seen = dict(zip(subjects, self.threads.map(self._find, subjects), strict=True))
-        gone = self._gone(subjects, tagged.result())
+        gone = self._gone(subjects, tagged.result().functions)
         layers = plan_layers(wish, self.account, place, [*seen.values(), *gone.values()])
         images = any(one.package == "image" for one in wish.project.functions)
         images = images or any(found.configuration.get("PackageType") == "Image" for found in gone.values())
@@ -101,6 +101,7 @@ class _Planning:
         for steps in self.threads.map(self._function, jobs):
             self.steps += steps
         self._share(jobs)
+        self._strange_groups(jobs, tagged.result().log_groups)
         self._strange_roles(jobs, [role["RoleName"] for role in roles.result()])
         self._check(units, seen, layers)
         return self._finish(values.result())
@@ -132,7 +133,7 @@ class _Planning:
             self.steps += sending(unit, found)
         return units
 
-    def _gone(self, subjects: list[Subject], names: list[str]) -> dict[Subject, FunctionFound]:
+    def _gone(self, subjects: list[Subject], names: Iterable[str]) -> dict[Subject, FunctionFound]:
         """Functions that carry the project's tags and are no longer in it."""
         if self.wish.names:
             return {}
@@ -198,6 +199,17 @@ class _Planning:
             for key, read in reads:
                 want = kind.join(users[key]) if key in users else None
                 self.steps += kind.diff(project, key, want, read.result().get(key))
+
+    def _strange_groups(self, jobs: list[_Job], names: Iterable[str]) -> None:
+        """Log groups of the project that no function tells of: they go after their function, and a run ended between."""
+        if self.wish.names:
+            return
+        known = {key for job in jobs for key in (*job.wanted, *job.kept)}
+        project = Subject("", self.place.project, self.place)
+        keys = [key for key in (f"log-group:{name}" for name in names) if key not in known]
+        reads = [(key, self.threads.submit(log_group.observe, self.account, project, {key: False})) for key in keys]
+        for key, read in reads:
+            self.steps += log_group.diff(project, key, None, read.result().get(key))
 
     def _strange_roles(self, jobs: list[_Job], names: Iterable[str]) -> None:
         """Roles of the project that no function tells of: an interrupted run made them."""
