@@ -23,7 +23,7 @@ SEED = int(os.environ.get("LADING_SEED", str(random.randrange(2**32))))
 
 
 def measure(workshop: Workshop) -> Iterator[Table]:
-    from deploy_kills import victims
+    from deploy_killing import victims
     from deploy_support import endpoint
 
     for name in ("local", "moto"):
@@ -32,7 +32,7 @@ def measure(workshop: Workshop) -> Iterator[Table]:
 
 
 def soak(folder: Path, target: object, process: object) -> Table:
-    from deploy_kills import Victims, kill_around
+    from deploy_killing import Victims, kill_around
     from deploy_support import Endpoint, everything
 
     assert isinstance(target, Endpoint) and isinstance(process, Victims)

@@ -166,7 +166,8 @@ def everything(target: Endpoint) -> dict[str, Any]:
         found["rules"][rule["Name"]] = [rule.get("ScheduleExpression"), rule["State"], targets]
     groups = target.client("logs").describe_log_groups()["logGroups"]
     found["groups"] = {group["logGroupName"]: group.get("retentionInDays") for group in groups}
-    return json.loads(json.dumps(found, default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(found, default=str))
+    return plain
 
 
 def _function(api: Any, name: str) -> dict[str, Any]:

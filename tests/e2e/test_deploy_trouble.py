@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deploy_killing import kill_around, victims
 from deploy_proxy import Answer, Seen, Trouble, troubled
 from deploy_support import ENVIRONMENT, Endpoint, Site, deploy, endpoint, everything, lines, plan_of, shape
 
-from deploy_kills import kill_around, victims
 from lading.aws.account import Access, RegionError, open_account
 from lading.aws.refusal import CredentialsError, UnreachableError
 from lading.deploy.apply import ApplyError
