@@ -162,3 +162,65 @@ def test_roles_that_lambda_cannot_assume_are_refused(url: str, role: str) -> Non
 def test_accounts_are_apart(url: str) -> None:
     client(url, "sqs", aws_access_key_id="111122223333").create_queue(QueueName="theirs")
     assert "QueueUrls" not in client(url, "sqs").list_queues(QueueNamePrefix="theirs")
+
+
+def test_a_record_through_a_topic_and_one_through_a_bus(url: str, role: str) -> None:
+    """Both end in a queue, where they can be read: a topic's subscriber's, and a rule's target's."""
+    api, sns, events = client(url), client(url, "sns"), client(url, "events")
+    topic = sns.create_topic(Name="outcomes")["TopicArn"]
+    heard, heard_arn = queue(url, "heard")
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=heard_arn, Attributes={"RawMessageDelivery": "true"})
+    bus = events.create_event_bus(Name="outcomes")["EventBusArn"]
+    ruled, ruled_arn = queue(url, "ruled")
+    events.put_rule(Name="all", EventBusName="outcomes", EventPattern=json.dumps({"source": ["lambda"]}))
+    events.put_targets(Rule="all", EventBusName="outcomes", Targets=[{"Id": "q", "Arn": ruled_arn}])
+    create(api, "spread", Role=role, Code={"ZipFile": CODE})
+    config = {"OnSuccess": {"Destination": topic}, "OnFailure": {"Destination": bus}}
+    api.put_function_event_invoke_config(FunctionName="spread", MaximumRetryAttempts=0, DestinationConfig=config)
+    api.invoke(FunctionName="spread", InvocationType="Event", Payload=b'{"a": 1}')
+    record = json.loads(receive(url, heard)["Body"])
+    assert (record["requestContext"]["condition"], record["responsePayload"]) == ("Success", {"a": 1})
+    api.invoke(FunctionName="spread", InvocationType="Event", Payload=b'{"fail": 1}')
+    event = json.loads(receive(url, ruled)["Body"])
+    assert (event["source"], event["detail-type"]) == ("lambda", "Lambda Function Invocation Result - Failure")
+    arn = f"arn:aws:lambda:{REGION}:000000000000:function:spread:$LATEST"
+    assert event["resources"] == [arn, bus] and event["detail"]["requestContext"]["condition"] == "RetriesExhausted"
+    assert event["detail"]["responsePayload"]["errorMessage"] == "told to"
+
+
+LOOP = zipped(
+    {
+        "app.py": """
+import boto3
+api = boto3.client("lambda")
+def handler(event, context):
+    print("TURN", event["turn"])
+    if event["turn"] < 20:
+        api.invoke(FunctionName="loop", InvocationType="Event", Payload='{"turn": %d}' % (event["turn"] + 1))
+"""
+    }
+)
+
+
+def test_a_function_that_calls_itself_is_stopped_unless_it_may(url: str, role: str) -> None:
+    api, logs = client(url), client(url, "logs")
+    letters, letters_arn = queue(url, "loop-letters")
+    create(api, "loop", Role=role, Code={"ZipFile": LOOP}, Timeout=60, DeadLetterConfig={"TargetArn": letters_arn})
+
+    def turns() -> list[int]:
+        try:
+            found = logs.filter_log_events(logGroupName="/aws/lambda/loop", filterPattern="TURN")["events"]
+        except logs.exceptions.ResourceNotFoundException:
+            return []
+        return [int(event["message"].split()[1]) for event in found]
+
+    api.invoke(FunctionName="loop", InvocationType="Event", Payload=b'{"turn": 1}')
+    letter = until(
+        lambda: client(url, "sqs").receive_message(QueueUrl=letters, MessageAttributeNames=["All"]).get("Messages"), 60
+    )[0]
+    assert json.loads(letter["Body"]) == {"turn": 17}
+    assert letter["MessageAttributes"]["ErrorMessage"]["StringValue"] == "RecursiveInvocationException"
+    assert turns() == list(range(1, 17))
+    api.put_function_recursion_config(FunctionName="loop", RecursiveLoop="Allow")
+    api.invoke(FunctionName="loop", InvocationType="Event", Payload=b'{"turn": 1}')
+    until(lambda: turns()[16:] == list(range(1, 21)), 60)
