@@ -53,7 +53,7 @@ def receive(url: str, address: str) -> dict[str, Any]:
     def ask() -> Any:
         return sqs.receive_message(QueueUrl=address, MessageAttributeNames=["All"]).get("Messages")
 
-    found: dict[str, Any] = until(ask)[0]
+    found: dict[str, Any] = until(ask, 60)[0]
     return found
 
 
@@ -215,9 +215,7 @@ def test_a_function_that_calls_itself_is_stopped_unless_it_may(url: str, role: s
         return [int(event["message"].split()[1]) for event in found]
 
     api.invoke(FunctionName="loop", InvocationType="Event", Payload=b'{"turn": 1}')
-    letter = until(
-        lambda: client(url, "sqs").receive_message(QueueUrl=letters, MessageAttributeNames=["All"]).get("Messages"), 60
-    )[0]
+    letter = receive(url, letters)
     assert json.loads(letter["Body"]) == {"turn": 17}
     assert letter["MessageAttributes"]["ErrorMessage"]["StringValue"] == "RecursiveInvocationException"
     assert turns() == list(range(1, 17))
