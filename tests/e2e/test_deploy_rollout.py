@@ -1,8 +1,9 @@
-"""An alias moves step by step, watched, and goes back by itself: weights on moto, the smoke test on the local service."""
+"""An alias moves step by step, watched, and goes back by itself: metrics on moto, traffic and logs on the local service."""
 
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -107,21 +108,73 @@ def test_back_to_the_version_before_and_to_a_certain_one(tmp_path: Path, moto: E
     assert lines(plan_of(account, site.wish())) == ["update alias back:live: UpdateAlias"]
 
 
+@pytest.fixture(scope="module")
+def local() -> Iterator[Endpoint]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        with service(neighbours={}) as url:
+            yield Endpoint("local", url)
+
+
 @pytest.mark.root
-def test_a_smoke_event_that_fails_keeps_the_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    with service(neighbours={}) as url:
-        local = Endpoint("local", url)
-        account = local.account()
-        site = site_of(tmp_path, "smoke", "smoke-event = { ping = true }")
+def test_a_smoke_event_that_fails_keeps_the_alias(tmp_path: Path, local: Endpoint) -> None:
+    account = local.account()
+    site = site_of(tmp_path, "smoke", "strategy = 'canary', step = 50, interval = 1, smoke-event = { ping = true }")
+    deploy(account, site.wish())
+    site.code["smoke"] = BROKEN
+    account.calls.clear()
+    with pytest.raises(ApplyError) as caught:
         deploy(account, site.wish())
-        site.code["smoke"] = BROKEN
-        with pytest.raises(ApplyError) as caught:
-            deploy(account, site.wish())
-        assert "version 2 failed its smoke test" in "\n".join(caught.value.details)
-        assert weights(local.client("lambda"), "smoke") == ("1", {})
-        site.code["smoke"] = SECOND
+    assert "version 2 failed its smoke test" in "\n".join(caught.value.details)
+    assert weights(local.client("lambda"), "smoke") == ("1", {})
+    assert account.calls["lambda", "UpdateAlias"] == 0, "no traffic was given to it"
+    site.code["smoke"] = SECOND
+    deploy(account, site.wish())
+    assert weights(local.client("lambda"), "smoke") == ("3", {})
+    deploy(account, replace(site.wish(), gone=True))
+
+
+class Callers:
+    """Invokes the alias again and again while the context lasts; remembers versions that answered, and failures."""
+
+    def __init__(self, target: Endpoint, name: str) -> None:
+        self._api, self._name = target.client("lambda"), name
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._call)
+        self.answered: set[str] = set()
+        self.failed: set[str] = set()
+
+    def __enter__(self) -> Callers:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _call(self) -> None:
+        while not self._end.is_set():
+            found = self._api.invoke(FunctionName=self._name, Qualifier="live", Payload=b"{}")
+            (self.failed if found.get("FunctionError") else self.answered).add(found["ExecutedVersion"])
+            self._end.wait(0.02)
+
+
+@pytest.mark.root
+def test_a_canary_that_fails_under_traffic_is_taken_back(tmp_path: Path, local: Endpoint) -> None:
+    """The new version passes its smoke test and fails for callers; nobody does anything, and the alias is where it was."""
+    account, api = local.account(), local.client("lambda")
+    site = site_of(tmp_path, "bird", "strategy = 'canary', step = 50, interval = 6, smoke-event = { smoke = true }")
+    deploy(account, site.wish())
+    site.code["bird"] = "def handler(e, c):\n    return 2 if e else 1 / 0\n"
+    with Callers(local, "bird") as callers, pytest.raises(ApplyError) as caught:
         deploy(account, site.wish())
-        assert weights(local.client("lambda"), "smoke") == ("3", {})
-        deploy(account, replace(site.wish(), gone=True))
+    assert "version 2 was taken back:" in "\n".join(caught.value.details)
+    assert weights(api, "bird") == ("1", {})
+    assert (callers.answered, callers.failed) == ({"1"}, {"2"})
+    site.code["bird"] = SECOND
+    with Callers(local, "bird") as callers:
+        deploy(account, site.wish())
+    assert weights(api, "bird") == ("3", {})
+    assert callers.answered >= {"1", "3"} and not callers.failed
+    deploy(account, replace(site.wish(), gone=True))

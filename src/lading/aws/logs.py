@@ -50,6 +50,19 @@ def read_log(account: Account, group: str, since: int, pattern: str = "") -> lis
     return sorted(lines, key=lambda line: line.time)
 
 
+FAILURES = ("[ERROR] ", "Task timed out after", "Runtime exited")
+"""What Lambda writes, in its text format, of an invoke that failed. A function's own logging has a tab after [ERROR]."""
+
+
+def failures_since(account: Account, group: str, version: str, since: int) -> int:
+    """Failed invokes that the log of a version tells of; 0 where there is no log yet. `since` in milliseconds."""
+    if find_log_group(account, group) is None:
+        return 0
+    lines = read_log(account, group, since, " ".join(f'?"{words}"' for words in FAILURES))
+    own = [line.text for line in lines if f"[{version}]" in line.stream]
+    return sum(text.startswith(FAILURES[0]) or any(words in text for words in FAILURES[1:]) for text in own)
+
+
 def follow_log(account: Account, group: str, since: int) -> Iterator[LogLine]:
     """What `read_log` has, then new lines as they come, each once. Never ends."""
     seen: dict[str, int] = {}

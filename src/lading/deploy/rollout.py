@@ -11,7 +11,9 @@ from typing import Any
 
 from lading.aws.account import Account
 from lading.aws.functions import invoke
+from lading.aws.logs import failures_since
 from lading.aws.metrics import alarms_ringing, errors_since
+from lading.aws.refusal import UnservedError
 from lading.errors import DeployError
 from lading.model.progress import Progress
 
@@ -66,12 +68,12 @@ def roll_out(
         )
     if was == move.version or parameters["Strategy"] == "all-at-once":
         return move.point(move.version, {})
-    begin = dt.datetime.now(dt.UTC)
+    watch = _Watch(move, dt.datetime.now(dt.UTC))
     for percent in _steps(parameters["Strategy"], parameters["Step"]):
         move.point(was, {move.version: percent / 100})
         progress.note(f"{move.name}:{move.alias}: {percent} % at version {move.version}")
         try:
-            _watch(move, begin, parameters["Interval"], sleep)
+            watch.look(parameters["Interval"], sleep)
         except DeployError:
             move.point(was, {})
             progress.note(f"{move.name}:{move.alias}: back at version {was}")
@@ -102,19 +104,38 @@ def _smoke(move: _Move) -> None:
         )
 
 
-def _watch(move: _Move, begin: dt.datetime, seconds: float, sleep: Callable[[float], None]) -> None:
-    """Raises RolloutError for too many errors of the new version, or an alarm."""
-    end = time.monotonic() + seconds
-    while True:
-        left = end - time.monotonic()
-        sleep(max(0.0, min(LOOK, left)))
-        ringing = alarms_ringing(move.account, move.parameters["Alarms"])
-        errors = errors_since(move.account, move.name, move.alias, move.version, begin)
-        if ringing or errors > move.parameters["MaxErrors"]:
-            why = f"alarm {', '.join(ringing)}" if ringing else f"{errors} errors"
-            raise RolloutError(
-                f"{move.name}: version {move.version} was taken back: {why}",
-                hint=f"see its log; the alias {move.alias} is at {move.parameters['Was']} again",
-            )
-        if time.monotonic() >= end:
-            return
+@dataclass
+class _Watch:
+    """Of the new version, while it takes traffic. Where there is no CloudWatch, its log is read instead; alarms need one."""
+
+    move: _Move
+    begin: dt.datetime
+    by_log: bool = False
+
+    def look(self, seconds: float, sleep: Callable[[float], None]) -> None:
+        """Raises RolloutError for too many errors of the new version, or an alarm."""
+        end = time.monotonic() + seconds
+        while True:
+            sleep(max(0.0, min(LOOK, end - time.monotonic())))
+            move = self.move
+            ringing = alarms_ringing(move.account, move.parameters["Alarms"])
+            errors = self._errors()
+            if ringing or errors > move.parameters["MaxErrors"]:
+                why = f"alarm {', '.join(ringing)}" if ringing else f"{errors} errors"
+                raise RolloutError(
+                    f"{move.name}: version {move.version} was taken back: {why}",
+                    hint=f"see its log; the alias {move.alias} is at {move.parameters['Was']} again",
+                )
+            if time.monotonic() >= end:
+                return
+
+    def _errors(self) -> int:
+        move = self.move
+        if not self.by_log:
+            try:
+                return errors_since(move.account, move.name, move.alias, move.version, self.begin)
+            except UnservedError:
+                self.by_log = True
+                move.progress.note(f"{move.name}: no CloudWatch here, so errors are counted in the log")
+        group = str(move.parameters["LogGroup"])
+        return failures_since(move.account, group, move.version, int(self.begin.timestamp() * 1000))

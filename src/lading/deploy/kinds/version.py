@@ -9,7 +9,7 @@ from typing import Any
 from lading.aws.account import Account
 from lading.aws.functions import list_aliases, list_versions
 from lading.deploy.instruction import Change, Verb, output
-from lading.deploy.kinds.function import configuration_changes
+from lading.deploy.kinds.function import configuration_changes, log_group
 from lading.deploy.kinds.kind import Pen, Step, Wanted, rest_of
 from lading.deploy.unit import Subject, Unit, qualified
 
@@ -93,7 +93,7 @@ def _alias(subject: Subject, key: str, unit: Unit, alias: Mapping[str, Any] | No
         parameters |= {
             "Was": was, "Strategy": rollout.strategy, "Step": rollout.step, "Interval": rollout.interval,
             "SmokeEvent": json.loads(rollout.smoke_event) if rollout.smoke_event else None,
-            "MaxErrors": rollout.max_errors, "Alarms": list(rollout.alarms),
+            "MaxErrors": rollout.max_errors, "Alarms": list(rollout.alarms), "LogGroup": log_group(unit),
         }  # fmt: skip
         verb = Verb.UPDATE if alias else Verb.CREATE
         changes.append(Change("roll-out", None, rollout.strategy))
