@@ -242,7 +242,8 @@ Resources:
         - Statement: [{Effect: Allow, NotAction: "s3:*", Resource: "*"}]
         - DynamoDBReadPolicy: {TableName: t}
         - !Ref Unknown
-      DeploymentPreference: {Type: AllAtOnce}
+      DeploymentPreference: {Type: Canary10Percent5Minutes, Hooks: {PreTraffic: !Ref Check}}
+      Role: !GetAtt Own.Arn
       Events:
         Nightly: {Type: Schedule, Properties: {Schedule: rate(1 day), Input: '{"a": 1}', State: DISABLED, Name: n}}
         Queue: {Type: SQS, Properties: {Queue: !Ref Queue, BatchSize: 5, FunctionResponseTypes: [ReportBatchItemFailures]}}
@@ -300,9 +301,97 @@ def test_what_a_template_says_of_deploying(tmp_path: Path) -> None:
         "F: a statement with more than",
         "F: the policy template DynamoDBReadPolicy",
         "F: a policy is known when deployed only (!Ref Unknown)",
-        "F: DeploymentPreference isn't taken",
+        "F: DeploymentPreference is known when deployed only (!Ref Check)",
+        "F: Role is known when deployed only (!GetAtt)",
         "F: event Own is known when deployed only",
         "F: event Late: lading doesn't take RetryPolicy",
         "F: event Api: lading has none of type HttpApi",
     ):
         assert part in said
+
+
+SETTINGS = """
+Globals:
+  Function:
+    VpcConfig: {SubnetIds: [subnet-1, subnet-2], SecurityGroupIds: [sg-1]}
+    Tags: {team: shop}
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: orders
+      Handler: app.run
+      Runtime: python3.13
+      AutoPublishAlias: live
+      Role: arn:aws:iam::111122223333:role/orders
+      Policies: AmazonS3ReadOnlyAccess
+      DeploymentPreference: {Type: Linear20PercentEvery3Minutes, Alarms: [too-slow]}
+      EventInvokeConfig:
+        MaximumRetryAttempts: 1
+        MaximumEventAgeInSeconds: "300"
+        DestinationConfig: {OnFailure: {Type: SQS, Destination: "arn:aws:sqs:eu-west-1:111122223333:failed"}}
+      ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 2}
+      ReservedConcurrentExecutions: 5
+      DeadLetterQueue: {Type: SQS, TargetArn: "arn:aws:sqs:eu-west-1:111122223333:dead"}
+      Tracing: Active
+      KmsKeyArn: arn:aws:kms:eu-west-1:111122223333:key/1
+      CodeSigningConfigArn: arn:aws:lambda:eu-west-1:111122223333:code-signing-config:csc-1
+      FileSystemConfigs: [{Arn: "arn:aws:elasticfilesystem:eu-west-1:111122223333:access-point/fsap-1", LocalMountPath: /mnt/d}]
+      LoggingConfig: {LogFormat: JSON, ApplicationLogLevel: WARN}
+  Plain:
+    Type: AWS::Lambda::Function
+    Properties:
+      Code: orders
+      Handler: app.run
+      Runtime: python3.13
+      Role: arn:aws:iam::111122223333:role/plain
+      TracingConfig: {Mode: PassThrough}
+      Tags: [{Key: a, Value: 1}]
+"""
+
+
+def test_settings_of_a_template_are_deployed(tmp_path: Path) -> None:
+    project = load(make(tmp_path, SETTINGS))
+    wish, plain = (one.deployment for one in project.functions)
+    assert project.skipped == ()
+    assert (wish.role.arn, wish.role.policies) == ("arn:aws:iam::111122223333:role/orders", ())
+    assert wish.vpc is not None and (wish.vpc.subnets, wish.vpc.security_groups) == (
+        ("subnet-1", "subnet-2"),
+        ("sg-1",),
+    )
+    assert (wish.rollout.strategy, wish.rollout.step, wish.rollout.interval) == ("linear", 20, 180)
+    assert wish.rollout.alarms == ("too-slow",)
+    assert wish.asynchronous is not None and (wish.asynchronous.retries, wish.asynchronous.max_age) == (1, 300)
+    assert wish.asynchronous.on_failure == "arn:aws:sqs:eu-west-1:111122223333:failed"
+    assert (wish.provisioned_concurrency, wish.reserved_concurrency) == (2, 5)
+    assert wish.dead_letter.endswith(":dead") and wish.kms_key.endswith("key/1") and wish.code_signing.endswith("csc-1")
+    assert [one.path for one in wish.file_systems] == ["/mnt/d"]
+    assert (wish.tracing, wish.tags, wish.logging.application_level) == ("active", {"team": "shop"}, "WARN")
+    assert (plain.role.arn, plain.tracing, plain.tags) == (
+        "arn:aws:iam::111122223333:role/plain", "pass-through", {"a": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("DeploymentPreference: {Type: MyOwnSteps}", "DeploymentPreference: there is no type 'MyOwnSteps' here"),
+        ("DeploymentPreference: {Type: AllAtOnce, Hooks: {PreTraffic: x}}", "lading doesn't take Hooks"),
+        ("DeploymentPreference: {Type: Canary10Percent5Minutes}", "rollout without AutoPublishAlias"),
+        ("ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 2}", "without AutoPublishAlias"),
+        ("EventInvokeConfig: {DestinationConfig: {OnSuccess: {Type: SQS}}}", "the OnSuccess that SAM would make"),
+        ("VpcConfig: {SubnetIds: [], SecurityGroupIds: [sg-1]}", "VpcConfig: no subnets are stated"),
+        ("Role: orders-role", "Role: 'orders-role' is no ARN"),
+        ("ReservedConcurrentExecutions: many", "'many' is no number"),
+        ("Tracing: Sometimes", "there is no mode 'Sometimes'"),
+        ("FunctionName: orders", "FunctionName: functions are named by `names`"),
+        ("PermissionsBoundary: !Ref Limits", "PermissionsBoundary is known when deployed only"),
+    ],
+)
+def test_a_setting_that_lading_has_no_equal_for_is_told(tmp_path: Path, line: str, reason: str) -> None:
+    text = (
+        "Resources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      CodeUri: orders\n"
+        f"      Handler: app.run\n      Runtime: python3.13\n      {line}\n"
+    )
+    project = load(make(tmp_path, text))
+    assert any(reason in said for said in project.skipped), project.skipped

@@ -13,6 +13,7 @@ from lading.config.intrinsics import Resolver, Unresolvable, as_text
 from lading.config.problems import MissingConfigError, Problems
 from lading.config.requirement_source import find_requirements
 from lading.config.sam_deployment import deployment_keys
+from lading.config.sam_settings import settings_keys
 from lading.config.template_file import read_template_file
 
 SERVERLESS, PLAIN = "AWS::Serverless::Function", "AWS::Lambda::Function"
@@ -110,10 +111,8 @@ class _Template:
             table["snap-start"] = snap_start.get("ApplyOn") == "PublishedVersions"
         table["environment"] = self._environment(name, properties.get("Environment"))
         table["layers"] = self._layer_names(name, properties.get("Layers") or [])
-        if kind == SERVERLESS:
-            table |= deployment_keys(
-                properties, self.resolver.resolve, lambda what: self.skipped.append(f"{name}: {what}")
-            )
+        read = deployment_keys if kind == SERVERLESS else settings_keys
+        table |= read(properties, self.resolver.resolve, lambda what: self.skipped.append(f"{name}: {what}"))
         return table
 
     def _environment(self, function: str, environment: object) -> dict[str, str]:

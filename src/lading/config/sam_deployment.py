@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lading.config.intrinsics import Unresolvable
+from lading.config.sam_settings import Resolve, Skip, Strange, Table, settings_keys
 
-Table = dict[str, Any]
-Resolve = Callable[[Any], Any]
-Skip = Callable[[str], None]
 _STREAM = {
     "BatchSize": "batch-size", "Enabled": "enabled", "MaximumBatchingWindowInSeconds": "window",
     "StartingPosition": "starting-position", "ParallelizationFactor": "parallelization",
@@ -31,8 +29,6 @@ _CORS = {
     "AllowOrigins": "origins", "AllowMethods": "methods", "AllowHeaders": "headers", "ExposeHeaders": "expose",
     "MaxAge": "max-age", "AllowCredentials": "credentials",
 }  # fmt: skip
-_FOREIGN = ("DeploymentPreference", "EventInvokeConfig", "ProvisionedConcurrencyConfig", "VpcConfig", "Role")
-"""Other properties that say how to deploy, which lading doesn't take from a template yet."""
 
 
 def deployment_keys(properties: Mapping[str, Any], resolve: Resolve, skip: Skip) -> Table:
@@ -42,10 +38,21 @@ def deployment_keys(properties: Mapping[str, Any], resolve: Resolve, skip: Skip)
     for name, read in readers.items():
         if properties.get(name) is not None:
             found |= read(properties[name], resolve, skip)
-    for name in _FOREIGN:
-        if properties.get(name) is not None:
-            skip(f"{name} isn't taken from a template")
-    return found
+    settings = settings_keys(properties, resolve, skip)
+    if "role" not in settings:
+        found |= _boundary(properties.get("PermissionsBoundary"), found.get("role", {}), resolve, skip)
+    # As in SAM, a role that is stated has its own policies.
+    return found | settings
+
+
+def _boundary(value: Any, role: Table, resolve: Resolve, skip: Skip) -> Table:
+    if value is None:
+        return {}
+    try:
+        return {"role": role | {"boundary": resolve(value)}}
+    except Unresolvable as unknown:
+        skip(f"PermissionsBoundary is known when deployed only ({unknown})")
+        return {}
 
 
 def _policies(value: Any, resolve: Resolve, skip: Skip) -> Table:
@@ -131,12 +138,8 @@ def _each_event(value: Mapping[str, Any], resolve: Resolve, skip: Skip) -> Itera
             continue
         try:
             yield str(name), _event(kind, stated)
-        except _Strange as reason:
+        except Strange as reason:
             skip(f"event {name}: {reason}")
-
-
-class _Strange(Exception):  # noqa: N818 - a verdict, not an error
-    """What an event says beyond lading's keys."""
 
 
 def _event(kind: str, stated: Mapping[str, Any]) -> Table:
@@ -160,7 +163,7 @@ def _event(kind: str, stated: Mapping[str, Any]) -> Table:
         table |= _mapping_lists(stated)
         left -= {"FilterCriteria", "FunctionResponseTypes"}
     if left:
-        raise _Strange(f"lading doesn't take {', '.join(sorted(map(str, left)))}")
+        raise Strange(f"lading doesn't take {', '.join(sorted(map(str, left)))}")
     return table
 
 
@@ -168,7 +171,7 @@ def _json(text: Any) -> Any:
     try:
         return json.loads(text) if isinstance(text, str) else text
     except ValueError as error:
-        raise _Strange("its Input isn't JSON") from error
+        raise Strange("its Input isn't JSON") from error
 
 
 def _key_rules(value: Any) -> Table:
@@ -180,7 +183,7 @@ def _key_rules(value: Any) -> Table:
             found = {str(rule.get("Name")).lower(): rule.get("Value") for rule in rules}
             if found.keys() <= {"prefix", "suffix"}:
                 return found
-    raise _Strange("its Filter is none of prefix and suffix")
+    raise Strange("its Filter is none of prefix and suffix")
 
 
 def _mapping_lists(stated: Mapping[str, Any]) -> Table:
@@ -189,7 +192,7 @@ def _mapping_lists(stated: Mapping[str, Any]) -> Table:
         criteria = stated["FilterCriteria"]
         filters = criteria.get("Filters") if isinstance(criteria, Mapping) else None
         if not isinstance(filters, list) or not all(isinstance(one, Mapping) and "Pattern" in one for one in filters):
-            raise _Strange("its FilterCriteria has no Filters with a Pattern")
+            raise Strange("its FilterCriteria has no Filters with a Pattern")
         found["filters"] = [_json(one["Pattern"]) for one in filters]
     if "FunctionResponseTypes" in stated:
         found["report-batch-item-failures"] = "ReportBatchItemFailures" in _texts(stated["FunctionResponseTypes"])
