@@ -90,10 +90,9 @@ def measure(workshop: Workshop) -> Iterator[Table]:
     for size in SIZES:
         place = workshop.folder / f"{size}"
         bench = make(workshop, base, size, place)
-        for latency in LATENCIES:
-            for name, starts in bench.compare(latency).items():
-                found.setdefault((name, latency), []).append((size, starts))
-                yield bench.table(name, latency, starts)
+        for latency, name, starts in bench.compare():
+            found.setdefault((name, latency), []).append((size, starts))
+            yield bench.table(name, latency, starts)
         yield bench.memory()
         remove(place)
     if len(SIZES) > 1:
@@ -157,21 +156,22 @@ class Bench:
     seconds: tuple[float, float]
     peaks: list[float] = field(default_factory=list)
 
-    def compare(self, latency: float) -> dict[str, Starts]:
-        """The image is pulled and unpacked once for both handlers: a start from it takes that and its own time."""
-        found = {name: Starts() for name in HANDLERS}
+    def compare(self) -> Iterator[tuple[float, str, Starts]]:
+        """A full start takes the pull from its distance, the unpacking, which is done once for all, and its own time."""
+        pulling = {latency: self._pull(latency) for latency in LATENCIES}
         began = time.perf_counter()
-        pulled = self._pull(latency)
-        pulling = time.perf_counter() - began
-        try:
-            for name, starts in found.items():
-                starts.full = [pulling + self._start(name, lambda: pulled.open(self.image), cold=False)]
+        pulled = self._unpack()
+        unpacking = time.perf_counter() - began
+        for latency in LATENCIES:
+            found = {name: Starts() for name in HANDLERS}
             for _ in range(self.workshop.rounds):
                 for name, starts in found.items():
+                    started = self._start(name, lambda: pulled.open(self.image), cold=False)
+                    starts.full.append(pulling[latency] + unpacking + started)
                     self._round(name, latency, starts, pulled)
-        finally:
-            remove(self.place / "pulled")
-        return found
+            for name, starts in found.items():
+                yield latency, name, starts
+        remove(self.place / "pulled")
 
     def table(self, name: str, latency: float, starts: Starts) -> Table:
         state = f"store {latency * 1e3:.0f} ms and {BANDWIDTH * 8 / 1e9:g} Gbit/s away"
@@ -254,8 +254,10 @@ class Bench:
             self.peaks.append(kilobytes(images.start().pid, "status", "VmHWM:") / 1e3)
             return seconds
 
-    def _pull(self, latency: float) -> UnpackedRoots:
-        """Every layer pulled, checked and unpacked."""
+    def _pull(self, latency: float) -> float:
+        """Seconds in which every layer is pulled and checked."""
+        remove(self.place / "pulled")
+        began = time.perf_counter()
         store = open_store(self.place / "pulled")
         source = SlowedObjects(Blobs(self.image), latency, BANDWIDTH)
         with ThreadPoolExecutor(CONNECTIONS) as threads:
@@ -264,6 +266,10 @@ class Bench:
                 digest = store.blobs.put(in_order(threads, source.get, keys, CONNECTIONS))
                 if digest != layer.descriptor.hex:
                     raise CommandError(f"layer {number} came damaged")
+        return time.perf_counter() - began
+
+    def _unpack(self) -> UnpackedRoots:
+        store = open_store(self.place / "pulled")
         layers = tuple(replace(layer, content=store.blobs) for layer in self.image.layers)
         roots = UnpackedRoots(ImageTrees(self.place / "pulled" / "trees"))
         roots.prepare(replace(self.image, layers=layers))

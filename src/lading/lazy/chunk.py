@@ -21,7 +21,7 @@ LARGEST_CHUNK = 512 << 10
 """Bytes of a data chunk before packing. The paper's size (section 3.1)."""
 LARGEST_METADATA_CHUNK = 4 << 20
 """Bytes of a metadata chunk: metadata is fetched whole, so fewer and larger ones serve it better."""
-LEVEL = 3
+LEVEL = 1
 _KEY_CONTEXT = b"lading lazy chunk 1\0"
 _WORTH = 16
 """Packed bytes are kept if they are smaller by at least a 16th: less is not worth a decompression at each read."""

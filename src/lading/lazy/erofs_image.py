@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lading.lazy import erofs
 from lading.lazy.erofs import BLOCK, SLOT
-from lading.lazy.tree import Node, count_links, walk
+from lading.lazy.tree import Node, walk
 
 LARGEST_INLINE = 128
 """Bytes of a file that lies beside its inode: it costs every start, touched or not, but needs no chunk (decision 13)."""
@@ -44,7 +44,6 @@ class MetadataImage:
 
     def __init__(self, root: Node, uuid: bytes, data_blocks: int) -> None:
         self._root, self._uuid, self._data_blocks = root, uuid, data_blocks
-        count_links(root)
         self._nodes = _order(root)
         self._parents = {id(root): root}
         for node in self._nodes:
@@ -140,13 +139,13 @@ class MetadataImage:
 
 
 def _order(root: Node) -> list[Node]:
-    """Every node once, in the order of a walk, the root first: its number must fit 16 bits."""
+    """Every node once, in the order of a walk, the root first: its number must fit 16 bits. Links were counted."""
     seen: set[int] = set()
     nodes = [root]
     for _, node in walk(root):
-        if node.is_folder or id(node) not in seen:
+        if node.is_folder or node.links == 1 or id(node) not in seen:
             nodes.append(node)
-            if not node.is_folder:
+            if not node.is_folder and node.links > 1:
                 seen.add(id(node))
     return nodes
 

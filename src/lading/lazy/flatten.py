@@ -22,6 +22,7 @@ WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 _MARKS = b".wh..wh."
 """aufs's own bookkeeping (.wh..wh.plnk, .wh..wh.aufs): no content."""
+_MOST_SAME = 10_000
 _XATTR = "SCHILY.xattr."
 NAMESPACES = (b"user.", b"trusted.", b"security.", b"system.posix_acl_access", b"system.posix_acl_default")
 """Attributes that a Linux file system keeps; macOS's and others' are left out."""
@@ -51,6 +52,8 @@ class Flattener:
         self._touched: list[Node] = []
         self._purged: dict[int, Node] = {}
         """Folders that hold nothing of lower layers any more: none is searched twice, whatever a layer repeats."""
+        self._same: dict[int, int] = {}
+        """One object for equal values of many nodes: modes, owners, times."""
         self._last: tuple[bytes, Node] | None = None
         """The folder of the last entry: most entries are their neighbours' neighbours."""
 
@@ -110,8 +113,13 @@ class Flattener:
         if max(entry.uid, entry.gid) > LARGEST_OWNER:
             raise _refused(entry, f"belongs to {entry.uid}:{entry.gid}, which is no possible owner")
         permissions = 0o777 if entry.kind == "link" else entry.mode & 0o7777
-        node.mode = stat.S_IFMT(node.mode) | permissions
-        node.uid, node.gid, node.mtime = entry.uid, entry.gid, entry.moment
+        if len(self._same) > _MOST_SAME:
+            self._same.clear()
+        same = self._same.setdefault
+        mode = stat.S_IFMT(node.mode) | permissions
+        node.mode = same(mode, mode)
+        node.uid, node.gid = same(entry.uid, entry.uid), same(entry.gid, entry.gid)
+        node.mtime = same(entry.moment, entry.moment)
         node.xattrs = _xattrs(entry)
 
     def _linked(self, entry: Entry) -> Node:
@@ -269,4 +277,5 @@ def flatten(layers: Iterable[Iterable[tuple[Entry, int]]]) -> Node:
         flattener.begin()
         for entry, position in layer:
             flattener.add(entry, position)
+    flattener.begin()  # forgets what was noted of the last one
     return flattener.root

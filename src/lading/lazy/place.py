@@ -6,12 +6,12 @@ Files are placed so that images with common layers, and versions of one image, h
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from lading.lazy.chunk import BLOCK, LARGEST_CHUNK
 from lading.lazy.erofs_image import is_inline
-from lading.lazy.tree import Node, walk
+from lading.lazy.tree import Node, count_links, walk_by_path
 
 SMALLEST_PACK = 128 << 10
 """Bytes of small files after which a chunk may end early."""
@@ -52,12 +52,12 @@ class Layout:
         for layer in sorted(self._rest):
             yield from self._group(self._rest[layer])
 
-    def _group(self, files: Iterable[tuple[bytes, Node]]) -> Iterator[Plan]:
+    def _group(self, files: _Files) -> Iterator[Plan]:
         """Packs of small files, and large ones in chunks of their own. A group ends its last chunk."""
         pack: list[Node] = []
         filled = 0
         large: list[Node] = []
-        for path, node in files:
+        for node, ends in zip(files.nodes, files.ends, strict=True):
             if node.size >= LARGEST_CHUNK:
                 large.append(node)
                 continue
@@ -66,7 +66,7 @@ class Layout:
                 pack, filled = [], 0
             pack.append(node)
             filled += _rounded(node.size)
-            if filled >= SMALLEST_PACK and _ends(path):
+            if filled >= SMALLEST_PACK and ends:
                 yield self._pack(pack)
                 pack, filled = [], 0
         if pack:
@@ -93,24 +93,42 @@ class Layout:
             self.size += _rounded(length)
 
 
-def _sort(root: Node, first: Sequence[bytes]) -> tuple[list[tuple[bytes, Node]], dict[int, list[tuple[bytes, Node]]]]:
+@dataclass(slots=True)
+class _Files:
+    """Of one group, in order; of each whether its name ends a chunk. Paths aren't kept: there may be a million."""
+
+    nodes: list[Node] = field(default_factory=list)
+    ends: bytearray = field(default_factory=bytearray)
+
+    def add(self, path: bytes, node: Node) -> None:
+        self.nodes.append(node)
+        self.ends.append(_ends(path))
+
+
+def _sort(root: Node, first: Sequence[bytes]) -> tuple[_Files, dict[int, _Files]]:
     """Files with content apart from the metadata: those of the trace in its order, the others by layer, each by path."""
+    count_links(root)
     rank = {path: number for number, path in reversed(list(enumerate(first)))}
     hot: list[tuple[int, bytes, Node]] = []
-    rest: dict[int, list[tuple[bytes, Node]]] = {}
-    seen: set[int] = set()
-    names = ((path, node) for path, node in walk(root) if node.is_file and node.size and not is_inline(node))
-    files: list[tuple[bytes, Node]] = []
-    for path, node in names:
-        if path in rank and id(node) not in seen:
-            seen.add(id(node))
+    taken: set[int] = set()
+    for path, node in walk_by_path(root) if rank else ():
+        if path in rank and _has_data(node) and id(node) not in taken:
+            taken.add(id(node))
             hot.append((rank[path], path, node))
-        files.append((path, node))
-    for path, node in sorted(files, key=lambda one: one[0]):
-        if id(node) not in seen:
-            seen.add(id(node))
-            rest.setdefault(node.layer, []).append((path, node))
-    return [(path, node) for _, path, node in sorted(hot, key=lambda one: one[0])], rest
+    rest: dict[int, _Files] = {}
+    for path, node in walk_by_path(root):
+        if _has_data(node) and id(node) not in taken:
+            if node.links > 1:
+                taken.add(id(node))
+            rest.setdefault(node.layer, _Files()).add(path, node)
+    first_files = _Files()
+    for _, path, node in sorted(hot, key=lambda one: one[0]):
+        first_files.add(path, node)
+    return first_files, rest
+
+
+def _has_data(node: Node) -> bool:
+    return node.is_file and node.size > 0 and not is_inline(node)
 
 
 def _ends(path: bytes) -> bool:

@@ -73,18 +73,44 @@ def walk(root: Node) -> Iterator[tuple[bytes, Node]]:
         stack.extend(reversed(inner))
 
 
+def walk_by_path(root: Node) -> Iterator[tuple[bytes, Node]]:
+    """Every name below the root that is no folder, in the order of whole paths as bytes."""
+    stack: list[Iterator[tuple[bytes, Node]]] = [_by_path(b"", root)]
+    while stack:
+        for path, node in stack[-1]:
+            if node.is_folder:
+                stack.append(_by_path(path, node))
+                break
+            yield path, node
+        else:
+            stack.pop()
+
+
+def _by_path(path: bytes, folder: Node) -> Iterator[tuple[bytes, Node]]:
+    """A folder's names as they come when a slash follows those of folders: "a-b" is before "a/b"."""
+    prefix = path + b"/" if path else b""
+    entries = folder.entries
+    for name in sorted(entries, key=lambda name: name + b"/" if entries[name].is_folder else name):
+        yield prefix + name, entries[name]
+
+
 def count_links(root: Node) -> None:
     """Set `links` of every node: names of a file; 2 and its folders for a folder."""
     root.links = 2
-    nodes = [node for _, node in walk(root)]
-    for node in nodes:
-        node.links = 2 if node.is_folder else 0
-    stack = [root]
-    while stack:
-        folder = stack.pop()
+    for folder in _folders(root):
+        for node in folder.entries.values():
+            node.links = 2 if node.is_folder else 0
+    for folder in _folders(root):
         for node in folder.entries.values():
             if node.is_folder:
                 folder.links += 1
-                stack.append(node)
             else:
                 node.links += 1
+
+
+def _folders(root: Node) -> Iterator[Node]:
+    stack = [root]
+    while stack:
+        folder = stack.pop()
+        yield folder
+        stack += [node for node in folder.entries.values() if node.is_folder]

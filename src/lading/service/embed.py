@@ -125,7 +125,12 @@ class Parts:
             store = DurableQueue(control.packages.folder / "queue.sqlite")
             self.queue = Queue(store, ServiceFunctions(control, self.invoker), sender.send, self.clock)
             sender.accept = self.queue.accept
-        self.sweep = Sweep(control, self.clock, self.invoker.folders if self.invoker is not None else set)
+        self.sweep = Sweep(
+            control,
+            self.clock,
+            self.invoker.folders if self.invoker is not None else set,
+            lambda: self.images.sweep(control.state.documents("version")),
+        )
         self.sources: Sources | None = None
         if self.neighbours is not None:
             service = Service(control, self.invoker, self.neighbours, self.clock, self.events)

@@ -84,6 +84,10 @@ class FunctionImages:
         """Of these configurations and what serves while they are updated. At a start, when nothing runs."""
         self._roots.keep_only(self._images_of(versions))
 
+    def sweep(self, versions: Iterable[Mapping[str, Any]]) -> None:
+        """The same while the service runs, where the roots can."""
+        self._roots.sweep(self._images_of(versions))
+
     async def close(self) -> None:
         """When no environment lives any more."""
         await asyncio.to_thread(self._roots.close)

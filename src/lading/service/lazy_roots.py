@@ -105,6 +105,9 @@ class LazyRoots:
         self._store = ImageStore(FolderObjects(folder / "store"))
         self._settings = ReaderSettings(folder / "cache", str(folder / "store"))
         self._lock = threading.Lock()
+        self._sweeping = threading.Lock()
+        self._unused: set[str] = set()
+        """What the last look found to be nobody's."""
         self._images: LazyImages | None = None
         self._opening = 0
         self._open: list[LazyRoot] = []
@@ -142,14 +145,25 @@ class LazyRoots:
         return RootLease((root.path,), lambda: self._end(root), root)
 
     def keep_only(self, images: Iterable[Image]) -> None:
-        """Forgets other images, and frees what only they need; what is still under a lease, at a later start."""
+        """Forgets other images, and frees what only they need; what is still under a lease, at a later look."""
+        self._forget(self._others(images))
+
+    def sweep(self, images: Iterable[Image]) -> None:
+        """Forgets what two looks in a row found to be nobody's: one that was just made ready may not be noted yet."""
+        others = self._others(images)
+        with self._sweeping:
+            twice, self._unused = others & self._unused, others
+            self._forget(twice)
+
+    def _others(self, images: Iterable[Image]) -> set[str]:
+        """Digests in the store."""
         kept = {image.digest for image in images}
-        gone = [
-            digest
-            for root in self._store.roots()
-            for key_id, digest in self._store.images(root)
-            if key_id == self._key.id and digest not in kept
-        ]
+        found = {one for root in self._store.roots() for one in self._store.images(root)}
+        return {digest for key_id, digest in found if key_id == self._key.id and digest not in kept}
+
+    def _forget(self, digests: Iterable[str]) -> None:
+        """Converters and readers at work are not disturbed: what they hold stays until a later look."""
+        gone = list(digests)
         for digest in gone:
             self._store.remove(self._key.id, digest)
         if gone or len(self._store.roots()) > 1:

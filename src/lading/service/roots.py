@@ -76,6 +76,9 @@ class ReportedRoots:
     def keep_only(self, images: Iterable[Image]) -> None:
         self._roots.keep_only(images)
 
+    def sweep(self, images: Iterable[Image]) -> None:
+        self._roots.sweep(images)
+
     def close(self) -> None:
         self._roots.close()
 

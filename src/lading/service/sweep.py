@@ -23,7 +23,11 @@ log = logging.getLogger("lading.service")
 class Sweep:
     """`start` and `close` on the service's loop. `in_use`: the folders that environments stand on, asked there."""
 
-    def __init__(self, control: Control, clock: Clock, in_use: Callable[[], set[Path]]) -> None:
+    def __init__(
+        self, control: Control, clock: Clock, in_use: Callable[[], set[Path]], roots: Callable[[], None] = lambda: None
+    ) -> None:
+        """roots: looks for images that nothing uses; called on a thread."""
+        self._roots = roots
         self._control = control
         self._clock = clock
         self._in_use = in_use
@@ -62,5 +66,6 @@ class Sweep:
             await asyncio.gather(self._clock.wait_until(self._clock.now() + EVERY), asyncio.sleep(LEAST))
             try:
                 await self.look()
+                await asyncio.to_thread(self._roots)
             except Exception:
                 log.exception("packages that nothing uses could not be removed; the next look tries again")

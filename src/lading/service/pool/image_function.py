@@ -80,6 +80,10 @@ class Roots(Protocol):
         """Remove what was prepared of others. Nothing may be open."""
         ...
 
+    def sweep(self, images: Iterable[Image]) -> None:
+        """Remove what was prepared of others and is in nobody's use, as far as that can be done while others work."""
+        ...
+
     def close(self) -> None:
         """Nothing is mounted any more."""
         ...
@@ -99,6 +103,9 @@ class UnpackedRoots:
 
     def keep_only(self, images: Iterable[Image]) -> None:
         self._trees.keep_only({name for image in images for name in chain_of(image)})
+
+    def sweep(self, images: Iterable[Image]) -> None:
+        """Trees stay until the next start: overlays may stand on any of them."""
 
     def close(self) -> None:
         """Folders stay."""
