@@ -1,4 +1,7 @@
-"""How long do push and pull of a 1 GB image take through the local registry, beside skopeo? And how much memory?"""
+"""How long do push and pull of a 1 GB image take through the local registry, beside skopeo? And how much memory?
+
+LADING_LAYER_MIB makes its four layers smaller than 256 MiB; the table says what it was.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from bench.harness.workshop import Workshop, remove
 LIMIT_TO_SKOPEO = 1.5
 LIMIT_MB = 200.0
 LAYERS = 4
-LAYER_MIB = 256
+LAYER_MIB = int(os.environ.get("LADING_LAYER_MIB", "256"))
 PULL = (
     "import sys; from pathlib import Path; from lading.model.progress import Silent; from lading.oci.pull import pull; "
     "from lading.oci.reference import parse_reference; from lading.store import open_store; "
