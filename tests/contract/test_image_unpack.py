@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from lading.oci.descriptor import ImageFormatError
 from lading.oci.image import Image, empty
 from lading.oci.layer_tree import ImageRefusedError
 from lading.oci.layout import Layout, write_layout
-from lading.oci.unpack import ImageTrees
+from lading.oci.unpack import ImageTrees, prune_trees
 from lading.sandbox.merged import Merged
 from lading.store import open_store
 
@@ -196,6 +197,67 @@ def test_layers_are_shared_and_not_made_twice(trees: ImageTrees) -> None:
     second = trees.unpack(image_of(LAYERS[0], LAYERS[2]))
     assert second[0] == first[0] and second[1] != first[1]
     assert [path.stat().st_ino for path in trees.unpack(image_of(LAYERS[0], LAYERS[1]))] == inodes
+
+
+def test_what_somebody_holds_stays_and_the_rest_goes(trees: ImageTrees, tmp_path: Path) -> None:
+    held = trees.hold(image_of(LAYERS[0], LAYERS[1]))
+    other = trees.unpack(image_of(LAYERS[0], LAYERS[2]))
+    root = held.folders[0].parent
+    (root / ".half-made").mkdir()
+    (root / ("f" * 64)).mkdir()
+    trees.keep_only(())
+    assert all(folder.is_dir() for folder in held.folders) and not other[1].exists()
+    assert {path.name for path in root.iterdir()} == {
+        f"{one.name}{end}" for one in held.folders for end in ("", ".size")
+    }
+    held.release()
+    trees.keep_only([held.folders[0].name])
+    assert held.folders[0].is_dir() and not held.folders[1].exists()
+    again = trees.hold(image_of(LAYERS[0], LAYERS[1]))
+    assert again.folders == held.folders and (again.folders[1] / "tmp/made").read_text() == "made"
+    again.release()
+
+
+def test_pruned_are_those_that_were_not_used_for_long_or_are_too_much(trees: ImageTrees) -> None:
+    first, second = trees.unpack(image_of((file("a", "a"),))), trees.unpack(image_of((file("b", "b"),)))
+    now = max(tree.used for tree in trees.trees())
+    size = max(tree.size for tree in trees.trees())
+
+    def pruned(later: float, days: float, keep_bytes: int | None = None) -> list[str]:
+        gone = prune_trees(trees, older_than=days * 86400, keep_bytes=keep_bytes, now=now + later)
+        return [tree.name for tree in gone]
+
+    assert pruned(1800, 0) == [], "used within the hour"
+    assert pruned(7200, 30, 1 << 40) == []
+    os.utime(first[0].with_name(f"{first[0].name}.size"), (now - 60, now - 60))
+    held = trees.hold(image_of((file("b", "b"),)))
+    assert pruned(7200, 30, size) == [first[0].name], "the least recently used"
+    assert pruned(40 * 86400, 30) == [] and second[0].is_dir(), "it is held"
+    held.release()
+    assert pruned(40 * 86400, 30) == [second[0].name]
+
+
+def test_removing_and_holding_at_once_never_gives_half_a_tree(trees: ImageTrees) -> None:
+    image, trouble, stop = image_of(*LAYERS), [], threading.Event()
+
+    def use() -> None:
+        while not stop.is_set():
+            held = trees.hold(image)
+            if not (held.folders[0] / "etc/keep").is_file() or not all(one.is_dir() for one in held.folders):
+                trouble.append(held.folders)
+            held.release()
+
+    users = [threading.Thread(target=use) for _ in range(2)]
+    for user in users:
+        user.start()
+    removed = 0
+    deadline = time.monotonic() + 60
+    while removed < 10 and time.monotonic() < deadline:
+        removed += len(trees.remove({tree.name for tree in trees.trees()}))
+    stop.set()
+    for user in users:
+        user.join()
+    assert not trouble and removed >= 10
 
 
 def test_many_at_once_make_one(trees: ImageTrees) -> None:

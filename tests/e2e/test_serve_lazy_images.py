@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from conftest import Command
 from image_support import PATIENCE, require_base
@@ -126,6 +127,15 @@ def wait_for(reached: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+def later(url: str, seconds: int) -> bool:
+    """The service's clock is put forward."""
+    return httpx.post(f"{url}/_lading/clock", params={"step": seconds}).is_success
+
+
+def wait_until_empty(folder: Path, url: str) -> None:
+    wait_for(lambda: later(url, 600) and not list(folder.iterdir()))
+
+
 def test_lazily_as_unpacked_through_restart_and_deletion(
     lading: Command, layouts: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -140,6 +150,10 @@ def test_lazily_as_unpacked_through_restart_and_deletion(
             assert (folder / "lazy" / "store").exists() is (way is ImageWay.LAZY)
             assert len(mounted()) == (way is ImageWay.LAZY)
             assert "fuse" not in invoke(api, "orders")[3] and str(mount.RUN) not in invoke(api, "orders")[3]
+            if way is ImageWay.UNPACK:
+                assert list((folder / "unpacked").iterdir())
+                api.delete_function(FunctionName="orders")
+                wait_until_empty(folder / "unpacked", url)
     assert answers[ImageWay.LAZY] == answers[ImageWay.UNPACK] and answers[ImageWay.LAZY][0] == ["v1", "/var/task", 993]
     assert not workers() and not mount.owner_folder().exists()
     lazy = tmp_path / "lazy" / "images" / "lazy"
@@ -147,7 +161,9 @@ def test_lazily_as_unpacked_through_restart_and_deletion(
     unpacked = [path for path in (tmp_path / "lazy" / "images").iterdir() if path.name != "lazy"]
     assert not unpacked, "no layer is unpacked"
 
+    chunks = {path for path in (lazy / "store").rglob("*") if "chunks" in path.parts and path.is_file()}
     with service(tmp_path / "lazy") as url:  # again, by default
+        assert chunks and all(path.exists() for path in chunks), "nothing is converted again"
         api = client(url, patience=PATIENCE)
         assert invoke(api, "orders", {"read": "/var/task"}) == answers[ImageWay.LAZY][1]
         uri = push(lading, url, layouts, "v2")

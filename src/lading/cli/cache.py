@@ -22,10 +22,13 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def info(as_json: bool) -> None:
     """Where the cache is and how much it holds."""
+    from lading.oci.unpack import local_trees
     from lading.store import open_store
     from lading.store.prune import measure
 
-    usage = measure(open_store())
+    store = open_store()
+    usage = measure(store)
+    trees = list(local_trees(store).trees())
     if as_json:
         click.echo(
             json.dumps(
@@ -35,6 +38,8 @@ def info(as_json: bool) -> None:
                     "blob_bytes": usage.blob_bytes,
                     "actions": usage.actions,
                     "action_bytes": usage.action_bytes,
+                    "layers": len(trees),
+                    "layer_bytes": sum(tree.size for tree in trees),
                     "leftovers": usage.leftovers,
                 }
             )
@@ -45,6 +50,7 @@ def info(as_json: bool) -> None:
     click.echo(f"cache      {usage.root}")
     click.echo(f"blobs      {usage.blobs} ({size(usage.blob_bytes)})")
     click.echo(f"actions    {usage.actions} ({size(usage.action_bytes)})")
+    click.echo(f"layers     {len(trees)} ({size(sum(tree.size for tree in trees))}), unpacked from images")
     click.echo(f"leftovers  {usage.leftovers}")
 
 
@@ -62,13 +68,23 @@ def info(as_json: bool) -> None:
 )
 def prune(days: float, keep: str | None) -> None:
     """Remove what has not been used for a while. Builds that run meanwhile are not disturbed."""
-    from lading.cli.text import size
+    import time
+
+    from lading.cli.text import count, size
+    from lading.oci.unpack import local_trees, prune_trees
     from lading.store import open_store
     from lading.store.prune import prune as remove
 
-    removed = remove(open_store(), older_than=days * DAY, keep_bytes=parse_size(keep) if keep else None)
+    store, keep_bytes = open_store(), parse_size(keep) if keep else None
+    trees = local_trees(store)
+    # Unpacked layers first: they are made again from blobs, and blobs from the network.
+    gone = prune_trees(trees, older_than=days * DAY, keep_bytes=keep_bytes, now=time.time())
+    left = None if keep_bytes is None else max(keep_bytes - sum(tree.size for tree in trees.trees()), 0)
+    removed = remove(store, older_than=days * DAY, keep_bytes=left)
+    total = removed.total_bytes + sum(tree.size for tree in gone)
     click.echo(
-        f"removed {removed.blobs} blobs, {removed.actions} actions, {removed.leftovers} leftovers: {size(removed.total_bytes)}"
+        f"removed {removed.blobs} blobs, {removed.actions} actions, {count(len(gone), 'unpacked layer')}, "
+        f"{removed.leftovers} leftovers: {size(total)}"
     )
 
 

@@ -34,7 +34,7 @@ def choose_roots(
     Raises UsageError where lazy images are asked for and can't be.
     """
     problem = find_problem(isolation)
-    unpacked = UnpackedRoots(ImageTrees(folder))
+    unpacked = UnpackedRoots(ImageTrees(folder / "unpacked"))
     if wanted is ImageWay.LAZY and problem:
         raise UsageError(f"image functions can't start lazily: {problem}", hint="unpack them: --images unpack")
     if wanted is ImageWay.UNPACK:

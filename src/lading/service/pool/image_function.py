@@ -77,7 +77,7 @@ class Roots(Protocol):
         ...
 
     def keep_only(self, images: Iterable[Image]) -> None:
-        """Remove what was prepared of others. Nothing may be open."""
+        """Remove what was prepared of others and nobody has open. What is asked for all the same is prepared again."""
         ...
 
     def sweep(self, images: Iterable[Image]) -> None:
@@ -99,13 +99,14 @@ class UnpackedRoots:
         self._trees.unpack(image)
 
     def open(self, image: Image) -> RootLease:
-        return RootLease(self._trees.unpack(image))
+        held = self._trees.hold(image)
+        return RootLease(held.folders, held.release)
 
     def keep_only(self, images: Iterable[Image]) -> None:
         self._trees.keep_only({name for image in images for name in chain_of(image)})
 
     def sweep(self, images: Iterable[Image]) -> None:
-        """Trees stay until the next start: overlays may stand on any of them."""
+        self.keep_only(images)
 
     def close(self) -> None:
         """Folders stay."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from lading.model.progress import Progress
 from lading.oci.descriptor import Platform
 from lading.oci.find import find_image
-from lading.oci.unpack import ImageTrees
+from lading.oci.unpack import local_trees
 from lading.sandbox.spec import SandboxSpec
 from lading.service.pool.debugging import DebugError
 from lading.service.pool.function import FunctionVersion
-from lading.service.pool.image_function import Overrides, Roots, UnpackedRoots, root_of
+from lading.service.pool.image_function import Overrides, UnpackedRoots, root_of
 from lading.service.pool.local import ACCOUNT, LocalOptions
 from lading.store import Store
 
@@ -46,7 +46,7 @@ def prepare_image(function: LocalImage, options: LocalOptions, store: Store, pro
     if options.debug:
         raise DebugError("no debugger for images", hint="debug the project's zip: lading invoke --debug")
     image = find_image(function.source, machine_platform(), store.blobs, store.actions, progress)
-    lease = local_roots(store).open(image)
+    lease = UnpackedRoots(local_trees(store)).open(image)
     spec = SandboxSpec(
         image=root_of(image, function.overrides, lease),
         runtime="",
@@ -68,8 +68,3 @@ def prepare_image(function: LocalImage, options: LocalOptions, store: Store, pro
         budgets=options.budgets if function.timeout else replace(options.budgets, init=0.0),
         root=lease,
     )
-
-
-def local_roots(store: Store) -> Roots:
-    """Beside the cache's blobs: what is there can be made again from them."""
-    return UnpackedRoots(ImageTrees(store.root / "v1" / "unpacked" / "images"))
