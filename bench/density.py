@@ -6,7 +6,7 @@ import asyncio
 import os
 import platform
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bench.harness.workshop import Workshop
 from lading.model.progress import Silent
 from lading.model.target import find_target
 from lading.sandbox.host import Host
+from lading.sandbox.spec import Network
 from lading.service.events import EventStream
 from lading.service.pool.assign import Settings
 from lading.service.pool.environment import Environment
@@ -28,7 +29,8 @@ from lading.store import open_store
 
 HELLO = "def lambda_handler(event, context):\n    return {'ok': True}\n"
 SIZES = (10, 100, 1_000)
-AT_ONCE = 4
+AT_ONCE = 8
+"""Starts that go on at the same time: a start waits for the kernel as often as it computes."""
 WARM = 4_000
 COLD_SECONDS, WARM_SECONDS, WARM_P99, WARM_RATE = 0.010, 0.0008, 0.003, 2_000
 MEMORY_MB, STARTS, FLAT = 6.0, 100, 1.5
@@ -42,9 +44,13 @@ def measure(workshop: Workshop) -> Iterator[Table]:
         with Host(spares=spares) as host:
             host.warm(function.spec)
             yield in_loop(invokes(function, host, workshop.rounds * 10))
-    with Host() as host:
-        host.warm(function.spec)
-        yield in_loop(crowds(function, host))
+    for network in (Network.NONE, Network.OUTGOING):
+        one = replace(function, spec=replace(function.spec, network=network))
+        with Host() as host:
+            if network is Network.OUTGOING and not host.capabilities.outgoing:
+                continue
+            host.warm(one.spec)
+            yield in_loop(crowds(one, host))
 
 
 def in_loop(work: Coroutine[Any, Any, Table]) -> Table:
@@ -119,10 +125,11 @@ async def crowds(function: FunctionVersion, host: Host) -> Table:
         unshared = [own_memory(box.pid) for box in boxes]
         per_environment[size] = size / rate
         rows.append(Row(f"{size} alive: own memory each", unshared, unit="MB", state="USS of all its processes"))
-        rows.append(Row(f"{size} alive: started", [rate], unit="/s", state=f"{AT_ONCE} at a time, init and freeze"))
+        rows.append(
+            Row(f"{size} alive: started", [rate], unit="/s", state=f"{AT_ONCE} at a time, to init's end and frozen")
+        )
         begin = time.perf_counter()
-        for group in chunks(environments, AT_ONCE):
-            await asyncio.gather(*(environment.close() for environment in group))
+        await at_once(environment.close for environment in environments)
         rows.append(Row(f"{size} ended", [size / (time.perf_counter() - begin)], unit="/s"))
         verdicts.append(Verdict(f"MB of its own per environment, {size} alive", rows[-3].median, MEMORY_MB))
         verdicts.append(Verdict(f"{STARTS}/s to the start rate, {size}", STARTS / rate, 1.0))
@@ -131,27 +138,34 @@ async def crowds(function: FunctionVersion, host: Host) -> Table:
     verdicts.append(Verdict(f"seconds per start, {last} : {first}", growth, FLAT))
     left = leftovers(host)
     verdicts.append(Verdict("processes and groups left", sum(left) - sum(before), 0.0))
-    return Table("frozen environments alive at once, all walls", rows, verdicts)
+    return Table(f"frozen environments alive at once, all walls, network {function.spec.network}", rows, verdicts)
 
 
 async def start(function: FunctionVersion, host: Host, size: int) -> list[Environment]:
     made: list[Environment] = []
     stream = EventStream()
-    for numbers in chunks(list(range(size)), AT_ONCE):
-        group = [Environment(function, host, stream) for _ in numbers]
-        await asyncio.gather(*(environment.start() for environment in group))
-        boxes = [environment._live_box() for environment in group]
-        await asyncio.gather(*(asyncio.to_thread(box.freeze) for box in boxes))
-        for environment in group:
-            assert not environment._needs_init, "its init went well"
-            environment._freezing = asyncio.ensure_future(asyncio.sleep(0))
-        made += group
+
+    async def one() -> None:
+        environment = Environment(function, host, stream)
+        await environment.start()
+        assert not environment._needs_init, "its init went well"
+        await asyncio.to_thread(environment._live_box().freeze)
+        environment._freezing = asyncio.ensure_future(asyncio.sleep(0))
+        made.append(environment)
+
+    await at_once(one for _ in range(size))
     return made
 
 
-def chunks(items: list[object] | list[int] | list[Environment], size: int) -> Iterator[list[Environment]]:
-    for at in range(0, len(items), size):
-        yield items[at : at + size]  # type: ignore[misc]
+async def at_once(works: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Always AT_ONCE of them, until all are done."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def in_turn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async with turns:
+            await work()
+
+    await asyncio.gather(*(in_turn(work) for work in works))
 
 
 def own_memory(pid: int) -> float:

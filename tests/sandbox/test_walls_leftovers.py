@@ -150,9 +150,8 @@ def test_killed_owner_leaves_nothing_after_the_next_start(rooted: None, tmp_path
         owner.wait()
         owner.stdout.close()
     assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside)), "frozen ones die as well"
-    assert groups_of(owner.pid), "directories stay until somebody sweeps"
-    assert name in sweep()
-    assert groups_of(owner.pid) == []
+    sweep()  # or another test's host, which may have been faster
+    assert eventually(lambda: groups_of(owner.pid) == [])
     assert name not in sweep()
     assert not any(where in Path("/proc/self/mountinfo").read_text() for where in (str(tmp_path), name))
     everyone = {int(path.name) for path in Path("/proc").glob("[0-9]*")}

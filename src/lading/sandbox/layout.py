@@ -58,12 +58,12 @@ def walls(user: int, way: Way | None = None) -> tuple[Operation, ...]:
     return (
         do.Unshare(("mount", "uts", "ipc", "net")),
         do.Proc(),
+        *((do.Link("network", way.link, way.address, way.gateway),) if way else ()),  # it switches something off there
         *(do.Mask(f"/proc/{name}") for name in _MASKED),
         do.Readonly("/proc/sys"),
         _temporary(EPHEMERAL_STORAGE.start, user),
         do.Hostname(RUNTIME_API[0].replace(".", "-")),
         do.Loopback(RUNTIME_API[0]),
-        *((do.Link("network", way.link, way.address, way.gateway),) if way else ()),
     )
 
 

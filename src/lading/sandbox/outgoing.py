@@ -128,6 +128,8 @@ class Router:
 
         def work() -> None:
             try:
+                kernel.setns(namespace, kernel.CLONE_NEWNET)
+                netlink.leave_out_ipv6()
                 kernel.setns(self.namespace, kernel.CLONE_NEWNET)
                 netlink.hang(namespace, taken.link, taken.address, taken.gateway)
             except OSError as error:
