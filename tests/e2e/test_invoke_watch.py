@@ -104,3 +104,42 @@ def test_what_has_no_meaning_beside_it(write: Write, lading: Command, option: tu
     project = write("refused", {"lambda_function.py": CODE})
     ran = lading("invoke", "--watch", *option, cwd=project, code=2)
     assert f"error: {option[0]} together with --watch" in ran.err
+
+
+def test_packages_of_the_workspace_are_watched(write: Write, cache: dict[str, str]):
+    project = write(
+        "whole",
+        {
+            "pyproject.toml": """
+                [project]
+                name = "whole"
+                version = "1.0"
+                requires-python = ">=3.11"
+                dependencies = ["shared"]
+
+                [tool.uv.sources]
+                shared = { path = "packages/shared" }
+
+                [tool.lading.functions.whole]
+                source = "code"
+            """,
+            "code/lambda_function.py": "import shared\ndef lambda_handler(event, context): return shared.ANSWER\n",
+            "packages/shared/pyproject.toml": """
+                [project]
+                name = "shared"
+                version = "1.0"
+                description = "shared code"
+
+                [build-system]
+                requires = ["flit_core >=3.11,<4"]
+                build-backend = "flit_core.buildapi"
+            """,
+            "packages/shared/shared.py": '"""Shared code."""\nANSWER = 1\n',
+        },
+    )
+    with Following([LADING, "invoke", "--watch", "--network", "none"], project, cache) as watching:
+        assert watching.printed() == "1"
+        (project / "packages/shared/shared.py").write_text('"""Shared code."""\nANSWER = 2\n')
+        watching.said("packages/shared/shared.py changed: built in")
+        assert watching.printed() == "2"
+        assert watching.interrupt() == 0, watching

@@ -199,6 +199,8 @@ def test_what_is_refused_is_refused_in_awss_words(api: Any, registry: RegistrySe
         assert refused({"ImageUri": f"{registry.name}/orders:v2"}) == (403, "AccessDeniedException", denied)
     finally:
         registry.login = ""
+    snapshot = refused(image, SnapStart={"ApplyOn": "PublishedVersions"})
+    assert snapshot[1] == invalid and "no snapshots of container images" in snapshot[2]
     assert refused({"ZipFile": zipped()})[1] == invalid and refused(image, PackageType="Zip")[1] == invalid
     create(api, "kept", uri)
     assert refusal(api.update_function_code, FunctionName="kept", ZipFile=zipped())[2] == (

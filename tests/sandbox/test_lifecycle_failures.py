@@ -325,6 +325,17 @@ def test_a_full_tmp(run: Run, own_tmp: None) -> None:
     assert ran.outcomes[0].memory < 128, "it has 512 MB in /tmp, and no more memory than before"
 
 
+@pytest.mark.parametrize("log_format", ["Text", "JSON"])
+def test_a_line_over_the_limit_goes_on_in_the_next_event(run: Run, log_format: str) -> None:
+    ran = run(
+        "def handler(event, context):\n    print('a' * 300_000)\n    print('next')", timeout=20.0, log_format=log_format
+    )
+    own = [line for line in ran.lines if line.startswith(("a", "next"))]
+    assert [len(line) for line in own] == [262_118, 300_000 - 262_118, 4]
+    report = ran.lines[-1]
+    assert report.startswith("REPORT") if log_format == "Text" else json.loads(report)["type"] == "platform.report"
+
+
 def test_what_tmp_holds_is_no_memory_and_gives_none(run: Run, limited: None) -> None:
     """In one invoke more than the function has memory; afterwards memory ends where it did."""
     ran = run(
@@ -403,7 +414,7 @@ def test_json_logs(run: Run) -> None:
 
 def test_output_without_a_line_end_and_long_lines(run: Run) -> None:
     ran = run("def handler(event, context):\n    print('a' * 300_000)\n    print('rest', end='')")
-    assert [len(line) for line in ran.lines if line.startswith("a")] == [262_144, 300_000 - 262_144]
+    assert [len(line) for line in ran.lines if line.startswith("a")] == [262_118, 300_000 - 262_118]
     assert ran.lines.index("rest") < ran.lines.index("END RequestId: id-1")
 
 

@@ -15,13 +15,15 @@ import pytest
 from test_lifecycle_extensions import EXTENSION, layer
 from test_walls_leftovers import eventually
 
-from lading.errors import LadingError
+from lading.errors import LadingError, SandboxError
 from lading.model.progress import Silent
 from lading.model.target import find_target
 from lading.sandbox.host import Host
+from lading.sandbox.spec import Isolation
 from lading.service.events import Event, EventStream, LogLine
 from lading.service.pool.function import Budgets, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.local import LocalFunction, LocalOptions, SnapStartRefusedError, check_snap_start, prepare
+from lading.service.pool.local_any import prepare as prepare_any
 from lading.service.pool.pool import Pool
 from lading.service.pool.snapshots import Means, RestoreError, SnapshotError, Templates
 from lading.store import open_store
@@ -96,6 +98,41 @@ def test_hooks_run_in_awss_order_and_the_log_tells_of_the_restore(host: Host, ma
     billed = [int(part.split(": ")[1].split(" ")[0]) for part in lines[6].split("\t") if part.startswith("Billed")]
     assert billed[0] >= billed[1] >= 1, "the hooks' part of the restore is billed with the invoke"
     assert first.billed == billed[0] and billed[1] < first.restore + 1
+
+
+def test_a_user_namespace_takes_snapshots_too(make: Callable[..., FunctionVersion]):
+    """Without root's means: no control groups, one user for all copies."""
+    try:
+        host = Host(Isolation.USER)
+    except SandboxError as error:
+        pytest.skip(error.message)
+    function = make(
+        """
+        import os, random, time
+        SEEN = {"kind": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], "count": 0}
+        def handler(event, context):
+            SEEN["count"] += 1
+            time.sleep(2)
+            return [SEEN, random.random()]
+        """
+    )
+    function = replace(function, spec=replace(function.spec, isolation=Isolation.USER))
+
+    async def both() -> list[Outcome]:
+        pool = Pool(host, EventStream())
+        try:
+            await pool.take_snapshot(function)
+            requests = [InvokeRequest(f"id-{number}", b"{}") for number in range(2)]
+            return list(await asyncio.gather(*(pool.invoke(function, request, queue=True) for request in requests)))
+        finally:
+            await pool.close()
+
+    with host:
+        outcomes = asyncio.run(both())
+    (first, one), (second, other) = (json.loads(outcome.answer.payload) for outcome in outcomes)
+    assert first == second == {"kind": "snap-start", "count": 1}, "two copies, not one after the other"
+    assert one != other
+    assert all(outcome.restore is not None and outcome.init is None for outcome in outcomes)
 
 
 def test_json_log_has_awss_records(host: Host, make: Callable[..., FunctionVersion]):
@@ -193,7 +230,14 @@ def test_templates_are_made_once_and_the_longest_unused_goes(host: Host, make: C
     assert eventually(lambda: host._live == {})
 
 
-def test_what_snapstart_is_not_for_is_refused():
+def test_what_snapstart_is_not_for_is_refused(tmp_path: Path):
+    (tmp_path / "oci-layout").touch()
+    image = LocalFunction("image", tmp_path, "", find_target("python3.13", "x86_64"), snap_start=True)
+    with pytest.raises(SnapStartRefusedError, match="no snapshots of images yet"):
+        prepare_any(image, LocalOptions(), open_store(), Silent())
+    plain = replace(image, artifact=tmp_path / "code")
+    with pytest.raises(SnapStartRefusedError, match="isolation process"):
+        prepare_any(plain, LocalOptions(isolation=Isolation.PROCESS), open_store(), Silent())
     with pytest.raises(SnapStartRefusedError, match=r"python3\.11") as refused:
         check_snap_start("python3.11", 512)
     assert "python3.12" in str(refused.value.hint)

@@ -405,7 +405,8 @@ def test_a_killed_owner_leaves_nothing(rooted: None, tmp_path: Path):
     assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside), 20), (
         "templates and frozen ones too"
     )
-    assert name in sweep()
+    sweep()  # or another host, which may have been faster
+    assert name not in sweep()
     assert groups_of(owner.pid) == []
     everyone = {int(path.name) for path in Path("/proc").glob("[0-9]*")}
     assert os.getpid() in everyone

@@ -63,6 +63,8 @@ class Report:
     seconds: Mapping[str, float] = field(default_factory=dict)
     proposal: str = ""
     """`[tool.lading]` lines that make shared layers lasting."""
+    folders: tuple[Path, ...] = ()
+    """On this machine, of which packages were built: path dependencies and workspace members."""
 
     @property
     def failed(self) -> bool:
@@ -88,7 +90,7 @@ def build_project(project: Project, store: Store, options: BuildOptions, progres
     made = _build_images(images, project, store, options)
     seconds = {**own.seconds, "dockerfiles": made.seconds["total"]}
     seconds["total"] = own.seconds.get("total", 0.0) + made.seconds["total"]
-    return Report((*own.artifacts, *made.artifacts), seconds, own.proposal)
+    return Report((*own.artifacts, *made.artifacts), seconds, own.proposal, own.folders)
 
 
 def _build_images(functions: Iterable[FunctionConfig], project: Project, store: Store, options: BuildOptions) -> Report:
@@ -115,7 +117,7 @@ def _build_own(project: Project, store: Store, options: BuildOptions, progress: 
             with watch("prepare"):
                 build.prepare(steps)
         artifacts = tuple(build.finish(step) for step in steps)
-    return Report(artifacts, watch.seconds(), build.proposal)
+    return Report(artifacts, watch.seconds(), build.proposal, build.folders)
 
 
 class Build:
@@ -174,6 +176,12 @@ class Build:
             self._share()
         layers = {unit.name: self.locks[unit.name].packages for unit in self.units if unit.kind == "layer"}
         self.cargo = {unit.name: divide(unit, self.locks[unit.name], layers) for unit in self.units}
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Of which packages of the units are built."""
+        sources = [package.source for lock in self.locks.values() for package in lock.packages if package.source]
+        return tuple(sorted({source.directory / source.subdirectory for source in sources if source.directory}))
 
     def _lock(self, unit: Unit) -> Lock:
         name = "lading" if unit.requirements == self._common_requirements() else unit.name

@@ -314,11 +314,16 @@ def function_of_artifact(given: dict[str, Any]) -> LocalFunction:
 
 def function_of_project(given: dict[str, Any]) -> LocalFunction:
     from lading.config import load
+    from lading.model.project import Source
     from lading.service.pool.local import LocalFunction
 
     project = load(given["path"], runtime=given["runtime"], handler=given["handler"])
     function = choose(project, given["name"])
-    artifacts = existing(project, function) if given["no_build"] else build(project, function)
+    folders: tuple[Path, ...] = ()
+    if given["no_build"]:
+        artifacts = existing(project, function)
+    else:
+        artifacts, folders = build(project, function)
     layers = [layer for layer in map(project.layer, (reference.name for reference in function.layers)) if layer]
     return LocalFunction(
         name=function.name,
@@ -328,6 +333,7 @@ def function_of_project(given: dict[str, Any]) -> LocalFunction:
         layers=tuple(artifacts[layer.name] for layer in layers),
         source=function.source,
         layer_sources=tuple(layer.content for layer in layers if layer.content),
+        package_sources=tuple(Source(folder) for folder in folders),
         inputs=tuple(inputs_of(project, function, layers)),
         environment=function.environment,
         memory=function.memory,
@@ -366,8 +372,11 @@ def choose(project: Project, name: str | None) -> FunctionConfig:
     return found
 
 
-def build(project: Project, function: FunctionConfig) -> dict[str, Path]:
-    """Build it and the layers it uses; paths by name. Raises AuditError when it would not import on Lambda."""
+def build(project: Project, function: FunctionConfig) -> tuple[dict[str, Path], tuple[Path, ...]]:
+    """Build it and the layers it uses: paths by name, and the folders whose packages are in there.
+
+    Raises AuditError when it would not import on Lambda.
+    """
     from lading.build.run import BuildOptions, build_project
     from lading.cli.progress import choose_progress
     from lading.errors import AuditError
@@ -378,7 +387,7 @@ def build(project: Project, function: FunctionConfig) -> dict[str, Path]:
     if report.failed:
         findings = [str(finding) for artifact in report.artifacts if artifact.failed for finding in artifact.findings]
         raise AuditError(f"{function.name} would fail on Lambda", details=findings, hint="see: lading build")
-    return {artifact.manifest.name: artifact.path for artifact in report.artifacts}
+    return {artifact.manifest.name: artifact.path for artifact in report.artifacts}, report.folders
 
 
 def existing(project: Project, function: FunctionConfig) -> dict[str, Path]:

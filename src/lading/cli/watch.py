@@ -128,7 +128,7 @@ class _Watch:
             Watched(
                 own=(function.source,) if function.source else (),
                 inputs=function.inputs,
-                built=function.layer_sources,
+                built=(*function.layer_sources, *function.package_sources),
                 events=tuple(filter(None, [self._request.event_file])),
                 ignored=frozenset(os.fstat(number).st_ino for number in (1, 2)),
             )

@@ -153,7 +153,7 @@ def _check_snapstart(new: Result) -> None:
     if new["SnapStart"]["ApplyOn"] == "None":
         return
     if is_image(new):
-        raise invalid("SnapStart is not supported for functions created with container images.")
+        raise invalid("This service takes no snapshots of container images: AWS does since July 2026.")
     if new["Runtime"] not in facts()["snapstart_runtimes"]:
         raise invalid(f"{new['Runtime']} is not supported for SnapStart enabled functions.")
     if new["EphemeralStorage"]["Size"] > facts()["snapstart_storage"]:

@@ -56,6 +56,8 @@ class LocalFunction:
     source: Source | None = None
     """Its own files, where they are known: what the artifact was built from, or a folder that is run as it is."""
     layer_sources: tuple[Source, ...] = ()
+    package_sources: tuple[Source, ...] = ()
+    """Folders here of which packages in the artifact were built."""
     inputs: tuple[Path, ...] = ()
     """Files whose change asks for another build."""
 

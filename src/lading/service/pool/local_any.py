@@ -17,7 +17,9 @@ def prepare(function: LocalFunction, options: LocalOptions, store: Store, progre
     if not is_layout(function.artifact):
         return local.prepare(function, options, store, progress)
     if function.snap_start:
-        raise SnapStartRefusedError("no SnapStart for images", hint='leave it out, or set package = "zip"')
+        raise SnapStartRefusedError(
+            "lading takes no snapshots of images yet", hint='leave it out here, or set package = "zip"'
+        )
     image = LocalImage(
         name=function.name,
         source=str(function.artifact),

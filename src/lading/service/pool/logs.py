@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-MAXIMUM_LINE = 262_144
-"""Bytes of one log event (CloudWatch Logs quotas: 256 KB); what is longer goes on in the next."""
+MAXIMUM_LINE = 262_144 - 26
+"""Bytes of one log event; what is longer goes on in the next. 256 KB, of which each event's own 26 bytes are a part
+(PutLogEvents), are what functions' lines are seen cut at (stackoverflow.com/q/77175643).
+"""
 TAIL = 4096
 """Bytes of `LogResult`."""
 _KEPT_LINES = 4096
@@ -148,9 +150,10 @@ class LineCutter:
         *lines, self._rest = data.split(b"\n")
         for line in lines:
             self._cut(line)
-        while len(self._rest) >= MAXIMUM_LINE:
-            self._out(self._rest[:MAXIMUM_LINE])
-            self._rest = self._rest[MAXIMUM_LINE:]
+        while len(self._rest) > MAXIMUM_LINE:
+            end = _end_of_piece(self._rest, 0)
+            self._out(self._rest[:end])
+            self._rest = self._rest[end:]
 
     def flush(self) -> None:
         """The process is through: what has no line end is a line too."""
@@ -159,11 +162,23 @@ class LineCutter:
             self._rest = b""
 
     def _cut(self, line: bytes) -> None:
-        for at in range(0, max(len(line), 1), MAXIMUM_LINE):
-            self._out(line[at : at + MAXIMUM_LINE])
+        at = 0
+        while at < len(line) or at == 0:
+            end = _end_of_piece(line, at)
+            self._out(line[at:end])
+            at = max(end, 1)
 
     def _out(self, line: bytes) -> None:
         self._emit(line.decode("utf-8", "replace"))
+
+
+def _end_of_piece(line: bytes, start: int) -> int:
+    """Where an event that begins at start has to end: not within a character."""
+    end = start + MAXIMUM_LINE
+    if end >= len(line):
+        return len(line)
+    back = next((count for count in range(4) if line[end - count] & 0xC0 != 0x80), 0)
+    return end - back
 
 
 @dataclass

@@ -28,7 +28,7 @@ class Watched:
     inputs: tuple[Path, ...] = ()
     """They need not exist."""
     built: tuple[Source, ...] = ()
-    """Files that only a build brings in: those of layers."""
+    """Files that only a build brings in: those of layers, and of packages that are built here."""
     events: tuple[Path, ...] = ()
     ignored: frozenset[int] = frozenset()
     """Inodes: what the watching program itself writes to."""
