@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -20,11 +21,13 @@ import pytest
 
 from lading.lazy import mount
 from lading.lazy.chunk import chunk_compressor, seal_chunk
+from lading.lazy.erofs_image import MetadataImage
 from lading.lazy.images import ImageSource, LazyImage, LazyImages
 from lading.lazy.manifest import ChunkTable, Manifest, encode_manifest, make_table
 from lading.lazy.mount import LazyMountError
 from lading.lazy.settings import ReaderSettings
 from lading.lazy.trace import read_trace
+from lading.lazy.tree import Node, count_links, new_folder
 
 pytestmark = pytest.mark.root
 PLACE = "roots/R/chunks"
@@ -267,6 +270,35 @@ def test_another_machine_s_first_start_has_what_was_touched_in_the_page_cache(se
         assert eventually(lambda: images.metrics()["pushed"] >= chunks)
         assert images.settled(image) == list(everything)
         assert sample.same(image.path)
+
+
+def test_a_file_beyond_four_gib_and_a_name_that_is_no_text(images: LazyImages, settings: ReaderSettings):
+    """Of zeros but for two chunks: an extended inode, and blocks that 20 bits don't count."""
+    root, size = new_folder(), (5 << 30) + 5
+    root.entries[b"huge"] = Node(stat.S_IFREG | 0o644, size=size, block=0)
+    root.entries[b"caf\xe9"] = Node(stat.S_IFREG | 0o600, size=3)
+    count_links(root)
+    blocks = -(-size // 4096)
+    metadata = Path(settings.store) / "metadata"
+    metadata.write_bytes(b"".join(MetadataImage(root, bytes(16), blocks).pieces(lambda node: b"one")))
+    records = []
+    for offset, content in ((9 << 29, b"x" * CHUNK), (5 << 30, b"end!\n")):
+        sealed = seal_chunk(content, b"salt", chunk_compressor())
+        target = Path(settings.store) / PLACE / sealed.name.hex()[:2] / sealed.name.hex()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(sealed.data)
+        records.append(sealed.at(offset, len(content)))
+    data = make_table(blocks * 4096, records)
+    manifest = Manifest(bytes(32), bytes(16), seal(Path(settings.store), metadata, 4 << 20), data)
+    path = images.open(ImageSource(manifest, PLACE)).path
+    assert (path / "huge").stat().st_size == size
+    with (path / "huge").open("rb") as opened:
+        opened.seek((9 << 29) - 2)
+        assert opened.read(4) == b"\0\0xx"
+        opened.seek(-7, os.SEEK_END)
+        assert opened.read() == b"\0\0end!\n"
+    assert sorted(os.fsencode(one.name) for one in path.iterdir()) == [b"caf\xe9", b"huge"]
+    assert (path / os.fsdecode(b"caf\xe9")).read_bytes() == b"one"
 
 
 def test_a_worker_killed_in_the_middle_is_not_noticed(images: LazyImages, sample: Sample):
