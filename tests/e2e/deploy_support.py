@@ -48,8 +48,8 @@ class Endpoint:
     def account(self, **more: Any) -> Account:
         return open_account(Access(region=REGION, endpoint_url=self.url, **more))
 
-    def client(self, name: str) -> Any:
-        return client(self.url, name)
+    def client(self, name: str, **options: Any) -> Any:
+        return client(self.url, name, **options)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -133,14 +134,17 @@ class Account:
 def open_account(access: Access) -> Account:
     """The account that boto3's settings and `access` lead to. Raises RegionError, CredentialsError, AwsError."""
     import boto3
+    import botocore.session
     from botocore.exceptions import BotoCoreError, ProfileNotFound
 
     try:
         session = boto3.session.Session(profile_name=access.profile or None)
     except ProfileNotFound as error:
-        known = boto3.session.Session().available_profiles
-        hint = did_you_mean(access.profile, known) if known else "there are no profiles: aws configure"
-        raise CredentialsError(f"no profile {access.profile!r} in AWS's configuration files", hint=hint) from error
+        # AWS_PROFILE may be what names it: a session would look for it again.
+        known = botocore.session.Session().available_profiles
+        name = access.profile or os.environ.get("AWS_PROFILE", "")
+        hint = did_you_mean(name, known) if known else "there are no profiles: aws configure"
+        raise CredentialsError(f"no profile {name!r} in AWS's configuration files", hint=hint) from error
     region = access.region or session.region_name or ""
     _check_region(session, region, access)
     try:
@@ -166,14 +170,24 @@ def _check_region(session: Any, region: str, access: Access) -> None:
 
 
 def _assume(account: Account, access: Access) -> Account:
-    """The account as seen by the role to deploy as."""
+    """The account as seen by the role to deploy as. Its keys are renewed before they end, however long a roll-out takes."""
     import boto3
+    import botocore.session
+    from botocore.credentials import RefreshableCredentials
 
-    answer = account.call("sts", "AssumeRole", RoleArn=access.assume_role, RoleSessionName="lading")
-    keys = answer["Credentials"]
-    session = boto3.session.Session(
-        aws_access_key_id=keys["AccessKeyId"],
-        aws_secret_access_key=keys["SecretAccessKey"],
-        aws_session_token=keys["SessionToken"],
+    def keys() -> dict[str, str]:
+        more = {"RoleArn": access.assume_role, "RoleSessionName": "lading"}
+        found = account.call("sts", "AssumeRole", **more)["Credentials"]
+        return {
+            "access_key": found["AccessKeyId"],
+            "secret_key": found["SecretAccessKey"],
+            "token": found["SessionToken"],
+            "expiry_time": found["Expiration"].isoformat(),
+        }
+
+    core = botocore.session.get_session()
+    credentials = RefreshableCredentials.create_from_metadata(
+        metadata=keys(), refresh_using=keys, method="sts-assume-role"
     )
-    return Account(session, access, account.region)
+    core._credentials = credentials
+    return Account(boto3.session.Session(botocore_session=core), access, account.region)

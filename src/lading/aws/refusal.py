@@ -138,7 +138,9 @@ def _denied(name: str, said: str, parameters: Mapping[str, Any], code: str) -> D
     action = told[1] if told else name
     resource = told[2] if told and told[2] else _resource(parameters)
     line = json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
-    return DeniedError(f"not allowed: {action} on {resource}", code=code, hint=f"this statement allows it: {line}")
+    more = "; the role's trust policy has to let you in as well" if action == "sts:AssumeRole" else ""
+    hint = f"this statement allows it: {line}{more}"
+    return DeniedError(f"not allowed: {action} on {resource}", code=code, hint=hint)
 
 
 def _resource(parameters: Mapping[str, Any]) -> str:

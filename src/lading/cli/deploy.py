@@ -12,6 +12,7 @@ import click
 from lading.cli.deployment import (
     apply_everywhere,
     build_options,
+    first_account,
     load_project,
     make_wish,
     open_accounts,
@@ -50,7 +51,7 @@ def command(**given: Any) -> None:  # fmt: skip
     # A plan is of artifacts that are there; the file itself may lie among the sources.
     given["no_build"] = given["no_build"] or given["plan_file"] is not None
     wish = make_wish(project, given)
-    accounts = list(open_accounts(project, given))
+    accounts = open_accounts(project, given)
     plans = plan_everywhere(wish, accounts)
     if given["plan_file"]:
         compare(given["plan_file"], plans)
@@ -110,7 +111,7 @@ def print_policy(project: Project, given: dict[str, Any]) -> None:
     from lading.deploy.policy import deployer_policy
 
     try:
-        account = next(open_accounts(project, given))
+        account = first_account(project, given)
         place = Place(account.identity.account, account.region, account.identity.partition, project.deployment)
     except (CredentialsError, UnreachableError, DeployError) as error:
         click.echo(f"note: for any account and region: {error.message}", err=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lading.errors import UsageError
+from lading.errors import DeployError, UsageError
 
 if TYPE_CHECKING:
-    from lading.aws.account import Account
+    from lading.aws.account import Access, Account
     from lading.deploy.instruction import Plan
     from lading.deploy.plan import Planned
     from lading.deploy.unit import Package
@@ -128,19 +128,45 @@ def package_of(path: Path, manifest: Manifest) -> Package:
     return Package(path, digest, manifest.size, manifest.unzipped, image)
 
 
-def open_accounts(project: Project, given: dict[str, Any]) -> Iterator[Account]:
-    """One for each region: of the command line, else of the project, else what boto3 finds."""
-    from lading.aws.account import Access, open_account
+def open_accounts(project: Project, given: dict[str, Any]) -> list[Account]:
+    """One for each region: of the command line, else of the project, else what boto3 finds. Raises DeployError for all of
+    those that can't be opened."""
+    from lading.aws.account import open_account
+
+    accounts, errors = [], []
+    for access in accesses(project, given):
+        try:
+            accounts.append(open_account(access))
+        except DeployError as error:
+            errors.append(error)
+    # What is wrong everywhere, such as missing credentials, is said once.
+    unique = list({error.message: error for error in errors}.values())
+    if len(unique) == 1:
+        raise unique[0]
+    if unique:
+        details = [f"{one.message} ({one.hint})" for one in unique]
+        raise DeployError(f"{len(unique)} regions can't be reached as they are stated", details=details)
+    return accounts
+
+
+def first_account(project: Project, given: dict[str, Any]) -> Account:
+    """Of the first region."""
+    from lading.aws.account import open_account
+
+    return open_account(next(accesses(project, given)))
+
+
+def accesses(project: Project, given: dict[str, Any]) -> Iterator[Access]:
+    from lading.aws.account import Access
 
     stated = project.deployment
     for region in given["regions"] or stated.regions or ("",):
-        access = Access(
+        yield Access(
             region,
             given["profile"] or stated.profile,
             given["endpoint_url"] or stated.endpoint_url,
             given["assume_role"] or stated.assume_role,
         )
-        yield open_account(access)
 
 
 def plan_everywhere(wish: Wish, accounts: Iterable[Account]) -> list[Planned]:

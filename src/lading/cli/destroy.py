@@ -29,7 +29,7 @@ def command(**given: Any) -> None:
     from lading.deploy.wish import Wish
 
     project = load_project(given)
-    accounts = list(open_accounts(project, given))
+    accounts = open_accounts(project, given)
     plans = plan_everywhere(Wish(project, gone=True), accounts)
     for planned in plans:
         print_plan(planned.plan)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lading.cli.deployment import load_project, open_accounts
+from lading.cli.deployment import first_account, load_project
 from lading.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def find_remote(name: str | None, given: dict[str, Any]) -> Remote:
     config = project.function(name or known[0])
     if config is None:
         raise UsageError(f"no function {name!r} in {project.origin}", hint=did_you_mean(name or "", known))
-    account = next(open_accounts(project, given))
+    account = first_account(project, given)
     identity = account.identity
     place = Place(identity.account, account.region, identity.partition, project.deployment)
     there = place.name(config.name)

@@ -33,7 +33,7 @@ def command(**given: Any) -> None:
     if given["version"] and len(functions) > 1:
         names = ", ".join(one.name for one in functions)
         raise UsageError("a version is of one function", hint=f"name it with -n: {names}")
-    accounts = list(open_accounts(project, given))
+    accounts = open_accounts(project, given)
     plans = [plan_rollback(project, account, functions, given["version"]) for account in accounts]
     for planned in plans:
         print_plan(planned.plan)

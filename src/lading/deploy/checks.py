@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from lading.aws.account import Account
 from lading.aws.functions import FunctionFound
 from lading.aws.refusal import DeniedError, UnservedError
 from lading.aws.roles import find_role
+from lading.deploy.grants import policy_document
 from lading.deploy.instruction import FILE, Instruction, Problem, fill
 from lading.deploy.layers import Layers
 from lading.deploy.unit import Subject, Unit
@@ -44,12 +46,32 @@ def check_units(units: Sequence[Unit], layers: Layers) -> Iterator[Problem]:
             yield Problem(text, "leave something out (drop-tests, strip), or build an image")
         if package.image and unit.config.layers:
             yield Problem(f"{unit.subject.scope}: container images have no layers", "remove `layers`, or build a zip")
+        yield from _check_texts(unit)
     made: dict[str, str] = {}
     for unit in units:
         other = made.setdefault(unit.role, unit.subject.scope)
         if not unit.wish.role.arn and other != unit.subject.scope:
             text = f"{unit.subject.scope} and {other} would both make the role {unit.role_name}"
             yield Problem(text, "make it yourself and state its ARN, or leave `name` out")
+
+
+def _check_texts(unit: Unit) -> Iterator[Problem]:
+    """What is known only with the values that AWS keeps, and with the statements that the settings add."""
+    scope, revealed = unit.subject.scope, fill(unit.variables(), lambda _, label: unit.hidden.get(label, ""))
+    size, most = (
+        sum(len(key.encode()) + len(value.encode()) for key, value in revealed.items()),
+        quotas().environment_bytes,
+    )
+    if size > most:
+        text = f"{scope}: its environment has {size:,} bytes with the values of its references; Lambda takes {most:,}"
+        yield Problem(text, "let the function read the larger ones itself")
+    if unit.wish.role.arn:
+        return
+    # IAM doesn't count white space.
+    size, most = len(re.sub(r"\s", "", json.dumps(policy_document(unit)))), number("roles", "inline-policy")
+    if size > most:
+        text = f"{scope}: its role's statements have {size:,} characters; IAM takes {most:,}"
+        yield Problem(text, "put some into a managed policy of your own, and name it in role.policies")
 
 
 def check_roles(account: Account, units: Iterable[Unit]) -> Iterator[Problem | str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from lading.aws.account import Account
 from lading.aws.functions import FunctionFound, find_function, find_signing
+from lading.aws.refusal import DeniedError
 from lading.aws.roles import list_roles
-from lading.aws.tagging import find_tagged
+from lading.aws.tagging import Tagged, find_tagged
 from lading.deploy import checks
 from lading.deploy.instruction import Instruction, Plan, Problem, Verb, make_order
 from lading.deploy.kinds import function, log_group
@@ -26,13 +27,15 @@ from lading.deploy.layers import Layers, plan_layers
 from lading.deploy.parts import read_parts
 from lading.deploy.place import FUNCTION_TAG, Place
 from lading.deploy.secrets import Hidden, read_hidden
-from lading.deploy.transport import find_transport, sending
+from lading.deploy.transport import Transport, find_transport, sending
 from lading.deploy.unit import Subject, Unit
 from lading.deploy.wish import Wish
 from lading.errors import DeployError
 from lading.model.quotas import quotas
 
 THREADS = 16
+T = TypeVar("T")
+_NOTHING: Mapping[str, Any] = {}
 
 
 class PlanError(DeployError):
@@ -84,30 +87,44 @@ class _Planning:
         wish, place = self.wish, self.place
         subjects = [Subject(one.name, place.name(one.name), place, wish.adopt) for one in wish.functions]
         self.steps += checks.check_names(subjects)
-        tagged = self.threads.submit(find_tagged, self.account, place.marks())
-        roles = self.threads.submit(list_roles, self.account, place.role_path)
-        values = self.threads.submit(read_hidden, self.account, wish.functions)
+        tagged = self._begin(Tagged(), find_tagged, self.account, place.marks())
+        roles = self._begin(list[dict[str, Any]](), list_roles, self.account, place.role_path)
+        values = self._begin(Hidden(), read_hidden, self.account, wish.functions)
         seen = dict(zip(subjects, self.threads.map(self._find, subjects), strict=True))
         gone = self._gone(subjects, tagged.result().functions)
-        layers = plan_layers(wish, self.account, place, [*seen.values(), *gone.values()])
+        unread = Layers(dict.fromkeys((one.name for one in wish.layers), ""), wish.packages)
+        found = [*seen.values(), *gone.values()]
+        layers = self._allowed(unread, plan_layers, wish, self.account, place, found)
         images = any(one.package == "image" for one in wish.project.functions)
         images = images or any(found.configuration.get("PackageType") == "Image" for found in gone.values())
         large = self._is_large(seen, layers)
-        transport = find_transport(wish, self.account, place, large=large, images=images)
+        transport = self._allowed(Transport(), find_transport, wish, self.account, place, large=large, images=images)
         self.steps += [*layers.steps, *values.result().problems, *transport.steps]
         units = self._units(seen, layers, values.result(), transport.repository)
         jobs = [_Job(unit.subject, unit, seen[unit.subject], _parts_of(unit)) for unit in units]
         jobs += [_Job(subject, None, found) for subject, found in gone.items()]
-        for steps in self.threads.map(self._function, jobs):
-            self.steps += steps
+        for planned in [self._begin(list[Step](), self._function, job) for job in jobs]:
+            self.steps += planned.result()
         self._share(jobs)
         self._strange_groups(jobs, tagged.result().log_groups)
         self._strange_roles(jobs, [role["RoleName"] for role in roles.result()])
         self._check(units, seen, layers)
         return self._finish(values.result())
 
+    def _allowed(self, instead: T, read: Callable[..., T], /, *given: Any, **more: Any) -> T:
+        """What a read tells. Where the caller may not read, that joins the problems, and the plan goes on to find others."""
+        try:
+            return read(*given, **more)
+        except DeniedError as error:
+            self.steps.append(Problem(error.message, error.hint))
+            return instead
+
+    def _begin(self, instead: T, read: Callable[..., T], /, *given: Any) -> Future[T]:
+        """The same on another thread."""
+        return self.threads.submit(self._allowed, instead, read, *given)
+
     def _find(self, subject: Subject) -> FunctionFound | None:
-        return find_function(self.account, subject.name)
+        return self._allowed(None, find_function, self.account, subject.name)
 
     def _is_large(self, seen: Mapping[Subject, FunctionFound | None], layers: Layers) -> bool:
         """Whether something that has to be sent is too large for a request."""
@@ -193,12 +210,13 @@ class _Planning:
                         users.setdefault(key, []).append((job.subject.scope, want))
             kept = {key for job in jobs for key in job.kept if kind_of(key) == name}
             reads = [
-                (key, self.threads.submit(kind.observe, self.account, project, {key: key in users}))
+                (key, self._begin(None, kind.observe, self.account, project, {key: key in users}))
                 for key in sorted({*users, *kept})
             ]
             for key, read in reads:
-                want = kind.join(users[key]) if key in users else None
-                self.steps += kind.diff(project, key, want, read.result().get(key))
+                want, found = kind.join(users[key]) if key in users else None, read.result()
+                if found is not None:
+                    self.steps += kind.diff(project, key, want, found.get(key))
 
     def _strange_groups(self, jobs: list[_Job], names: Iterable[str]) -> None:
         """Log groups of the project that no function tells of: they go after their function, and a run ended between."""
@@ -207,7 +225,7 @@ class _Planning:
         known = {key for job in jobs for key in (*job.wanted, *job.kept)}
         project = Subject("", self.place.project, self.place)
         keys = [key for key in (f"log-group:{name}" for name in names) if key not in known]
-        reads = [(key, self.threads.submit(log_group.observe, self.account, project, {key: False})) for key in keys]
+        reads = [(key, self._begin(_NOTHING, log_group.observe, self.account, project, {key: False})) for key in keys]
         for key, read in reads:
             self.steps += log_group.diff(project, key, None, read.result().get(key))
 
@@ -222,18 +240,17 @@ class _Planning:
             if name in known:
                 continue
             keys = {f"{one}:{name}": False for one in sorted(kinds)}
-            found = kind.observe(self.account, project, keys)
+            found = self._allowed(_NOTHING, kind.observe, self.account, project, keys)
             for key in keys:
                 self.steps += kind.diff(project, key, None, found.get(key))
 
     def _check(self, units: list[Unit], seen: Mapping[Subject, FunctionFound | None], layers: Layers) -> None:
         self.steps += checks.check_units(units, layers)
-        concurrency = checks.check_concurrency(self.account, units, seen)
-        for found in (*concurrency, *checks.check_roles(self.account, units)):
-            if isinstance(found, str):
-                self.notes.append(found)
-            else:
-                self.steps.append(found)
+        found = list[Problem | str]()
+        found += self._allowed([], lambda: list(checks.check_concurrency(self.account, units, seen)))
+        found += checks.check_roles(self.account, units)
+        self.notes += [one for one in found if isinstance(one, str)]
+        self.steps += [one for one in found if isinstance(one, Problem)]
         self.steps += checks.check_parameters(self.account, [one for one in self.steps if isinstance(one, Instruction)])
 
     def _finish(self, hidden: Hidden) -> Planned:
