@@ -43,6 +43,30 @@ RUNTIME_LOOP = """
 """
 
 
+EXTENSION = """\
+#!/var/lang/bin/python3.13
+import json, os, sys, time, urllib.request
+base = f"http://{os.environ['AWS_LAMBDA_RUNTIME_API']}/2020-01-01/extension"
+def call(path, body=None, **headers):
+    request = urllib.request.Request(f"{base}/{path}", body, {f"Lambda-Extension-{key}": value for key, value in headers.items()})
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer), answer.headers
+mode = open("/opt/mode").read()
+if mode == "crash":
+    sys.exit(7)
+hidden = [name for name in ("_HANDLER", "LAMBDA_TASK_ROOT") if name in os.environ]
+told, headers = call("register", b'{"events": ["INVOKE", "SHUTDOWN"]}', Name=os.path.basename(sys.argv[0]))
+print("registered", json.dumps(told, sort_keys=True), hidden, flush=True)
+while True:
+    event, _ = call("event/next", Identifier=headers["Lambda-Extension-Identifier"])
+    if event["eventType"] == "INVOKE":
+        time.sleep(0.3)
+    print("told", event["eventType"], event.get("shutdownReason", event.get("requestId")), flush=True)
+    if event["eventType"] == "SHUTDOWN":
+        break
+"""
+
+
 @contextlib.contextmanager
 def answering(command: list[str], log: Path, **variables: str) -> Iterator[Running]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -110,6 +134,41 @@ def test_an_image_started_by_chroot_answers_the_same_curl(root: Path, tmp_path: 
         assert replies[0].status == 200
         assert server.stop(signal.SIGTERM) == 0
     assert "START RequestId: " in server.text and "REPORT RequestId: " in server.text
+
+
+def test_extensions_are_started_and_told(root: Path, tmp_path: Path) -> None:
+    variables = {
+        "PATH": "/var/lang/bin:/usr/bin:/bin",
+        "LD_LIBRARY_PATH": "/var/lang/lib",
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": "5",
+    }
+    command = [shutil.which("chroot") or "/usr/sbin/chroot", str(root), "/lambda-entrypoint.sh", "app.handler"]
+    (root / "dev/null").touch()
+    extension, mode = root / "opt/extensions/watcher", root / "opt/mode"
+    extension.parent.mkdir(parents=True, exist_ok=True)
+    extension.write_text(EXTENSION)
+    extension.chmod(0o755)
+    mode.write_text("crash")
+    with answering(command, tmp_path / "log", **variables) as server:
+        crashed = post(server.url)
+        assert crashed.status == 502 and crashed.json["errorType"] == "Extension.Crash"
+        assert crashed.json["errorMessage"].endswith("watcher exited: exit status 7")
+        mode.write_text("run")
+        assert post(server.url, b'{"n": 1}').json[0] == {"n": 1}
+        identity = '{"functionName": "test_function", "functionVersion": "$LATEST", "handler": "app.handler"}'
+        assert f"registered {identity} []" in server.text, server.text
+        first = [line.split()[2] for line in server.text.splitlines() if line.startswith("told INVOKE")]
+        assert len(first) == 1 and f"END RequestId: {first[0]}" in server.text, "the extension ends the invocation too"
+        assert post(server.url, b'{"kind": "exit"}').status == 502
+        assert "told SHUTDOWN failure" in server.text
+        assert post(server.url, b'{"n": 2}').json[0] == {"n": 2}
+        assert server.text.count("registered") == 2
+        assert server.stop(signal.SIGTERM) == 0
+    assert "told SHUTDOWN spindown" in server.text
+    extension.write_text("not a program")
+    with answering(command, tmp_path / "log2", **variables) as server:
+        assert post(server.url).json["errorType"] == "Extension.LaunchError"
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.13"])

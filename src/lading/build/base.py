@@ -124,8 +124,14 @@ def build_base(target: Target, store: Store, policy: Policy, progress: Progress)
 
 def emulator_source(interpreter: str) -> str:
     """lading-rie as a program of that interpreter, from Python 3.9 on."""
-    text = resources.files(__package__).joinpath("base_emulator.py").read_text("utf-8")
-    return f"#!{interpreter}\n{text.partition(chr(10))[2]}"
+    emulator, extensions = (
+        resources.files(__package__).joinpath(f"base_{name}.py").read_text("utf-8")
+        for name in ("emulator", "extensions")
+    )
+    _, future, inlined = extensions.partition("from __future__ import annotations\n")
+    before, _, after = emulator.partition("from lading.build.base_extensions import ")
+    assert future and after, "the two modules are written to be joined"
+    return f"#!{interpreter}\n{before.partition(chr(10))[2]}{inlined}{after.partition(chr(10))[2]}"
 
 
 def _machine(target: Target, store: Store) -> _Machine:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """lading-rie: the Runtime API and an address to post events to, inside an image, where neither Lambda nor lading runs it.
 
-Goes into images as it stands: standard library only, syntax of Python 3.9, imports nothing of lading. Started as AWS's
-emulator is: `aws-lambda-rie COMMAND [ARGUMENT …]`. Starts no extensions.
+Goes into images with base_extensions.py in one file: standard library only, syntax of Python 3.9, imports nothing else of
+lading. Started as AWS's emulator is: `aws-lambda-rie COMMAND [ARGUMENT …]`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from lading.build.base_extensions import EXTENSION_PATH, Answer, Extensions, refusal
 
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
 RUNTIME_PATH = "/2018-06-01/runtime/"
@@ -55,6 +57,7 @@ class Runtime:
         self._process: subprocess.Popen[bytes] | None = None
         self._start = threading.Lock()
         self._generation = 0
+        self.extensions = Extensions()
 
     def invoke(self, invocation: Invocation) -> tuple[int, bytes]:
         """The answer, or what is said where there is none. Writes Lambda's lines around it."""
@@ -63,13 +66,15 @@ class Runtime:
         version = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION") or USUAL["AWS_LAMBDA_FUNCTION_VERSION"]
         say(f"START RequestId: {invocation.id} Version: {version}")
         self._current = invocation
-        self._ensure()
-        self._events.put(invocation)
+        if self._ensure():
+            self.extensions.told(invocation.id, arn(), invocation.trace, time.time() + seconds)
+            self._events.put(invocation)
         try:
             answer = invocation.answer.get(timeout=seconds)
         except queue.Empty:
-            self.stop()
+            self.stop("timeout")
             answer = (200, f"Task timed out after {seconds:.2f} seconds".encode())
+        self._end(answer, begin + seconds)
         self._current = None
         spent = min(time.monotonic() - begin, seconds) * 1000
         memory = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") or USUAL["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
@@ -80,8 +85,22 @@ class Runtime:
         )
         return answer
 
+    def _end(self, answer: tuple[int, bytes], deadline: float) -> None:
+        """Extensions end the invocation too. One that failed takes the function's processes along, as a crash of those does."""
+        if answer[0] != 200 or self._process is None:
+            self.stop("failure")
+        else:
+            failure = self.extensions.finished(max(deadline - time.monotonic(), 0))
+            if failure:
+                say(f"EXTENSION {failure}")
+                self.stop("failure")
+
     def next(self) -> Invocation | None:
         """The event for the process that runs now; None once it is gone."""
+        failure = self.extensions.settled()
+        if failure:
+            self._refuse(failure)
+            return None
         generation = self._generation
         while generation == self._generation:
             try:
@@ -101,8 +120,8 @@ class Runtime:
         invocation.answer.put((status, body))
         return True
 
-    def stop(self) -> None:
-        """Ends the process and what it started."""
+    def stop(self, reason: str = "spindown") -> None:
+        """Ends the process and what it started, then the extensions. `reason` is what those are told."""
         with self._start:
             process, self._process = self._process, None
             self._generation += 1
@@ -110,24 +129,35 @@ class Runtime:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        self.extensions.stop(reason)
         while not self._events.empty():
             self._events.get_nowait()
 
-    def _ensure(self) -> None:
+    def _ensure(self) -> bool:
+        """Whether the processes run: extensions first, for they must have registered before the runtime starts."""
         with self._start:
             if self._process is not None:
-                return
+                return True
             self._generation += 1
-            handler = {"_HANDLER": self.command[-1]} if len(self.command) > 1 else {}
-            variables = {**USUAL, **handler, **os.environ, "AWS_LAMBDA_RUNTIME_API": self.api}
+            variables = {**USUAL, **handler_of(self.command), **os.environ, "AWS_LAMBDA_RUNTIME_API": self.api}
+            self.extensions.stop("failure")  # of a runtime that ended while nobody waited for it
+            problem = self.extensions.start(variables)
+            if problem:
+                self._refuse(problem)
+                return False
             try:
                 process = subprocess.Popen(self.command, env=variables, start_new_session=True)
             except OSError as error:
-                reason = f"fork/exec {self.command[0]}: {str(error.strerror).lower()}"
-                self.answered("", 502, failure("Runtime.InvalidEntrypoint", reason, self._current))
-                return
+                self._refuse(f"Runtime.InvalidEntrypoint fork/exec {self.command[0]}: {str(error.strerror).lower()}")
+                return False
             self._process = process
         threading.Thread(target=self._watch, args=(process,), daemon=True).start()
+        return True
+
+    def _refuse(self, problem: str) -> None:
+        """There will be no answer: an error type and a message, with a space between."""
+        kind, _, reason = problem.partition(" ")
+        self.answered("", 502, failure(kind, reason, self._current))
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         status = process.wait()
@@ -141,6 +171,15 @@ class Runtime:
         self.answered("", 502, failure("Runtime.ExitError", reason, self._current))
         while not self._events.empty():
             self._events.get_nowait()
+
+
+def handler_of(command: list[str]) -> dict[str, str]:
+    return {"_HANDLER": command[-1]} if len(command) > 1 else {}
+
+
+def arn() -> str:
+    name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME") or USUAL["AWS_LAMBDA_FUNCTION_NAME"]
+    return f"arn:aws:lambda:us-east-1:012345678912:function:{name}"
 
 
 def failure(kind: str, reason: str, invocation: Invocation | None) -> bytes:
@@ -234,6 +273,9 @@ class RuntimeHandler(Handler):
     JSON = {"Content-Type": "application/json"}  # noqa: RUF012
 
     def do_GET(self) -> None:
+        if self.path == EXTENSION_PATH + "event/next":
+            self._next_event()
+            return
         if self.path != RUNTIME_PATH + "invocation/next":
             self.reply(404, b"404 page not found\n")
             return
@@ -242,12 +284,11 @@ class RuntimeHandler(Handler):
             self.close_connection = True
             return
         seconds = float(os.environ.get("AWS_LAMBDA_FUNCTION_TIMEOUT") or 300)
-        name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME") or USUAL["AWS_LAMBDA_FUNCTION_NAME"]
         headers = {
             **self.JSON,
             "Lambda-Runtime-Aws-Request-Id": found.id,
             "Lambda-Runtime-Deadline-Ms": str(int((time.time() + seconds) * 1000)),
-            "Lambda-Runtime-Invoked-Function-Arn": f"arn:aws:lambda:us-east-1:012345678912:function:{name}",
+            "Lambda-Runtime-Invoked-Function-Arn": arn(),
         }
         if found.trace:
             headers["Lambda-Runtime-Trace-Id"] = found.trace
@@ -257,6 +298,10 @@ class RuntimeHandler(Handler):
 
     def do_POST(self) -> None:
         body = self.body()
+        if self.path.startswith(EXTENSION_PATH):
+            status, document, headers = self._of_extension(self.path[len(EXTENSION_PATH) :], body)
+            self.reply(status, json.dumps(document).encode(), {**self.JSON, **headers})
+            return
         parts = self.path[len(RUNTIME_PATH) :].split("/") if self.path.startswith(RUNTIME_PATH) else []
         if parts == ["init", "error"]:
             known = self.runtime.answered("", 200, body)
@@ -272,6 +317,45 @@ class RuntimeHandler(Handler):
             self.reply(202, b'{"status":"OK"}\n', self.JSON)
         else:
             self.reply(400, b'{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}', self.JSON)
+
+    def _of_extension(self, call: str, body: bytes) -> Answer:
+        extensions = self.runtime.extensions
+        if call == "register":
+            names = ("AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION")
+            name, version = (os.environ.get(key) or USUAL[key] for key in names)
+            handler = os.environ.get("_HANDLER") or handler_of(self.runtime.command).get("_HANDLER", "")
+            identity = {"functionName": name, "functionVersion": version, "handler": handler}
+            return extensions.register(self.headers.get("Lambda-Extension-Name", ""), body, identity)
+        extension = extensions.find(self.headers.get("Lambda-Extension-Identifier", ""))
+        if extension is None:
+            return refusal(403, "Extension.UnknownExtensionIdentifier", "Unknown extension identifier")
+        if call in ("init/error", "exit/error"):
+            kind = self.headers.get("Lambda-Extension-Function-Error-Type", "")
+            return extensions.failed(extension, call.partition("/")[0], kind)
+        return refusal(404, "NotFound", "404 page not found")
+
+    def _next_event(self) -> None:
+        extension = self.runtime.extensions.find(self.headers.get("Lambda-Extension-Identifier", ""))
+        if extension is None:
+            status, document, headers = refusal(
+                403, "Extension.UnknownExtensionIdentifier", "Unknown extension identifier"
+            )
+            self.reply(status, json.dumps(document).encode(), {**self.JSON, **headers})
+            return
+        event = self.runtime.extensions.next(extension)
+        if event is None:
+            self.close_connection = True
+            return
+        headers = {**self.JSON, "Lambda-Extension-Event-Identifier": str(uuid.uuid4())}
+        self.reply(200, json.dumps(event).encode(), headers)
+
+    def do_PUT(self) -> None:
+        """Telemetry and Logs API, in the words of AWS's emulator."""
+        self.body()
+        known = self.path.startswith(("/2022-07-01/telemetry", "/2020-08-15/logs"))
+        kind = "Telemetry.NotSupported" if self.path.startswith("/2022") else "Logs.NotSupported"
+        document = {"errorType": kind, "errorMessage": f"{kind.partition('.')[0]} API is not supported"}
+        self.reply(202 if known else 404, json.dumps(document).encode(), self.JSON)
 
 
 def find_bootstrap() -> list[str]:
