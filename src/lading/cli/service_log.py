@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TextIO
 
-from lading.service.access import Served, json_line, text_line
+from lading.service.access import Served, is_silent, json_line, text_line
 from lading.service.events import Event, LogLine
 
 WAITING = 100_000
@@ -38,8 +38,9 @@ class ServiceLog(logging.Handler):
         self._thread.start()
 
     def note(self, what: Served | Event) -> None:
-        if not isinstance(what, LogLine):
-            self._put(what)
+        if isinstance(what, LogLine) or (not self._as_json and is_silent(what)):
+            return
+        self._put(what)
 
     def emit(self, record: logging.LogRecord) -> None:
         text = logging.Formatter().format(record)

@@ -71,6 +71,11 @@ def text_line(what: Served | Event) -> str:
     return f"{moment} {name}: environment {what.environment[:8]} {what.state}" if what.state in _SHOWN else ""
 
 
+def is_silent(what: Served | Event) -> bool:
+    """Whether people aren't told: most of what happens to environments happens with every invoke."""
+    return isinstance(what, EnvironmentChanged) and what.state not in _SHOWN
+
+
 _SHOWN = ("starting", "resetting", "stopped")
 """States of environments that people see: the others change with every invoke."""
 _NAMES = {

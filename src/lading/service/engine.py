@@ -75,7 +75,9 @@ class PoolInvoker:
     async def invoke(self, request: InvokeRequest) -> InvokeResult:
         """Raises ApiError: throttled, or no environment could be made."""
         if request.log_tail:
-            outcome = await self._ended(await self._begin(request))
+            ended = await self._begin(request)
+            ended.add_done_callback(lambda ended: self._note(ended, request))
+            outcome = await self._ended(ended)
             return InvokeResult(outcome.answer.payload, outcome.answer.function_error, outcome.log)
         first: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -84,6 +86,7 @@ class PoolInvoker:
                 first.set_result(value)
 
         def end(ended: asyncio.Future[Outcome]) -> None:
+            self._note(ended, request)
             if not first.done():
                 if error := _failure(ended):
                     first.set_exception(error)
@@ -104,6 +107,7 @@ class PoolInvoker:
         sink = StreamSink(lambda kind: None if started.done() else started.set_result(kind), pieces.put, pieces.hold)
         ended = await self._begin(request, sink=sink)
         ended.add_done_callback(lambda _: pieces.put(None))
+        ended.add_done_callback(lambda ended: self._note(ended, request))
         await asyncio.wait((ended, started), return_when=asyncio.FIRST_COMPLETED)
         whole = None if started.done() else (await self._ended(ended)).answer
         content_type = whole.content_type if whole is not None else started.result()
@@ -185,11 +189,10 @@ class PoolInvoker:
             asynchronous=request.asynchronous,
             sink=sink,
         )
-        outcome = self._pool.begin(function, call, answered)
-        outcome.add_done_callback(lambda ended: self._note(ended, request))
-        return outcome
+        return self._pool.begin(function, call, answered)
 
     def _note(self, ended: asyncio.Future[Outcome], request: InvokeRequest) -> None:
+        """Of every invoke: its failure is taken note of, whether a caller is still there or not."""
         if isinstance(error := _failure(ended), ThrottledError):
             self._events.append(Throttled(time.time(), request.target.arn, request.request_id, error.reason.value))
 

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from lading.errors import UsageError
+from lading.service.alarm import Alarm
 from lading.service.front.one_write import OneWrite
 
 HEAD_TIME = 20.0
@@ -26,14 +27,12 @@ GRACE = 10
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which closes a connection whose request line and headers don't arrive in time."""
 
-    _due: float | None = None
-    """When the head that is awaited must be there."""
-    _timer: asyncio.TimerHandle | None = None
-    """One for many requests: it looks at `_due` when it goes off."""
+    _head: Alarm
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.transport = cast("asyncio.Transport", OneWrite(transport, self.loop))
+        self._head = Alarm(self.loop)
         self._await_head()
 
     def on_message_begin(self) -> None:
@@ -41,28 +40,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._due = None
+        self._head.clear()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._head.close()
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
-        self._due = self.loop.time() + HEAD_TIME
-        if self._timer is None:
-            self._timer = self.loop.call_at(self._due, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._due is None:
-            return
-        if self.loop.time() >= self._due:
-            self.transport.close()
-        else:
-            self._timer = self.loop.call_at(self._due, self._look)
+        self._head.set(HEAD_TIME, self.transport.close)
 
 
 class GracefulServer(uvicorn.Server):

@@ -11,7 +11,7 @@ from lading.service.control.names import Scope
 from lading.service.events import EventStream, LogLine
 from lading.service.logs.store import Entry, LogStore
 
-PAUSE = 0.02
+PAUSE = 0.05
 """Seconds that a line waits for others."""
 EXPIRY = 3600.0
 """Seconds between looks for what retention has ended."""

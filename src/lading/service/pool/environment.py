@@ -7,6 +7,7 @@ goes where. Runs in one event loop; what blocks goes to a thread.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import select
 import time
@@ -20,6 +21,7 @@ from lading.runtimeapi.invocation import Invocation, ShutdownReason
 from lading.sandbox.environment import process_environment
 from lading.sandbox.host import Host
 from lading.sandbox.live import Sandbox
+from lading.service.alarm import Alarm
 from lading.service.events import EnvironmentChanged, EventStream, InvocationEnded
 from lading.service.pool import faults, logs
 from lading.service.pool.dialogue import Dialogue, Exchange
@@ -66,9 +68,8 @@ class Environment:
         self._needs_init = True
         self._init: Init | None = None
         self._held = False
-        self._linger: asyncio.TimerHandle | None = None
-        self._rested = 0.0
-        """Since when it has nothing to do, by the loop's clock."""
+        self._linger, self._limit = Alarm(self._loop), Alarm(self._loop)
+        """Until it is frozen, and until an invoke or init must have ended."""
         self._freezing: asyncio.Future[None] | None = None
         """While it stands still, or is about to."""
         self._extensions = _external_extensions(function)
@@ -123,6 +124,7 @@ class Environment:
     async def invoke(self, request: InvokeRequest, answered: Callable[[Answer], None] | None = None) -> Outcome:
         """Run one invoke phase. `answered` is called as soon as there is an answer; the phase may go on after it."""
         accepted = time.monotonic()
+        self._linger.clear()
         if self._freezing is not None:
             await self._thaw(self._freezing)
         self._change("busy")
@@ -304,34 +306,25 @@ class Environment:
     async def _wait(self, seconds: float) -> object:
         """The end of this phase: an effect, or a fault. 0 seconds means no limit."""
         turn = self._inside.turn
-        timer = None
         if seconds or self.function.timeout:
             fault = faults.time_is_up(self.function.timeout)
-            timer = self._loop.call_later(max(0.0, seconds), self._inside.settle, fault)
+            self._limit.set(max(0.0, seconds), functools.partial(self._inside.settle, fault))
         try:
             return await turn
         finally:
-            if timer is not None:
-                timer.cancel()
+            self._limit.clear()
 
     # Freeze, reset, shutdown
 
     def _rest(self) -> None:
-        """Freeze it soon: of invokes that follow each other closely none pays for a freeze, or for a timer."""
-        self._rested = self._loop.time()
-        if self._linger is None and not self._needs_init:
-            self._linger = self._loop.call_later(self.function.budgets.linger, self._freeze)
+        """Freeze it soon: of invokes that follow each other closely none pays for a freeze."""
+        if not self._needs_init:
+            self._linger.set(self.function.budgets.linger, self._freeze)
 
     def _freeze(self) -> None:
-        self._linger = None
-        if self.state != "ready" or self._needs_init or self._box is None or not self._host.capabilities.freezer:
-            return
-        due = self._rested + self.function.budgets.linger
-        if due > self._loop.time():
-            self._linger = self._loop.call_at(due, self._freeze)
-            return
-        self._freezing = asyncio.ensure_future(self._stand_still(self._box))
-        self._change("frozen")
+        if self.state == "ready" and self._box is not None and self._host.capabilities.freezer:
+            self._freezing = asyncio.ensure_future(self._stand_still(self._box))
+            self._change("frozen")
 
     async def _stand_still(self, box: Sandbox) -> None:
         await self._telemetry.drain()
@@ -381,6 +374,8 @@ class Environment:
             await asyncio.wait([self._inside.new_turn()], timeout=left)
 
     def _detach(self, box: Sandbox) -> None:
+        self._linger.close()
+        self._limit.close()
         self._journal.flush()
         for descriptor in (box.stdout, box.stderr, box.fileno(), *self._pipe[:1]):
             self._loop.remove_reader(descriptor)

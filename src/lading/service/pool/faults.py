@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from lading.runtimeapi.calls import failure, timed_out
@@ -44,6 +45,7 @@ class TimedOut(Fault):
         return timed_out(request_id, self.seconds)
 
 
+@functools.lru_cache(256)
 def time_is_up(seconds: float) -> TimedOut:
     return TimedOut("Sandbox.Timedout", f"Task timed out after {seconds:.2f} seconds", "timeout", seconds=seconds)
 

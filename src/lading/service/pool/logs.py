@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import json
 import math
 from collections.abc import Callable
@@ -34,7 +33,7 @@ class Report:
     loading: float = 0.0
     """What of the restore is billed: the runtime's own part and the hooks after it."""
 
-    @functools.cached_property
+    @property
     def billed(self) -> int:
         """Whole milliseconds, init included (since 2025-08-01) and the billed part of a restore, at least 1."""
         billed_restore = self.billed_restore if self.restore is not None else 0

@@ -112,6 +112,7 @@ class Pool:
             return await outcome
         except asyncio.CancelledError:
             self._scheduler.cancel(request.request_id, self._learn(function))
+            self._flights.pop(request.request_id, None)
             raise
 
     def begin(
@@ -130,7 +131,6 @@ class Pool:
         key = self._learn(function)
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._flights[identity] = _Flight(function, request, answered, outcome)
-        outcome.add_done_callback(lambda _: self._flights.pop(identity, None))
         metered = not queue and not request.asynchronous
         self._carry_out(self._scheduler.submit(identity, key, time.monotonic(), queue=queue, metered=metered))
         return outcome
@@ -208,7 +208,7 @@ class Pool:
                 self._throttle(decision)
 
     def _throttle(self, decision: Throttle) -> None:
-        flight = self._flights[decision.request]
+        flight = self._flights.pop(decision.request)
         if not flight.outcome.done():
             flight.outcome.set_exception(ThrottledError(decision.reason))
 
@@ -249,6 +249,7 @@ class Pool:
         except BaseException as error:
             self._lose(number, request_id, error)
             return
+        self._flights.pop(request_id, None)
         if not flight.outcome.done():
             flight.outcome.set_result(outcome)
         if self._environments[number].spent:
@@ -259,7 +260,7 @@ class Pool:
 
     def _lose(self, number: int, request_id: str | None, error: BaseException) -> None:
         """An environment could not start or broke: its request gets the error, nothing of it is used again."""
-        flight = self._flights.get(request_id) if request_id else None
+        flight = self._flights.pop(request_id, None) if request_id else None
         if flight is not None and not flight.outcome.done():
             flight.outcome.set_exception(error)
         self._spawn_stop(number)

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from lading.runtimeapi.calls import MAXIMUM_PAYLOAD, Request, Response
@@ -30,7 +31,7 @@ _REASONS = {
 }
 _STATUS = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in _REASONS.items()}
 REMEMBERED = 1024
-"""Bytes of a head that is remembered."""
+"""Bytes of headers that are remembered."""
 _STREAM_MODE = "lambda-runtime-function-response-mode"
 
 
@@ -56,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._step = self._read_head
-        self._request: Request | None = None
+        self._request: Head | None = None
         self._body = bytearray()
         self._left = 0
         self._streaming = False
@@ -139,27 +140,24 @@ class Connection(asyncio.Protocol):
             return False
         if end > MAXIMUM_HEAD:
             raise BadRequestError("head too large")
-        request = parse_head(bytes(self._buffer[:end]))
+        head = parse_head(bytes(self._buffer[:end]))
         del self._buffer[: end + 4]
-        self._begin(request)
+        self._begin(head)
         return True
 
-    def _begin(self, request: Request) -> None:
-        headers = request.headers
-        self._request = request
+    def _begin(self, head: Head) -> None:
+        fields = head.fields
+        self._request = head
         self._body.clear()
-        self._close = headers.get("connection", "").lower() == "close"
-        chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        if "transfer-encoding" in headers and (not chunked or "content-length" in headers):
-            raise BadRequestError("transfer-encoding")
-        self._left = 0 if chunked else _length(headers)
-        if headers.get("expect", "").lower() == "100-continue" and self._transport and (chunked or self._left):
+        self._close = fields.close
+        self._left = fields.length
+        if fields.waits and self._transport and (fields.chunked or self._left):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if headers.get(_STREAM_MODE, "").lower() == "streaming" and request.path.endswith("/response"):
+        if fields.streaming and head.path.endswith("/response"):
             self._streaming = True
-            self._endpoint.stream_started(self, request)
-        self._step = self._read_chunk_size if chunked else self._read_length
-        if not chunked and not self._left:
+            self._endpoint.stream_started(self, Request(head.method, head.path, fields.headers))
+        self._step = self._read_chunk_size if fields.chunked else self._read_length
+        if not fields.chunked and not self._left:
             self._end({})
 
     def _read_length(self) -> bool:
@@ -235,35 +233,65 @@ class Connection(asyncio.Protocol):
             self._streaming = False
             self._endpoint.stream_ended(self, trailers, complete=True)
             return
-        request = self._request
-        self._endpoint.request(self, Request(request.method, request.path, request.headers, bytes(self._body)))
+        head = self._request
+        self._endpoint.request(self, Request(head.method, head.path, head.fields.headers, bytes(self._body)))
 
 
-def parse_head(head: bytes) -> Request:
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A request's headers (names in lower case), and what they say of its body and its connection."""
+
+    headers: Mapping[str, str]
+    length: int
+    chunked: bool
+    close: bool
+    waits: bool
+    """For a word before it sends its body."""
+    streaming: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    method: str
+    path: str
+    fields: Fields
+
+
+def parse_head(head: bytes) -> Head:
     """Request line and headers. Raises BadRequestError."""
-    if len(head) <= REMEMBERED and head.startswith(b"GET "):
-        return _parse_remembered(head)
-    return _parse_head(head)
-
-
-def _parse_head(head: bytes) -> Request:
-    lines = head.split(b"\r\n")
-    parts = lines[0].split(b" ")
+    line, _, rest = head.partition(b"\r\n")
+    parts = line.split(b" ")
     if len(parts) != 3 or not parts[2].startswith(b"HTTP/1.") or not parts[1].startswith(b"/"):
         raise BadRequestError("request line")
-    if len(lines) > 101:
+    fields = _remembered(rest) if len(rest) <= REMEMBERED else _parse_fields(rest)
+    return Head(parts[0].decode("latin-1"), parts[1].decode("latin-1"), fields)
+
+
+def _parse_fields(block: bytes) -> Fields:
+    lines = block.split(b"\r\n") if block else []
+    if len(lines) > 100:
         raise BadRequestError("too many headers")
     headers: dict[str, str] = {}
-    for line in lines[1:]:
+    for line in lines:
         name, value = _header(line)
         if name in headers and name in ("content-length", "transfer-encoding"):
             raise BadRequestError("repeated header")
         headers[name] = value
-    return Request(parts[0].decode("latin-1"), parts[1].decode("latin-1"), headers)
+    chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+    if "transfer-encoding" in headers and (not chunked or "content-length" in headers):
+        raise BadRequestError("transfer-encoding")
+    return Fields(
+        headers,
+        length=0 if chunked else _length(headers),
+        chunked=chunked,
+        close=headers.get("connection", "").lower() == "close",
+        waits=headers.get("expect", "").lower() == "100-continue",
+        streaming=headers.get(_STREAM_MODE, "").lower() == "streaming",
+    )
 
 
-_parse_remembered = functools.lru_cache(64)(_parse_head)
-"""A client asks for its next event always in the same words."""
+_remembered = functools.lru_cache(256)(_parse_fields)
+"""A client sends the same headers again and again."""
 
 
 def _header(line: bytes) -> tuple[str, str]:
