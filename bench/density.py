@@ -20,7 +20,7 @@ from lading.model.target import find_target
 from lading.sandbox.host import Host
 from lading.sandbox.spec import Network
 from lading.service.events import EventStream
-from lading.service.pool.assign import Settings
+from lading.service.pool.decisions import Settings
 from lading.service.pool.environment import Environment
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest
 from lading.service.pool.local import LocalFunction, LocalOptions, prepare

@@ -20,7 +20,7 @@ from lading.model.progress import Silent
 from lading.model.target import find_target
 from lading.sandbox.host import Host
 from lading.service.events import EventStream
-from lading.service.pool.assign import Settings
+from lading.service.pool.decisions import Settings
 from lading.service.pool.function import FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.local import LocalFunction, LocalOptions, prepare
 from lading.service.pool.pool import Pool

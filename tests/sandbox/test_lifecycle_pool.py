@@ -18,7 +18,7 @@ from lading.model.progress import Silent
 from lading.model.target import find_target
 from lading.sandbox.host import Host
 from lading.service.events import EventStream, InvocationEnded
-from lading.service.pool.assign import Reason, Settings
+from lading.service.pool.decisions import Reason, Settings
 from lading.service.pool.function import Answer, Budgets, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.local import LocalFunction, LocalOptions, prepare
 from lading.service.pool.pool import Pool, ThrottledError

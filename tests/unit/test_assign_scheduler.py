@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lading.service.pool.assign import (
+from lading.service.pool.assign import Scheduler
+from lading.service.pool.decisions import (
     Allocation,
     Decision,
+    Promise,
     Reason,
     Run,
-    Scheduler,
     Settings,
     Start,
     Stop,
@@ -300,6 +301,64 @@ def test_a_full_machine_stops_the_longest_unused() -> None:
     assert scheduler.submit("e", "j", 3) == [Throttle("e", Reason.ACCOUNT)]
 
 
+def test_what_comes_after_an_answer_gets_the_environment_that_gave_it() -> None:
+    scheduler = made(Settings(account=1))
+    scheduler.submit("a", "f", 0)
+    assert scheduler.submit("b", "f", 0) == [Throttle("b", Reason.ACCOUNT)], "it works on an answer still"
+    scheduler.answered(1)
+    assert scheduler.submit("c", "f", 0) == [Promise(1, "c")]
+    assert scheduler.submit("d", "f", 0) == [Throttle("d", Reason.ACCOUNT)], "it is promised already"
+    assert scheduler.finished(1, 1) == [Run(1, "c")]
+    assert scheduler.finished(1, 2) == []
+    assert scheduler.submit("e", "f", 3) == [Run(1, "e")]
+
+
+def test_an_idle_environment_is_taken_before_one_that_has_only_answered() -> None:
+    scheduler = made()
+    for request in "ab":
+        scheduler.submit(request, "f", 0)
+    scheduler.finished(1, 1)
+    scheduler.answered(2)
+    assert scheduler.submit("c", "f", 2) == [Run(1, "c")]
+    assert scheduler.submit("d", "f", 2) == [Promise(2, "d")]
+
+
+def test_a_promise_that_is_overdue_is_another_start_and_a_broken_one_too() -> None:
+    scheduler = made()
+    scheduler.submit("a", "f", 0)
+    scheduler.answered(1)
+    assert scheduler.submit("b", "f", 0) == [Promise(1, "b")]
+    assert scheduler.overdue(1, "a", 1) == [], "not its promise"
+    assert scheduler.overdue(1, "b", 1) == [Start(2, "f", "b")]
+    assert scheduler.overdue(1, "b", 1) == []
+    scheduler.answered(2)
+    assert scheduler.submit("c", "f", 2) == [Promise(2, "c")]
+    assert scheduler.finished(2, 2, alive=False) == [Start(3, "f", "c")]
+    assert scheduler.finished(1, 3) == []
+
+
+def test_a_retired_environment_is_promised_to_nobody_and_breaks_its_promise() -> None:
+    scheduler = made()
+    scheduler.submit("a", "f", 0)
+    scheduler.answered(1)
+    scheduler.submit("b", "f", 0)
+    scheduler.retire("f")
+    assert scheduler.finished(1, 1) == [Stop(1), Start(2, "f", "b")]
+    scheduler.retire("f")
+    scheduler.answered(2)
+    assert scheduler.submit("c", "f", 1) == [Start(3, "f", "c")]
+
+
+def test_a_promise_that_is_overdue_at_the_limit_waits_or_is_throttled() -> None:
+    for queue in (False, True):
+        scheduler = made(Settings(account=1))
+        scheduler.submit("a", "f", 0)
+        scheduler.answered(1)
+        assert scheduler.submit("b", "f", 0, queue=queue) == [Promise(1, "b")]
+        assert scheduler.overdue(1, "b", 1) == ([] if queue else [Throttle("b", Reason.ACCOUNT)])
+        assert scheduler.finished(1, 2) == ([Run(1, "b")] if queue else [])
+
+
 def test_it_describes_itself() -> None:
     scheduler = made()
     scheduler.submit("a", "f", 0)
@@ -323,6 +382,7 @@ class Schedules(RuleBasedStateMachine):
         self.alive: dict[int, str] = {}
         self.starting: set[int] = set()
         self.waiting: dict[str, str] = {}
+        self.promised: dict[int, str] = {}
         self.done: Counter[str] = Counter()
         self.reserved: dict[str, int | None] = {"f": None, "g": None, "h": None}
         self.starts: dict[str, list[float]] = {"f": [], "g": [], "h": []}
@@ -339,6 +399,10 @@ class Schedules(RuleBasedStateMachine):
                     self.run(decision.environment, decision.request)
             elif isinstance(decision, Run):
                 self.run(decision.environment, decision.request)
+            elif isinstance(decision, Promise):
+                assert decision.environment in self.running, "about to be free"
+                assert decision.environment not in self.promised, "promised twice"
+                self.promised[decision.environment] = decision.request
             elif isinstance(decision, Throttle):
                 self.waiting.pop(decision.request)
                 self.done[decision.request] += 1
@@ -360,7 +424,7 @@ class Schedules(RuleBasedStateMachine):
         request = f"r{self.count}"
         self.waiting[request] = function
         self.carry_out(self.scheduler.submit(request, function, self.now, queue=queue))
-        assert queue or request not in self.waiting, "neither run nor throttled"
+        assert queue or request not in self.waiting or request in self.promised.values(), "neither run nor throttled"
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), alive=st.booleans())
@@ -369,7 +433,19 @@ class Schedules(RuleBasedStateMachine):
         self.done[self.running.pop(environment)] += 1
         if not alive:
             del self.alive[environment]
+        self.promised.pop(environment, None)
         self.carry_out(self.scheduler.finished(environment, self.now, alive=alive))
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        self.scheduler.answered(data.draw(st.sampled_from(sorted(self.running))))
+
+    @precondition(lambda self: self.promised)
+    @rule(data=st.data())
+    def lose_patience(self, data: st.DataObject) -> None:
+        environment = data.draw(st.sampled_from(sorted(self.promised)))
+        self.carry_out(self.scheduler.overdue(environment, self.promised.pop(environment), self.now))
 
     @precondition(lambda self: self.starting)
     @rule(data=st.data())
@@ -407,6 +483,7 @@ class Schedules(RuleBasedStateMachine):
                     self.carry_out(self.scheduler.started(environment, self.now))
             for environment in sorted(self.running):
                 self.done[self.running.pop(environment)] += 1
+                self.promised.pop(environment, None)
                 self.carry_out(self.scheduler.finished(environment, self.now))
             self.now += 5
             self.carry_out(self.scheduler.tick(self.now))

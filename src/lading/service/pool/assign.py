@@ -7,192 +7,33 @@ out, in order. One per service.
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field
-from enum import Enum
 
-ACCOUNT_CONCURRENCY = 1000
-BURST = 1000
-"""Environments that a function may start at once …"""
-BURST_SECONDS = 10.0
-"""… and again in every period of so many seconds (Lambda function scaling, 2023)."""
-REQUESTS = 10
-"""Synchronous requests per second for each unit of concurrency (Lambda quotas, "Invocation requests per … Region")."""
-LIFETIME_SECONDS = 2400.0
-"""Age from which an environment takes no more requests: its credentials hold an hour, its longest invoke 15 minutes."""
-IDLE_SECONDS = 600.0
-"""How long an unused environment is kept here. AWS doesn't say."""
-
-
-class Reason(Enum):
-    """Why a request is throttled: `Reason` in AWS's TooManyRequestsException."""
-
-    RESERVED = "ReservedFunctionConcurrentInvocationLimitExceeded"
-    ACCOUNT = "ConcurrentInvocationLimitExceeded"
-    RATE = "FunctionInvocationRateLimitExceeded"
-    """Environments were wanted faster than a function may start them."""
-    RESERVED_REQUESTS = "ReservedFunctionInvocationRateLimitExceeded"
-    ACCOUNT_REQUESTS = "CallerRateLimitExceeded"
-    """More requests per second than concurrency allows. AWS names these reasons and explains none: the choice is ours."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """Start an environment, then run the request in it; without a request it is provisioned: report it `started`."""
-
-    environment: int
-    version: str
-    request: str | None
-
-
-@dataclass(frozen=True)
-class Run:
-    """Run the request in an environment that is warm."""
-
-    environment: int
-    request: str
-
-
-@dataclass(frozen=True)
-class Throttle:
-    request: str
-    reason: Reason
-
-
-@dataclass(frozen=True)
-class Stop:
-    """End an environment that does nothing."""
-
-    environment: int
-
-
-Decision = Start | Run | Throttle | Stop
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """A version's provisioned environments: how many are wanted, how many there are, how many of them are initialized."""
-
-    wanted: int
-    allocated: int
-    available: int
-
-
-class _State(Enum):
-    STARTING = "starting"
-    BUSY = "busy"
-    IDLE = "idle"
-
-
-@dataclass
-class _Environment:
-    number: int
-    version: str
-    state: _State
-    request: str | None
-    provisioned: bool
-    made: float
-    used: float
-    retired: bool = False
-
-    def __repr__(self) -> str:
-        what = f" {self.request}" if self.request else ""
-        return f"{self.number} {self.version} {self.state.value}{what}{' provisioned' if self.provisioned else ''}"
-
-
-@dataclass
-class _Bucket:
-    """Tokens that come back at a steady rate, up to the most there may be. Full at first."""
-
-    tokens: float = 0.0
-    at: float | None = None
-
-    def take(self, most: float, rate: float, now: float) -> bool:
-        gained = most if self.at is None else max(0.0, now - self.at) * rate
-        self.tokens = min(most, self.tokens + gained)
-        self.at = now
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
-
-
-@dataclass
-class _Account:
-    """What the functions of one account and region share."""
-
-    reserved: int = 0
-    """The sum of its functions' reservations."""
-    used: int = 0
-    """What its functions without a reservation use."""
-    requests: _Bucket = field(default_factory=_Bucket)
-
-
-@dataclass
-class _Function:
-    """All versions of a function together: its reservation, what they use of it, and its start tokens."""
-
-    account: _Account
-    reserved: int | None = None
-    used: int = 0
-    """Over its versions the larger of busy and provisioned: provisioned counts even where it does nothing."""
-    starts: _Bucket = field(default_factory=_Bucket)
-    requests: _Bucket = field(default_factory=_Bucket)
-
-
-@dataclass
-class _Version:
-    """The scheduler's view of one version: its idle environments in order of use, its queue."""
-
-    function: _Function
-    wanted: int = 0
-    """Provisioned environments that are asked for."""
-    busy: int = 0
-    provisioned: int = 0
-    alive: int = 0
-    idle: OrderedDict[int, None] = field(default_factory=OrderedDict)
-    queue: deque[str] = field(default_factory=deque)
-
-    @property
-    def empty(self) -> bool:
-        """Whether it can be forgotten."""
-        return not (self.wanted or self.alive or self.queue)
-
-    def count(self, *, busy: int = 0, provisioned: int = 0) -> None:
-        """Change the counts, and what the function and the account use by them."""
-        before = max(self.busy, self.provisioned)
-        self.busy += busy
-        self.provisioned += provisioned
-        gained = max(self.busy, self.provisioned) - before
-        self.function.used += gained
-        if self.function.reserved is None:
-            self.function.account.used += gained
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Limits of the account and of this machine."""
-
-    account: int = ACCOUNT_CONCURRENCY
-    burst: int = BURST
-    burst_seconds: float = BURST_SECONDS
-    idle: float = IDLE_SECONDS
-    lifetime: float = LIFETIME_SECONDS
-    alive: int = 4000
-    """Environments that exist at once: beyond it the longest unused one makes room."""
+from lading.service.pool.books import Account, Entry, FunctionBook, State, VersionBook, Waiting
+from lading.service.pool.decisions import (
+    REQUESTS,
+    Allocation,
+    Decision,
+    Promise,
+    Reason,
+    Run,
+    Settings,
+    Start,
+    Stop,
+    Throttle,
+)
 
 
 class Scheduler:
     """All versions and environments of this machine. A version is of a function, a function of an account."""
 
-    def __init__(self, settings: Settings = Settings()) -> None:
-        self._settings = settings
-        self._accounts: dict[str, _Account] = {}
-        self._functions: dict[str, _Function] = {}
-        self._versions: dict[str, _Version] = {}
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
+        self._accounts: dict[str, Account] = {}
+        self._functions: dict[str, FunctionBook] = {}
+        self._versions: dict[str, VersionBook] = {}
         self._waiting: dict[str, None] = {}
         """Versions with a queue, the longest waiting first."""
-        self._environments: dict[int, _Environment] = {}
+        self._environments: dict[int, Entry] = {}
         self._numbers = itertools.count(1)
 
     def __repr__(self) -> str:
@@ -204,7 +45,7 @@ class Scheduler:
 
     def enter(self, version: str, function: str, account: str = "") -> None:
         """A version is to be known: every other call that names it comes after this one."""
-        self._versions.setdefault(version, _Version(self._function(function, account)))
+        self._versions.setdefault(version, VersionBook(version, self._function(function, account)))
 
     def submit(
         self, request: str, version: str, now: float, *, queue: bool = False, metered: bool = True
@@ -212,21 +53,28 @@ class Scheduler:
         """A request arrived. `queue`: wait for room in place of being throttled. `metered`: the rate of requests counts, too."""
         entry = self._versions[version]
         # what a limit of concurrency refuses doesn't count as a request of this second
-        if metered and self._room(entry) is None and (too_fast := self._too_fast(entry.function, now)):
+        if metered and self._admits(entry) and (too_fast := self._too_fast(entry.function, now)):
             return [Throttle(request, too_fast)]
+        waiting = Waiting(request, queue)
         if entry.queue:
             # 1. Others wait already: behind them.
-            refused: Reason | None = self._room(entry) or Reason.RATE
-            decisions: list[Decision] = []
-        else:
-            decisions, refused = self._place(request, version, now)
-        if refused is None:
-            return decisions
-        if queue:
-            entry.queue.append(request)
-            self._waiting[version] = None
-            return decisions
-        return [*decisions, Throttle(request, refused)]
+            return self._refuse(waiting, entry, self._room(entry) or Reason.RATE)
+        return self._place_or_refuse(waiting, version, now)
+
+    def answered(self, environment: int) -> None:
+        """The request of an environment has its answer, and nothing is known that keeps it from being `finished` at once. It
+        counts as busy until then."""
+        entry = self._environments[environment]
+        if entry.promised is None and not entry.retired:
+            self._versions[entry.version].answered[environment] = None
+
+    def overdue(self, environment: int, request: str, now: float) -> list[Decision]:
+        """A request has waited long enough for the environment that it was promised."""
+        entry = self._environments.get(environment)
+        if entry is None or entry.promised is None or entry.promised.request != request:
+            return []
+        waiting, entry.promised = entry.promised, None
+        return self._place_or_refuse(waiting, entry.version, now, patient=False)
 
     def started(self, environment: int, now: float) -> list[Decision]:
         """A provisioned environment finished its init."""
@@ -235,10 +83,19 @@ class Scheduler:
     def finished(self, environment: int, now: float, *, alive: bool = True) -> list[Decision]:
         """The request of an environment is through, resets included; `alive` False: the environment is gone."""
         entry = self._environments[environment]
-        if not alive:
+        waiting, entry.promised = entry.promised, None
+        self._versions[entry.version].answered.pop(environment, None)
+        if alive and waiting is not None and not self._ends(entry, now):
+            entry.state, entry.request, entry.used = State.BUSY, waiting.request, now
+            return [Run(environment, waiting.request)]
+        if alive:
+            decisions = self._released(entry, now)
+        else:
             self._forget(entry)
-            return [*self._provision(entry.version, now), *self._serve_queues(now)]
-        return self._released(entry, now)
+            decisions = [*self._provision(entry.version, now), *self._serve_queues(now)]
+        if waiting is not None:
+            decisions += self._place_or_refuse(waiting, entry.version, now)
+        return decisions
 
     def reserve(self, function: str, reserved: int | None, now: float, *, account: str = "") -> list[Decision]:
         """What a function's versions may use together; None: it shares what its account has left."""
@@ -264,7 +121,7 @@ class Scheduler:
         """How far a version's provisioned environments are."""
         entry = self._versions[version]
         starting = sum(
-            environment.version == version and environment.provisioned and environment.state is _State.STARTING
+            environment.version == version and environment.provisioned and environment.state is State.STARTING
             for environment in self._environments.values()
         )
         return Allocation(entry.wanted, entry.provisioned, entry.provisioned - starting)
@@ -275,10 +132,11 @@ class Scheduler:
     def retire(self, version: str) -> list[Decision]:
         """Its environments are of an old revision: idle ones end now, the others after their request."""
         self._versions[version].wanted = 0
+        self._versions[version].answered.clear()
         decisions: list[Decision] = []
         for entry in [entry for entry in self._environments.values() if entry.version == version]:
             entry.retired = True
-            if entry.state is _State.IDLE:
+            if entry.state is State.IDLE:
                 decisions.append(self._stop(entry))
         return decisions
 
@@ -315,31 +173,55 @@ class Scheduler:
 
     # Deciding
 
-    def _place(self, request: str, version: str, now: float) -> tuple[list[Decision], Reason | None]:
-        """An environment for a request, or why there is none."""
-        entry = self._versions[version]
-        # 2. A limit of the function or of the account is reached.
+    def _place_or_refuse(self, waiting: Waiting, version: str, now: float, *, patient: bool = True) -> list[Decision]:
+        """An environment for a request; else it waits, if it can, or is throttled."""
+        decisions, refused = self._place(waiting, version, now, patient=patient)
+        return decisions if refused is None else [*decisions, *self._refuse(waiting, self._versions[version], refused)]
+
+    def _refuse(self, waiting: Waiting, entry: VersionBook, reason: Reason) -> list[Decision]:
+        if not waiting.queue:
+            return [Throttle(waiting.request, reason)]
+        entry.queue.append(waiting.request)
+        self._waiting[entry.name] = None
+        return []
+
+    def _place(
+        self, waiting: Waiting, version: str, now: float, *, patient: bool = True
+    ) -> tuple[list[Decision], Reason | None]:
+        """An environment for a request, or why there is none. `patient`: one that is about to be free will do."""
+        entry, request = self._versions[version], waiting.request
         refused = self._room(entry)
-        if refused is not None:
-            return [], refused
-        # 3. A warm environment: the most recently used, so that the others can go idle.
-        if entry.idle:
+        # 2. A warm environment: the most recently used, so that the others can go idle.
+        if refused is None and entry.idle:
             number, _ = entry.idle.popitem()
             environment = self._environments[number]
-            environment.state, environment.request = _State.BUSY, request
+            environment.state, environment.request = State.BUSY, request
             entry.count(busy=1)
             return [Run(number, request)], None
-        # 4. No token left to start another.
+        # 3. One that has answered and is about to be free: it counts as busy until then, and afterwards again.
+        if patient and entry.answered and entry.function.reserved != 0:
+            number = next(iter(entry.answered))
+            del entry.answered[number]
+            self._environments[number].promised = waiting
+            return [Promise(number, request)], None
+        # 4. A limit of the function or of the account is reached.
+        if refused is not None:
+            return [], refused
+        # 5. No token left to start another.
         if not self._take_token(entry.function, now):
             return [], Reason.RATE
-        # 5. A new one, in place of the longest unused if the machine is full.
+        # 6. A new one, in place of the longest unused if the machine is full.
         decisions = self._make_room()
         if decisions is None:
             return [], Reason.ACCOUNT
         environment = self._add(version, request, now, provisioned=False)
         return [*decisions, Start(environment.number, version, request)], None
 
-    def _room(self, entry: _Version) -> Reason | None:
+    def _admits(self, entry: VersionBook) -> bool:
+        """Whether no limit of concurrency keeps one more request out."""
+        return self._room(entry) is None or (bool(entry.answered) and entry.function.reserved != 0)
+
+    def _room(self, entry: VersionBook) -> Reason | None:
         """None when one more request may run at once."""
         function = entry.function
         if function.reserved == 0:
@@ -351,7 +233,7 @@ class Scheduler:
         share = function.account
         return Reason.ACCOUNT if share.used >= self._settings.account - share.reserved else None
 
-    def _too_fast(self, entry: _Function, now: float) -> Reason | None:
+    def _too_fast(self, entry: FunctionBook, now: float) -> Reason | None:
         """None when one more request may come in this second."""
         share = entry.account
         if entry.reserved is not None:
@@ -361,7 +243,7 @@ class Scheduler:
         most = REQUESTS * (self._settings.account - share.reserved)
         return None if most <= 0 or share.requests.take(most, most, now) else Reason.ACCOUNT_REQUESTS
 
-    def _take_token(self, entry: _Function, now: float) -> bool:
+    def _take_token(self, entry: FunctionBook, now: float) -> bool:
         settings = self._settings
         return entry.starts.take(settings.burst, settings.burst / settings.burst_seconds, now)
 
@@ -369,22 +251,26 @@ class Scheduler:
         """Stop the longest unused environment if the machine is full; None when none can be stopped."""
         if len(self._environments) < self._settings.alive:
             return []
-        idle = [e for e in self._environments.values() if e.state is _State.IDLE and not e.provisioned]
+        idle = [e for e in self._environments.values() if e.state is State.IDLE and not e.provisioned]
         if not idle:
             return None
         return [self._stop(min(idle, key=lambda entry: entry.used))]
 
-    def _released(self, entry: _Environment, now: float) -> list[Decision]:
+    def _released(self, entry: Entry, now: float) -> list[Decision]:
         """An environment has nothing to do any more."""
         version = self._versions[entry.version]
         if entry.request is not None:
             version.count(busy=-1)
-        entry.state, entry.request, entry.used = _State.IDLE, None, now
+        entry.state, entry.request, entry.used = State.IDLE, None, now
         version.idle[entry.number] = None
-        surplus = entry.provisioned and version.provisioned > version.wanted
-        ends = entry.retired or surplus or self._too_old(entry, now)
-        decisions: list[Decision] = [self._stop(entry)] if ends else []
+        decisions: list[Decision] = [self._stop(entry)] if self._ends(entry, now) else []
         return [*decisions, *self._provision(entry.version, now), *self._serve_queues(now)]
+
+    def _ends(self, entry: Entry, now: float) -> bool:
+        """Whether an environment serves no more requests."""
+        version = self._versions[entry.version]
+        surplus = entry.provisioned and version.provisioned > version.wanted
+        return entry.retired or surplus or self._too_old(entry, now)
 
     def _serve_queues(self, now: float) -> list[Decision]:
         """Whoever waits, first come first served within a version."""
@@ -392,7 +278,7 @@ class Scheduler:
         for name in list(self._waiting):
             queue = self._versions[name].queue
             while queue:
-                placed, refused = self._place(queue[0], name, now)
+                placed, refused = self._place(Waiting(queue[0], queue=True), name, now)
                 decisions += placed
                 if refused is not None:
                     break
@@ -418,33 +304,34 @@ class Scheduler:
                 decisions.append(self._stop(self._environments[number]))
         return decisions
 
-    def _too_old(self, entry: _Environment, now: float) -> bool:
+    def _too_old(self, entry: Entry, now: float) -> bool:
         return now - entry.made >= self._settings.lifetime
 
     # Keeping the books
 
-    def _function(self, name: str, account: str) -> _Function:
+    def _function(self, name: str, account: str) -> FunctionBook:
         known = self._functions.get(name)
         if known is None:
-            share = self._accounts.setdefault(account, _Account())
-            known = self._functions[name] = _Function(share)
+            share = self._accounts.setdefault(account, Account())
+            known = self._functions[name] = FunctionBook(share)
         return known
 
-    def _add(self, version: str, request: str | None, now: float, *, provisioned: bool) -> _Environment:
-        environment = _Environment(next(self._numbers), version, _State.STARTING, request, provisioned, now, now)
+    def _add(self, version: str, request: str | None, now: float, *, provisioned: bool) -> Entry:
+        environment = Entry(next(self._numbers), version, State.STARTING, request, provisioned, now, now)
         self._environments[environment.number] = environment
         entry = self._versions[version]
         entry.alive += 1
         entry.count(busy=int(request is not None), provisioned=int(provisioned))
         return environment
 
-    def _stop(self, entry: _Environment) -> Stop:
+    def _stop(self, entry: Entry) -> Stop:
         self._forget(entry)
         return Stop(entry.number)
 
-    def _forget(self, entry: _Environment) -> None:
+    def _forget(self, entry: Entry) -> None:
         version = self._versions[entry.version]
         del self._environments[entry.number]
         version.idle.pop(entry.number, None)
+        version.answered.pop(entry.number, None)
         version.alive -= 1
         version.count(busy=-int(entry.request is not None), provisioned=-int(entry.provisioned))

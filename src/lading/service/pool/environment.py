@@ -86,6 +86,11 @@ class Environment:
         """Whether its init phase failed and no invoke has run since."""
         return self._init is not None and self._init.fault is not None
 
+    @property
+    def ends_with_answer(self) -> bool:
+        """Whether only the runtime has to ask for its next event, once it has answered: extensions may take their time."""
+        return not self._inside.talk.extensions.by_name
+
     # What the pool calls
 
     async def start(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,19 @@ from lading.runtimeapi.invocation import ShutdownReason
 from lading.sandbox.host import Host
 from lading.sandbox.spec import SandboxSpec
 from lading.service.events import EventStream
-from lading.service.pool.assign import Allocation, Decision, Reason, Run, Scheduler, Settings, Start, Stop, Throttle
+from lading.service.pool.assign import Scheduler
+from lading.service.pool.decisions import (
+    PATIENCE,
+    Allocation,
+    Decision,
+    Promise,
+    Reason,
+    Run,
+    Settings,
+    Start,
+    Stop,
+    Throttle,
+)
 from lading.service.pool.door import Door
 from lading.service.pool.environment import Environment
 from lading.service.pool.function import SNAP_START, Answer, FunctionVersion, InvokeRequest, Outcome
@@ -88,6 +101,8 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stops: set[asyncio.Task[None]] = set()
         """Those of the tasks that end an environment."""
+        self._promises: deque[tuple[float, Promise]] = deque()
+        """When each is overdue, in order."""
         self._ticker: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -202,10 +217,27 @@ class Pool:
                 self._spawn(self._run(decision.environment, decision.request))
             elif isinstance(decision, Start):
                 self._spawn(self._start(decision))
+            elif isinstance(decision, Promise):
+                self._expect(decision)
             elif isinstance(decision, Stop):
                 self._spawn_stop(decision.environment)
             else:
                 self._throttle(decision)
+
+    def _expect(self, promise: Promise) -> None:
+        """It will be kept in a moment, or is overdue. One timer for as many as there are."""
+        loop = asyncio.get_running_loop()
+        self._promises.append((loop.time() + PATIENCE, promise))
+        if len(self._promises) == 1:
+            loop.call_later(PATIENCE, self._look_at_promises)
+
+    def _look_at_promises(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._promises and self._promises[0][0] <= loop.time():
+            _, promise = self._promises.popleft()
+            self._carry_out(self._scheduler.overdue(promise.environment, promise.request, time.monotonic()))
+        if self._promises:
+            loop.call_at(self._promises[0][0], self._look_at_promises)
 
     def _throttle(self, decision: Throttle) -> None:
         flight = self._flights.pop(decision.request)
@@ -244,15 +276,23 @@ class Pool:
         if flight is None:  # its caller gave up meanwhile
             self._carry_out(self._scheduler.finished(number, time.monotonic()))
             return
+        environment = self._environments[number]
+
+        def answer(value: Answer) -> None:
+            if environment.ends_with_answer and not value.error_type:
+                self._scheduler.answered(number)
+            if flight.answered is not None:
+                flight.answered(value)
+
         try:
-            outcome = await self._environments[number].invoke(flight.request, flight.answered)
+            outcome = await environment.invoke(flight.request, answer)
         except BaseException as error:
             self._lose(number, request_id, error)
             return
         self._flights.pop(request_id, None)
         if not flight.outcome.done():
             flight.outcome.set_result(outcome)
-        if self._environments[number].spent:
+        if environment.spent:
             self._spawn(self._stop(number))
             self._gone(number)
             return

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from lading.sandbox.host import Host
 from lading.sandbox.spec import Isolation
 from lading.service.events import Event, EventStream
-from lading.service.pool.assign import Settings
 from lading.service.pool.debugging import Address, open_relay
+from lading.service.pool.decisions import Settings
 from lading.service.pool.function import SNAP_START, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.pool import Pool
 
