@@ -1,4 +1,7 @@
-"""The local service with 1,000 functions defined, and with 100,000 asynchronous events queued: start, lists, memory."""
+"""The local service with 1,000 functions defined, beside peers, and with 100,000 events queued: start, lists, memory.
+
+LADING_EVENTS says how many events where 100,000 take too long.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.harness.compare import Row, Table, Verdict
+from bench import service
+from bench.harness.compare import Row, Table, Verdict, ratio
 from bench.harness.process import CommandError
 from bench.harness.workshop import Workshop
 
 FUNCTIONS = 1_000
-EVENTS, FIRST = 100_000, 10_000
-"""Queued; ended when memory is measured the first time (then every buffer of bounded size is full)."""
+EVENTS = int(os.environ.get("LADING_EVENTS", "100000"))
+FIRST = max(EVENTS // 10, 1)
+"""Ended when memory is measured the first time: of 100,000 events then every buffer of bounded size is full."""
 PAGES = 25
 """Asked for in each round."""
 LIMIT_READY, LIMIT_CPU, LIMIT_PAGE, LIMIT_GROWTH = 1.0, 1.2, 20.0, 1.1
@@ -31,6 +36,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/bench"
 
 def measure(workshop: Workshop) -> Iterator[Table]:
     yield functions(workshop)
+    yield lists(workshop)
     yield events(workshop)
 
 
@@ -74,6 +80,28 @@ def functions(workshop: Workshop) -> Table:
     return Table(f"{FUNCTIONS:,} functions defined, state on disk", rows, verdicts)
 
 
+def lists(workshop: Workshop) -> Table:
+    """Every side with as many functions, made through its API; pages in turns."""
+    with contextlib.ExitStack() as stack:
+        sides = [stack.enter_context(one) for one in service.servers(workshop)]
+        made: dict[str, list[float]] = {side.name: [] for side in sides}
+        pages: dict[str, list[float]] = {side.name: [] for side in sides}
+        for side in sides:
+            started = time.perf_counter()
+            for number in range(FUNCTIONS):
+                service.create(side, f"f{number:04d}")
+            made[side.name].append((time.perf_counter() - started) / FUNCTIONS * 1000)
+        for _, side in itertools.product(range(workshop.rounds * PAGES), sides):
+            started = time.perf_counter()
+            found = side.api.list_functions(MaxItems=50)["Functions"]
+            pages[side.name].append((time.perf_counter() - started) * 1000)
+            assert len(found) == 50, f"{side.name} lists {len(found)} functions a page"
+    rows = [Row(f"{side.name}, a page of 50", pages[side.name], "ms") for side in sides]
+    created = [Row(f"{side.name}, a function created and active", made[side.name], "ms") for side in sides]
+    verdicts = [Verdict("page, ms", rows[0].median, LIMIT_PAGE), *(ratio(rows[0], theirs) for theirs in rows[1:])]
+    return Table(f"ListFunctions among {FUNCTIONS:,}, with boto3", rows + created, verdicts, [service.load()])
+
+
 def events(workshop: Workshop) -> Table:
     """The events lie in the queue's file before the start, as a killed service leaves them."""
     state = workshop.folder / "events"
@@ -99,7 +127,8 @@ def events(workshop: Workshop) -> Table:
     rows.append(Row("drained", [EVENTS / seconds], "/s"))
     growth = resident[EVENTS] / resident[FIRST]
     verdict = Verdict(f"resident memory of the service, {EVENTS:,} : {FIRST:,} events", growth, LIMIT_GROWTH)
-    return Table(f"{EVENTS:,} queued events of a function that returns its event", rows, [verdict])
+    title = f"{EVENTS:,} queued events of a function that returns its event"
+    return Table(title, rows, [verdict], [service.load()])
 
 
 def fill(file: Path) -> None:
