@@ -50,7 +50,7 @@ def send(url: str, event: bytes, accepted: set[str], stop: threading.Event) -> N
             answer = api.invoke(FunctionName="written", InvocationType="Event", Payload=event)
             if answer.get("StatusCode") == 202:
                 accepted.add(answer["ResponseMetadata"]["RequestId"])
-            time.sleep(0.05)  # so many as can be counted, not as many as can be sent
+            time.sleep(0.1)  # so many as can be counted, not as many as can be sent
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def clock(url: str, step: float | None = None) -> float:
 
 
 class Notebook(ThreadingHTTPServer):
-    """As much of SQS as this test needs, elsewhere, where no kill reaches it: GetQueueUrl, and SendMessage, written down in
-    order. moto's costs tens of milliseconds a message, and the events wait for it."""
+    """As much of SQS and STS as this test needs, elsewhere, where no kill reaches it: GetQueueUrl, SendMessage, written down in
+    order, and AssumeRole. moto takes seconds to load after each kill and tens of milliseconds for a message."""
 
     daemon_threads = True
 
@@ -109,22 +109,33 @@ class _Page(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         assert isinstance(self.server, Notebook)
-        parameters = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        if b"Action=AssumeRole" in sent:
+            self._answer(ROLE_ASSUMED, "text/xml")
+            return
+        parameters = json.loads(sent)
         operation = self.headers["X-Amz-Target"].partition(".")[2]
         answer = {"QueueUrl": f"{self.server.url}/{ACCOUNT}/written-down"}
         if operation == "SendMessage":
             self.server.written.append(parameters["MessageBody"])
             digest = hashlib.md5(parameters["MessageBody"].encode()).hexdigest()
             answer = {"MessageId": str(len(self.server.written)), "MD5OfMessageBody": digest}
-        body = json.dumps(answer).encode()
-        self.send_response(200 if operation in ("SendMessage", "GetQueueUrl") else 400)
-        self.send_header("Content-Type", "application/x-amz-json-1.0")
+        self._answer(json.dumps(answer).encode(), "application/x-amz-json-1.0")
+
+    def _answer(self, body: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
         """Not on stderr."""
+
+
+ROLE_ASSUMED = b"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
+<AccessKeyId>ASIAEXAMPLE</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>token</SessionToken>
+<Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"""
 
 
 @contextlib.contextmanager
@@ -181,11 +192,18 @@ def drain(url: str, state: Path, story: Story) -> int:
     return steps
 
 
+def wait_for_a_try(book: Notebook, before: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(book.written) == before:
+        assert time.monotonic() < deadline, "a service that was started again tries none of its events"
+        time.sleep(0.01)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="environments with all walls need root")
 def test_kills_lose_no_event_and_repeat_none_that_succeeded(tmp_path: Path) -> None:
     chance, accepted = random.Random(11), set[str]()
     with notebook() as book:
-        words = ("--state", str(tmp_path), "--neighbour", f"sqs={book.url}")
+        words = ("--state", str(tmp_path), "--neighbour", f"sqs={book.url}", "--neighbour", f"sts={book.url}")
         event, story = json.dumps({"queue": f"{book.url}/{ACCOUNT}/written-down"}).encode(), Story(book)
         with served(*words) as (url, _):
             make_role(url)
@@ -193,28 +211,34 @@ def test_kills_lose_no_event_and_repeat_none_that_succeeded(tmp_path: Path) -> N
             create(api, "written", Code={"ZipFile": zipped({"app.py": CODE})}, Timeout=60, MemorySize=512)
             destination = {"OnSuccess": {"Destination": f"arn:aws:sqs:{REGION}:{ACCOUNT}:written-down"}}
             api.put_function_event_invoke_config(FunctionName="written", DestinationConfig=destination)
-        for _ in range(KILLS):
+        for number in range(KILLS):
             with served(*words) as (url, process):
                 stop = threading.Event()
                 threads = [threading.Thread(target=send, args=(url, event, accepted, stop)) for _ in range(2)]
                 for thread in threads:
                     thread.start()
-                time.sleep(chance.uniform(0.05, 3.0))
+                if number % 2:  # every other one dies while it tries events; the others may before they begin
+                    wait_for_a_try(book, len(book.written))
+                time.sleep(chance.uniform(0.0, 1.0))
                 process.kill()
                 process.wait(20)
                 stop.set()
                 for thread in threads:
                     thread.join(60)
             story.read()
+        tried_before = story.tries
         with served(*words) as (url, _):
             kept, begun = left_in(tmp_path), time.monotonic()
             steps = drain(url, tmp_path, story)
             seconds = time.monotonic() - begun
         story.read()
+    assert tried_before >= KILLS // 2, "hardly anything was tried between the kills: the test shows nothing"
     assert len(accepted) > KILLS, "hardly anything was accepted: the test shows nothing"
     assert not accepted - story.recorded, (
         f"{len(accepted - story.recorded)} of {len(accepted)} accepted events were lost"
     )
     assert story.tries >= len(story.recorded)
-    print(f"{KILLS} kills, {len(accepted)} events accepted, {story.tries} tries")
+    print(
+        f"{KILLS} kills, {len(accepted)} events accepted, {story.tries} tries, {tried_before} of them before the last kill"
+    )
     print(f"left after the last kill: {kept}; drained in {seconds:.0f} s, the clock stepped {steps} times")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
 import time
 import urllib.error
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from following import Following
 from serve_support import client, create, refusal, service, settle, zipped
 
 from lading.cli.main import lading
@@ -41,6 +44,10 @@ def invoke(url: str) -> str:
     return str(json.load(client(url).invoke(FunctionName="op", LogType="Tail")["Payload"]))
 
 
+def followed(*arguments: str) -> Following:
+    return Following([sys.executable, "-m", "lading.cli.main", *arguments], Path(), os.environ)
+
+
 def run(*arguments: str) -> str:
     result = CliRunner().invoke(lading, list(arguments), catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -54,7 +61,36 @@ def test_environments_and_forced_cold_starts(url: str) -> None:
     assert live["function"] == ARN and live["state"] in ("ready", "frozen", "busy")
     get(url, f"/_lading/expire?function={ARN}", method="POST")
     assert invoke(url) != first
-    assert "op" in run("ps", "--endpoint", url)
+
+
+def test_ps_shows_functions_and_environments_live(url: str) -> None:
+    invoke(url)
+    functions, environments = run("ps", "--endpoint", url).split("\n\n")
+    [line] = [line for line in functions.splitlines() if "/op " in line]
+    assert line.split()[:6] == ["eu-west-1/op", "Active", "Successful", "python3.13", "128", "MB"]
+    assert any(f"1 {state}" in line for state in ("ready", "frozen", "busy"))
+    assert "eu-west-1/op" in environments
+    found = json.loads(run("ps", "--endpoint", url, "--json"))
+    assert ARN in [one["function"] for one in found["functions"]]
+    with followed("ps", "-f", "--endpoint", url) as changes:
+        changes.printed("SINCE")
+        invoke(url)
+        assert "eu-west-1/op" in changes.printed("busy")
+
+
+def test_logs_are_followed(url: str) -> None:
+    with followed("logs", "-f", "op", "--endpoint", url) as log:
+        client(url).invoke(FunctionName="op", Payload=b'"again"')
+        log.printed("said again")
+        client(url).invoke(FunctionName="op", Payload=b'"and again"')
+        log.printed("said and again")
+
+
+def test_idle_environments_end_by_the_clock(url: str) -> None:
+    first = invoke(url)
+    get(url, "/_lading/clock?step=601", method="POST")
+    wait(lambda: not json.loads(get(url, "/_lading/environments")))
+    assert invoke(url) != first
 
 
 def test_metrics_have_cloudwatchs_names(url: str) -> None:

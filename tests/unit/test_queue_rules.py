@@ -225,6 +225,19 @@ def test_many_events_are_drained_once_each() -> None:
     assert sorted(functions.tried) == sorted(f"id-{number}" for number in range(500))
 
 
+def test_spans_go_by_the_clock_too() -> None:
+    clock = Clock()
+    begun = clock.running()
+    clock.step(3600)
+    assert 3600 <= clock.running() - begun < 3660
+    clock.accelerate(1_000_000)
+    ran = clock.running()
+    while clock.running() - ran < 1000:
+        pass  # a millisecond
+    clock.accelerate(1)
+    assert clock.running() >= ran + 1000
+
+
 def test_a_clock_goes_forward_only() -> None:
     clock = Clock()
     for action, value in ((clock.step, -1.0), (clock.accelerate, 0.5)):

@@ -17,7 +17,7 @@ from lading.cli.endpoint import ask, endpoint_option
     "--speed", type=click.FloatRange(1, 1_000_000), metavar="FACTOR", help="Run so many times as fast; 1 is real."
 )
 def command(endpoint: str, step: float | None, speed: float | None) -> None:
-    """Show or drive the clock of a running `lading serve`: retries, back-off and ages of asynchronous events follow it."""
+    """Show or drive the clock of a running `lading serve`: retries, back-off, ages and idle times follow it."""
     wanted = {name: value for name, value in (("step", step), ("speed", speed)) if value is not None}
     path = "/_lading/clock" + (f"?{urlencode(wanted)}" if wanted else "")
     found = ask(endpoint, path, method="POST" if wanted else "GET")

@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import time
+from collections import Counter
+from typing import Any
 
 import click
 
-from lading.cli.endpoint import ask, endpoint_option
+from lading.cli.endpoint import ask, endpoint_option, lines
 
 
 @click.command(name="ps")
 @endpoint_option
-@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
-def command(endpoint: str, as_json: bool) -> None:
-    """Show the execution environments of a running `lading serve`, with their states."""
-    found = ask(endpoint, "/_lading/environments")
+@click.option("-f", "--follow", is_flag=True, help="Go on with a line for each environment that changes its state.")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON; with --follow the changes as JSON lines.")
+def command(endpoint: str, *, follow: bool, as_json: bool) -> None:
+    """Show the functions of a running `lading serve` and their execution environments, with their states."""
+    begun = time.time()
+    functions, environments = ask(endpoint, "/_lading/functions"), ask(endpoint, "/_lading/environments")
     if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    click.echo(f"{'ENVIRONMENT':<14}{'FUNCTION':<40}{'STATE':<12}SINCE")
-    for live in found:
-        name = live["function"].rpartition(":")[2]
-        click.echo(f"{live['identity'][:12]:<14}{name:<40}{live['state']:<12}{time.time() - live['since']:.0f} s")
+        click.echo(json.dumps({"functions": functions, "environments": environments}, indent=None if follow else 2))
+    else:
+        show(functions, environments)
+    if follow:
+        for kind, data in lines(endpoint, "/_lading/events?since=0", follow=True):
+            if kind == "EnvironmentChanged" and (change := json.loads(data))["time"] >= begun:
+                click.echo(data if as_json else tell(change))
+
+
+def show(functions: list[dict[str, Any]], environments: list[dict[str, Any]]) -> None:
+    """Two tables."""
+    states = Counter((live["function"], live["state"]) for live in environments)
+    click.echo(f"{'FUNCTION':<40}{'STATE':<12}{'UPDATE':<12}{'RUNTIME':<12}{'MEMORY':<9}ENVIRONMENTS")
+    for line in functions:
+        own = [
+            f"{count} {state}" for (function, state), count in sorted(states.items()) if function == line["function"]
+        ]
+        memory = f"{line['memory']} MB"
+        click.echo(
+            f"{place(line['function']):<40}{line['state']:<12}{line['update']:<12}{line['runtime'] or 'image':<12}{memory:<9}"
+            f"{', '.join(own) or '-'}"
+        )
+    click.echo(f"\n{'ENVIRONMENT':<14}{'FUNCTION':<40}{'STATE':<12}SINCE")
+    for live in environments:
+        since = max(0.0, time.time() - live["since"])
+        click.echo(f"{live['identity'][:12]:<14}{place(live['function']):<40}{live['state']:<12}{since:.0f} s")
+
+
+def place(arn: str) -> str:
+    """Region and name."""
+    parts = arn.split(":")
+    return f"{parts[3]}/{parts[6]}"
+
+
+def tell(change: dict[str, Any]) -> str:
+    moment = dt.datetime.fromtimestamp(change["time"]).strftime("%H:%M:%S")
+    return f"{moment} {change['environment'][:12]:<14}{place(change['function']):<40}{change['state']}"

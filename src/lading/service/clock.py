@@ -1,5 +1,5 @@
-"""The service's time: the system's, until a test or `lading clock` steps or accelerates it. Retries, back-off and ages
-follow it; timeouts of functions never do. Use from one event loop."""
+"""The service's time: the system's, until a test or `lading clock` steps or accelerates it. Retries, back-off, ages and
+idle times follow it; timeouts of functions never do. Use from one event loop."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Clock:
     def __init__(self) -> None:
         self._speed = 1.0
         self._ours = self._theirs = time.time()
+        self._ran = self._since = time.monotonic()
         self._changed: set[asyncio.Event] = set()
 
     @property
@@ -23,6 +24,10 @@ class Clock:
 
     def now(self) -> float:
         return self._ours + (time.time() - self._theirs) * self._speed
+
+    def running(self) -> float:
+        """The same for spans: never goes back where the system's time is set back."""
+        return self._ran + (time.monotonic() - self._since) * self._speed
 
     def step(self, seconds: float) -> None:
         """Go ahead at once. Raises ValueError for a step back."""
@@ -49,6 +54,8 @@ class Clock:
             self._changed.discard(changed)
 
     def _set(self, ours: float, speed: float) -> None:
+        self._ran = self.running() + (ours - self.now())
+        self._since = time.monotonic()
         self._ours, self._theirs, self._speed = ours, time.time(), speed
         for changed in self._changed:
             changed.set()

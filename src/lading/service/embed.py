@@ -12,6 +12,7 @@ from lading.errors import UsageError
 from lading.service.access import Note
 from lading.service.clock import Clock
 from lading.service.control.control import MEMORY, Control, open_control
+from lading.service.control.overview import list_everything
 from lading.service.engine import PoolInvoker, Walls
 from lading.service.events import BUT_LOGS, EventStream
 from lading.service.front.app import Admission, Api, Front, Life
@@ -104,7 +105,11 @@ class Parts:
             control.outside = AwsOutside(self.neighbours, runs=settings.walls is not None)
         self.credentials = RoleCredentials(self.neighbours) if self.neighbours is not None else None
         self.keyring = Keyring(settings.keys, self.credentials.find if self.credentials is not None else None)
-        self.invoker = PoolInvoker(control, self.events, settings.walls) if settings.walls is not None else None
+        self.invoker = (
+            PoolInvoker(control, self.events, settings.walls, self.clock.running)
+            if settings.walls is not None
+            else None
+        )
         self.provisioning = Provisioning(control, self.invoker) if self.invoker is not None else None
         self.snapshots = Snapshots(control, self.invoker)
         self.logs = LogKeeper(LogStore(control.packages.folder / "logs.sqlite"), self.events)
@@ -152,7 +157,8 @@ class Parts:
             if self.invoker is not None:
                 self.invoker.expire(arn)
 
-        controls = Controls(self.clock, self.events, self.metrics, self.queue, expire)
+        state = self._control.state
+        controls = Controls(self.clock, self.events, self.metrics, self.queue, expire, lambda: list_everything(state))
         return OperationRoutes(OwnRoutes(self._control), controls, local=local)
 
     def life(self) -> Life:

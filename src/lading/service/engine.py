@@ -50,7 +50,11 @@ class Walls:
 class PoolInvoker:
     """The `Invoker` over a pool. Use it from one event loop; close it there."""
 
-    def __init__(self, control: Control, events: EventStream, walls: Walls) -> None:
+    def __init__(
+        self, control: Control, events: EventStream, walls: Walls, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """now: seconds that idle times of environments go by."""
+        self._now = now
         self._control = control
         self._events = events
         self._walls = walls
@@ -249,7 +253,7 @@ class PoolInvoker:
             self._loop = asyncio.get_running_loop()
             services = self.door is not None
             self._host = await asyncio.to_thread(lambda: Host(self._walls.isolation, spares=SPARES, services=services))
-            self._pool = Pool(self._host, self._events, report=self._told, door=self.door)
+            self._pool = Pool(self._host, self._events, report=self._told, door=self.door, now=self._now)
         return self._pool
 
     def _make(self, target: Target) -> FunctionVersion:

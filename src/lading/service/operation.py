@@ -13,13 +13,16 @@ from dataclasses import asdict, dataclass
 from lading.service.clock import Clock
 from lading.service.contract.errors import ApiError
 from lading.service.contract.http import HttpRequest, HttpResponse, Response, StreamedResponse
+from lading.service.control.overview import FunctionLine
 from lading.service.events import Event, EventStream
 from lading.service.front.own import OwnRoutes
 from lading.service.front.plain import json_answer, plain_error
 from lading.service.metrics import Metrics
 from lading.service.queue.dispatch import Queue
 
-ROUTES = ("/_lading/events", "/_lading/metrics", "/_lading/environments", "/_lading/clock", "/_lading/expire")
+ROUTES = (
+    "/_lading/events", "/_lading/metrics", "/_lading/functions", "/_lading/environments", "/_lading/clock", "/_lading/expire",
+)  # fmt: skip
 BEHIND = 10_000
 """Events that a slow reader may be behind; then its stream ends."""
 
@@ -34,6 +37,8 @@ class Controls:
     queue: Queue | None
     expire: Callable[[str], None]
     """Ends the environments of a function, by its ARN."""
+    functions: Callable[[], list[FunctionLine]]
+    """All there are. Blocks."""
 
 
 class OperationRoutes:
@@ -66,6 +71,8 @@ class OperationRoutes:
             queued = await controls.queue.count() if controls.queue else 0
             text = controls.metrics.text(queued=queued)
             return HttpResponse(200, {"Content-Type": "text/plain; version=0.0.4"}, text.encode())
+        if request.path == "/_lading/functions":
+            return json_answer([asdict(line) for line in await asyncio.to_thread(controls.functions)])
         if request.path == "/_lading/environments":
             return json_answer([asdict(live) for live in controls.metrics.environments])
         if request.path == "/_lading/expire":

@@ -79,13 +79,15 @@ class Pool:
         *,
         report: Callable[[FunctionVersion, Provisioned], None] | None = None,
         door: Door | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`report` is told of provisioned environments whenever one of them started, failed or ended. `door`: for a host
-        whose environments are served other services."""
+        whose environments are served other services. `now`: the seconds that idle times and rates go by."""
         self._host = host
         self._door = door
         self._events = events
         self._report = report
+        self._now = now
         self._means = Means(host, events, door)
         self._templates = Templates(self._means)
         self._scheduler = Scheduler(settings or Settings())
@@ -147,12 +149,12 @@ class Pool:
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._flights[identity] = _Flight(function, request, answered, outcome)
         metered = not queue and not request.asynchronous
-        self._carry_out(self._scheduler.submit(identity, key, time.monotonic(), queue=queue, metered=metered))
+        self._carry_out(self._scheduler.submit(identity, key, self._now(), queue=queue, metered=metered))
         return outcome
 
     def reserve(self, function: FunctionVersion, reserved: int | None) -> None:
         """What all versions of a version's function may use together; None: what its account and region have left."""
-        now, share = time.monotonic(), _share(function)
+        now, share = self._now(), _share(function)
         self._carry_out(self._scheduler.reserve(function.arn, reserved, now, account=share))
 
     def provision(self, function: FunctionVersion, wanted: int) -> None:
@@ -160,7 +162,7 @@ class Pool:
         self._tick_on()
         key = self._learn(function)
         self._reasons.pop(key, None)
-        self._carry_out(self._scheduler.provision(key, wanted, time.monotonic()))
+        self._carry_out(self._scheduler.provision(key, wanted, self._now()))
         self._tell(key)
 
     def specs(self) -> list[SandboxSpec]:
@@ -263,7 +265,7 @@ class Pool:
         self._failures.pop(decision.version, None)
         if environment.failed:
             self._reasons[decision.version] = INIT_FAILED
-        self._carry_out(self._scheduler.started(decision.environment, time.monotonic()))
+        self._carry_out(self._scheduler.started(decision.environment, self._now()))
         self._tell(decision.version)
 
     def _environment(self, function: FunctionVersion) -> Environment:
@@ -274,7 +276,7 @@ class Pool:
     async def _run(self, number: int, request_id: str) -> None:
         flight = self._flights.get(request_id)
         if flight is None:  # its caller gave up meanwhile
-            self._carry_out(self._scheduler.finished(number, time.monotonic()))
+            self._carry_out(self._scheduler.finished(number, self._now()))
             return
         environment = self._environments[number]
 
@@ -296,7 +298,7 @@ class Pool:
             self._spawn(self._stop(number))
             self._gone(number)
             return
-        self._carry_out(self._scheduler.finished(number, time.monotonic()))
+        self._carry_out(self._scheduler.finished(number, self._now()))
 
     def _lose(self, number: int, request_id: str | None, error: BaseException) -> None:
         """An environment could not start or broke: its request gets the error, nothing of it is used again."""
@@ -314,7 +316,7 @@ class Pool:
 
     def _gone(self, number: int) -> None:
         if not self._closed:
-            self._carry_out(self._scheduler.finished(number, time.monotonic(), alive=False))
+            self._carry_out(self._scheduler.finished(number, self._now(), alive=False))
 
     async def _stop(self, number: int) -> None:
         environment = self._environments.pop(number, None)
@@ -338,7 +340,7 @@ class Pool:
 
     def _tick(self) -> None:
         self._ticker = None
-        self._carry_out(self._scheduler.tick(time.monotonic()))
+        self._carry_out(self._scheduler.tick(self._now()))
         for key in self._scheduler.forget_empty():
             del self._keys[self._versions.pop(key)]
             self._reasons.pop(key, None)
