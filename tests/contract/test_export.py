@@ -24,6 +24,9 @@ from lading.deploy.export import cdk, cloudformation, sam, terraform
 from lading.deploy.export.hcl import quote
 from lading.deploy.export.portable import ACCOUNT, Exported, ExportError, Portable, make_portable
 from lading.deploy.unit import Package
+from lading.model.project import FunctionConfig, Project
+
+ROOT = Path(__file__).parents[2]
 
 QUEUE = "arn:aws:sqs:eu-west-1:111122223333:orders"
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/clicks"
@@ -92,14 +95,20 @@ def portable(root: Path, text: str) -> Portable:
     (root / "layer" / "bin" / "tool").write_text("#!/bin/sh\n")
     (root / "pyproject.toml").write_text(text, "utf-8")
     (root / "lambda_function.py").write_text("def lambda_handler(event, context):\n    return event\n")
-    project = load(root)
+    return packed(load(root), root / "dist")
+
+
+def packed(project: Project, folder: Path) -> Portable:
+    """With packages that look built: a zip each, or the layout of an image."""
     packages = {}
+    folder.mkdir(exist_ok=True)
     for one in (*project.functions, *project.layers):
-        path = root / "dist" / f"{one.name}.zip"
-        path.parent.mkdir(exist_ok=True)
+        image = isinstance(one, FunctionConfig) and one.package == "image"
+        path = folder / f"{one.name}.{'oci' if image else 'zip'}"
         path.write_bytes(one.name.encode())
-        digest = base64.b64encode(hashlib.sha256(path.read_bytes()).digest()).decode()
-        packages[one.name] = Package(path, digest, 10, 20)
+        digest = hashlib.sha256(path.read_bytes())
+        told = digest.hexdigest() if image else base64.b64encode(digest.digest()).decode()
+        packages[one.name] = Package(path, told, 10, 20, image)
     return make_portable(project, packages)
 
 
@@ -115,9 +124,9 @@ def written(exported: Exported, folder: Path) -> Path:
     return folder
 
 
-def lint(template: Path) -> str:
-    """What cfn-lint has to say of a template."""
-    command = [Path(sys.executable).with_name("cfn-lint"), "--regions", "eu-west-1", "--", str(template)]
+def lint(*templates: Path) -> str:
+    """What cfn-lint has to say of templates."""
+    command = [Path(sys.executable).with_name("cfn-lint"), "--regions", "eu-west-1", "--", *map(str, templates)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode in (0, 2, 4, 6, 8, 10, 12, 14), done.stderr
     return done.stdout
@@ -153,6 +162,46 @@ def test_sam_is_a_template_for_its_linter_and_its_translator(tmp_path: Path, tex
     assert "AWS::Lambda::Function" in kinds
     if text is FULL:
         assert {"AWS::Lambda::Alias", "AWS::Lambda::Url", "AWS::CodeDeploy::DeploymentGroup"} <= kinds
+
+
+PICTURES = """
+[tool.lading]
+package = "image"
+base = "python:3.13"
+alias = "live"
+[tool.lading.deploy]
+project = "pictures"
+[tool.lading.functions.draw]
+url = true
+[tool.lading.functions.mixed]
+package = "zip"
+"""
+
+
+def test_every_example_and_images_are_taken_by_every_tool(tmp_path: Path) -> None:
+    """Exported in each format, and read by the parsers of all four tools."""
+    (tmp_path / "pictures").mkdir()
+    made = {"pictures": portable(tmp_path / "pictures", PICTURES)}
+    for place in ("pandas-report", "layers", "script/workdays.py", "sam", "deployed"):
+        name = place.partition("/")[0]
+        (tmp_path / name).mkdir()
+        made[name] = packed(load(ROOT / "examples" / place), tmp_path / name / "dist")
+    assert set(made) == {path.name for path in (ROOT / "examples").iterdir() if path.is_dir()} | {"pictures"}
+    templates = []
+    for name, one in made.items():
+        folder, functions = tmp_path / name / "dist", len(one.units)
+        for module in (cloudformation, sam):
+            where = folder / module.__name__.rpartition(".")[2]
+            exported = module.export(one, where)
+            templates.append(written(exported, where) / "template.yaml")
+        resources = translated(exported.files["template.yaml"])["Resources"].values()
+        assert sum(resource["Type"] == "AWS::Lambda::Function" for resource in resources) == functions
+        blocks = resources_of(terraform.export(one, folder / "terraform").files["main.tf"])
+        assert sum(kind == "aws_lambda_function" for kind, _ in blocks) == functions
+        app = cdk.export(one, folder / "cdk").files["app.py"]
+        compile(app, "app.py", "exec")
+        assert app.count(".zip'") == sum(not package.image for package in one.packages.values())
+    assert lint(*templates) == ""
 
 
 def test_cloudformation_says_what_a_deployment_would_do(full: Portable, tmp_path: Path) -> None:

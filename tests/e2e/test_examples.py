@@ -54,6 +54,10 @@ def is_described(answer: Any) -> None:
     assert answer == {"name": "Describe", "memory": "128", "event_keys": ["a", "b"]}
 
 
+def is_quoted(answer: Any) -> None:
+    assert answer == {"price": 15.83, "currency": "EUR", "version": "$LATEST"}
+
+
 @dataclass(frozen=True)
 class Example:
     """`path` is what `lading build` is given, `function` the name in the project, `event` relative to the folder."""
@@ -73,6 +77,7 @@ CASES = [
     Example("layers", "invoice", "invoice/event.json", is_invoice),
     Example("layers", "reminder", "reminder/event.json", is_reminder),
     Example("script", "workdays", "event.json", is_workdays, path="workdays.py"),
+    Example("deployed", "quote", "quote/event.json", is_quoted),
     Example("sam", "Convert", "convert/event.json", is_converted),
     Example("sam", "Describe", "describe/event.json", is_described),
 ]
