@@ -207,7 +207,7 @@ class Environment:
         self._telemetry.end_init()
         self._needs_init = init.fault is not None
         if init.fault is None:
-            await self._blocking(self._limit_cpu)
+            self._limit_cpu()
         elif phase == "init":
             await self._reset(ShutdownReason.FAILURE)
         return init
@@ -234,6 +234,7 @@ class Environment:
         return init if init.fault else None
 
     def _limit_cpu(self) -> None:
+        """Two writes to the kernel: less than a thread would cost."""
         if self._box is not None:
             self._box.limit_cpu()
 

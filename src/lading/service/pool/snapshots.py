@@ -183,7 +183,7 @@ class Restored(_Begun):
         if fault is not None:
             body = result.body if isinstance(result, effects.RestoreFailed) else b""
             raise RestoreError(self.function, fault, body)
-        await self._blocking(self._limit_cpu)
+        self._limit_cpu()
 
     async def _within(self, seconds: float) -> object:
         """As `_wait`, with a limit of its own whatever the function's timeout is."""
