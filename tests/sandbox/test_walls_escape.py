@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import select
 import time
 from pathlib import Path
 from typing import Any
@@ -212,20 +213,39 @@ return {
 
 
 def test_another_environments_tmp_and_api_are_its_own(start: Start):
-    source = function("""
-open("/tmp/" + event, "w").close()
-with socket.create_connection(("169.254.100.1", 9001)) as api:
-    pass
-return [os.listdir("/tmp"), len(open("/proc/net/tcp").readlines()) > 0, os.getpid()]
+    """One keeps a secret in its /tmp and has an API; the other looks for both wherever a path or an address may lead."""
+    mark = f"secret-{os.getpid()}"
+    kept = start(function("open('/tmp/' + event, 'w').write('secret'); return os.listdir('/tmp')"))
+    assert kept.invoke(mark).body == [mark]
+    other = start(
+        function("""
+found = []
+SHARED = ("proc", "sys", "usr", "lib", "lib32", "lib64", "libx32", "bin", "sbin", "lang", "runtime", "etc")  # read-only
+for top in ("/", "/proc/1/root", "/proc/self/root", "/proc/1/cwd", "/tmp/.."):
+    for folder, folders, files in os.walk(top):
+        folders[:] = [name for name in folders if name not in SHARED]
+        found += [folder] if event in files + folders else []
+for pid in range(1, 400):
+    found += [pid] if os.path.lexists(f"/proc/{pid}/root/tmp/{event}") else []
+shared = attempt(open, "/dev/shm/" + event)
+with socket.socket() as api:
+    api.connect(("169.254.100.1", 9001))
+    mine = api.getpeername()
+others = []
+for address in ("169.254.100.0", "169.254.100.2", "169.254.0.1", "127.0.0.2", "0.0.0.0"):
+    with socket.socket() as one:
+        one.settimeout(0.2)
+        others.append(attempt(one.connect, (address, 9001)))
+return [os.listdir("/tmp"), found, shared, mine, others]
 """)
-    one, other = start(source), start(source)
-    assert one.invoke("one").body[0] == ["one"]
-    assert other.invoke("other").body[0] == ["other"]
-    assert (
-        one.box.runtime_api_socket.getsockname()
-        == other.box.runtime_api_socket.getsockname()
-        == ("169.254.100.1", 9001)
     )
+    while select.select([kept.box.runtime_api_socket], [], [], 0)[0]:
+        kept.box.runtime_api_socket.accept()[0].close()  # its own client, which asks for the next event
+    files, found, shared, mine, others = other.invoke(mark).body
+    assert (files, found, shared) == ([], [], "ENOENT")
+    assert mine == ["169.254.100.1", 9001]
+    assert not set(map(str, others)) & {"['done', 'None']"}, others
+    assert select.select([kept.box.runtime_api_socket], [], [], 0)[0] == [], "nobody has knocked there"
 
 
 def test_fork_bomb_ends_at_the_limit(start: Start, limited: None):

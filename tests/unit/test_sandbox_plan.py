@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import struct
 import sys
@@ -314,6 +315,17 @@ def test_v2_group_writes_and_reads_the_kernels_files(tmp_path):
     assert (group.cached_files, group.members()) == (42, [7, 8])
     assert group.doors == [tmp_path / "cgroup.procs"]
     assert group.thaw_file is None
+
+
+def test_v2_controllers_are_handed_down_to_the_owners_groups(tmp_path):
+    (tmp_path / "cgroup.subtree_control").touch()
+    found = cgroups.Hierarchies("v2", dict.fromkeys(("memory", "cpu", "pids", "freezer"), tmp_path))
+    own = tmp_path / cgroups.owner_name(os.getpid())
+    found.prepare()
+    for folder in (tmp_path, own):
+        assert (folder / "cgroup.subtree_control").read_text() == "+memory +cpu +pids"
+    group = found.make("one")
+    assert group.doors == [own / "one" / "cgroup.procs"]
 
 
 def test_group_that_wont_freeze_is_an_error(tmp_path):
