@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 
 import pytest
 from image_roots import MACHINE, python_layer, shell_layer, write_image, write_layer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from audit_elf_maker import AARCH64, make_elf
 
 from lading.model.progress import Silent
 from lading.sandbox.host import Host
@@ -63,9 +67,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def layout(host: Host, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("image")
-    files = {"srv/app.py": HANDLER, "runtime": CUSTOM, "plain": "x", "opt/extensions/watch": EXTENSION}
+    files = {
+        "srv/app.py": HANDLER,
+        "runtime": CUSTOM,
+        "plain": "x",
+        "other": "",
+        "arm/python3.13": "",
+        "opt/extensions/watch": EXTENSION,
+    }
     own = write_layer(folder / "own", files)
     (own / "plain").chmod(0o644)
+    for name in ("other", "arm/python3.13"):
+        (own / name).write_bytes(make_elf(machine=AARCH64))
     layers = [shell_layer(folder / "shell"), python_layer(folder / "python"), own]
     process = {"Entrypoint": ["python3", "-m", "awslambdaric"], "Cmd": ["app.handler"], "WorkingDir": "/srv", "User": "nobody",
                "Env": ["PATH=/usr/local/bin:/bin"]}  # fmt: skip
@@ -130,6 +143,9 @@ CASES = {
     "no such program": ({"entry": ("/nowhere",)}, "Runtime.InvalidEntrypoint", "fork/exec /nowhere: no such file or directory"),
     "not executable": ({"entry": ("/plain",)}, "Runtime.InvalidEntrypoint", "fork/exec /plain: permission denied"),
     "not on the path": ({"entry": ("uvicorn",)}, "Runtime.InvalidEntrypoint", "Couldn't find valid bootstrap(s): [uvicorn]"),
+    "for another processor": ({"entry": ("/other",)}, "Runtime.InvalidEntrypoint", "fork/exec /other: exec format error"),
+    "client for another processor": ({"entry": ("/arm/python3.13", "-m", "awslambdaric")}, "Runtime.InvalidEntrypoint",
+                                     "fork/exec /arm/python3.13: exec format error"),
     "no folder": ({"folder": "/no"}, "Runtime.InvalidWorkingDir", "the working directory doesn't exist: /no"),
     "relative folder": ({"folder": "no"}, "Runtime.InvalidWorkingDir",
                         "the working directory 'no' is invalid, it needs to be an absolute path"),
