@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from serve_support import ROLE, client, create, make_role, service, zipped
 
@@ -14,7 +16,7 @@ from lading.sandbox.spec import ColdStart, Isolation, Network
 from lading.service.engine import Walls
 
 CODE = """
-import json, os, socket, urllib.request
+import hashlib, json, os, socket, urllib.request
 import boto3
 
 def work(event):
@@ -44,11 +46,25 @@ def route(event):
     except urllib.error.HTTPError as error:
         return error.code
 
+def registry(event):
+    ecr = boto3.client("ecr")
+    (login,) = ecr.get_authorization_token()["authorizationData"]
+    base = login["proxyEndpoint"] + "/v2/inside/blobs/uploads/?digest=sha256:" + hashlib.sha256(b"from inside").hexdigest()
+    found = []
+    for headers in ({}, {"Authorization": "Basic " + login["authorizationToken"]}):
+        request = urllib.request.Request(base, b"from inside", headers, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                found.append(answer.status)
+        except urllib.error.HTTPError as error:
+            found.append(error.code)
+    return found
+
 def variables(event):
     return {name: os.environ.get(name) for name in event["names"]}
 
 def handler(event, context):
-    return {"work": work, "ports": ports, "route": route, "variables": variables}[event["do"]](event)
+    return {"work": work, "ports": ports, "route": route, "registry": registry, "variables": variables}[event["do"]](event)
 """
 WALLS = {
     "a way out": Walls(),
@@ -105,6 +121,17 @@ def test_functions_cannot_operate_the_service(url: str) -> None:
     assert call(url, "route", path="/_lading/health") == 200
     assert call(url, "route", path="/_lading/events") == 404
     assert call(url, "route", path="/_lading/clock?step=9", method="POST") in (404, 405)
+
+
+def test_the_registry_is_there_for_who_logs_in_as_on_aws(url: str) -> None:
+    ecr = client(url, "ecr")
+    ecr.create_repository(repositoryName="inside")
+    try:
+        assert call(url, "registry") == [401, 201]
+        digest = f"sha256:{hashlib.sha256(b'from inside').hexdigest()}"
+        assert httpx.get(f"{url}/v2/inside/blobs/{digest}").content == b"from inside"
+    finally:
+        ecr.delete_repository(repositoryName="inside", force=True)
 
 
 def test_a_functions_own_endpoint_wins(url: str) -> None:

@@ -84,7 +84,11 @@ def make_front(control: Control, settings: Settings) -> Asgi:
     if parts.invoker is not None:
         admission = Admission(Gate(any_host=True), parts.keyring, signed)
         inside = Front(apis, OwnRoutes(control), urls, admission, note=settings.note)
-        parts.invoker.door = ServiceDoor(connections(inside), parts.credentials)
+        # A function's login to the registry is GetAuthorizationToken's, as on AWS, wherever nobody else needs one.
+        within = WithRegistry(
+            inside, Distribution(parts.registry, parts.strict_logins), Gate(any_host=True), settings.note
+        )
+        parts.invoker.door = ServiceDoor(connections(within), parts.credentials)
     admission = Admission(gate, parts.keyring, signed)
     front = Front(apis, parts.routes(local=not signed), urls, admission, parts.life(), settings.note)
     return WithRegistry(front, Distribution(parts.registry, parts.logins), gate, settings.note)
@@ -116,6 +120,7 @@ class Parts:
         self.registry = LocalRegistry(control.state, control.packages.folder, self.clock.now)
         secret = control.state.secret("registry")
         self.logins = Logins(secret, self.clock.now, required=settings.keys is not None)
+        self.strict_logins = Logins(secret, self.clock.now, required=True)
         isolation = settings.walls.isolation if settings.walls is not None else None
         roots = choose_roots(control.packages.folder / "images", settings.images, isolation, self._left)
         self.images = FunctionImages(self.registry, roots)
