@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import random
@@ -20,14 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-from serve_support import ROLE, client, create, served, service, zipped
+from botocore.exceptions import ClientError
+from serve_support import REGION, ROLE, client, create, served, service, zipped
+from serve_victim import Victims
 
 from lading.cli import serve
 from lading.cli.main import main
 from lading.service.embed import Settings
 
+MADE = 20
+"""Functions of a thread in a life."""
+SIGNED = f"AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/lambda/aws4_request, SignedHeaders=host, Signature=0"
 KILLS = int(os.environ.get("LADING_KILLS", "10"))
 
 
@@ -171,37 +175,40 @@ def test_the_aws_command(tmp_path: Path) -> None:
 
 
 def load(url: str, thread: int, kept: dict[str, tuple[str, bytes]], stop: threading.Event) -> None:
-    """Create and update functions until the service is gone, noting what it accepted: name → (revision of the code, zip)."""
-    api = client(url)
-    number = 0
-    with contextlib.suppress(ClientError, BotoCoreError, ResponseParserError, OSError):
-        while not stop.is_set():
-            number += 1
+    """Create functions until the service is gone, noting what it accepted: name → (digest of the code, zip)."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    with contextlib.closing(connection), contextlib.suppress(http.client.HTTPException, OSError, ValueError):
+        for number in range(MADE):
+            if stop.is_set():
+                return
             name = f"f-{thread}-{os.urandom(4).hex()}"
             package = zipped({"app.py": f"n = {number}  # {name}"})
-            made = api.create_function(
-                FunctionName=name, Runtime="python3.13", Role=ROLE, Handler="app.handler", Code={"ZipFile": package}
-            )
-            if "CodeSha256" not in made:
-                return  # cut off in the middle of the answer
-            kept[name] = (made["CodeSha256"], package)
+            wanted = {
+                "FunctionName": name, "Runtime": "python3.13", "Role": ROLE, "Handler": "app.handler",
+                "Code": {"ZipFile": b64encode(package).decode()},
+            }  # fmt: skip
+            connection.request("POST", "/2015-03-31/functions", json.dumps(wanted), {"Authorization": SIGNED})
+            answer = connection.getresponse()
+            made = json.loads(answer.read())
+            if answer.status == 201:
+                kept[name] = (made["CodeSha256"], package)
 
 
 def test_nothing_accepted_is_lost_in_a_kill_and_nothing_is_half_made(tmp_path: Path) -> None:
     random.seed(4)
     kept: dict[str, tuple[str, bytes]] = {}
-    for _ in range(KILLS):
-        with served("--no-neighbours", "--state", str(tmp_path)) as (url, process):
-            stop = threading.Event()
-            threads = [threading.Thread(target=load, args=(url, n, kept, stop)) for n in range(2)]
-            for thread in threads:
-                thread.start()
-            time.sleep(random.uniform(0.02, 0.4))
-            process.kill()
-            process.wait(20)
-            stop.set()
-            for thread in threads:
-                thread.join(60)
+    with contextlib.closing(Victims()) as victims:
+        for _ in range(KILLS):
+            with victims.served("--no-neighbours", "--state", str(tmp_path)) as life:
+                stop = threading.Event()
+                threads = [threading.Thread(target=load, args=(life.url, n, kept, stop)) for n in range(2)]
+                for thread in threads:
+                    thread.start()
+                time.sleep(random.uniform(0.02, 0.4))
+                life.kill()
+                stop.set()
+                for thread in threads:
+                    thread.join(60)
     assert kept, "no request was ever accepted"
     with served("--no-neighbours", "--state", str(tmp_path)) as (url, _):
         api = client(url)
@@ -217,6 +224,7 @@ def test_nothing_accepted_is_lost_in_a_kill_and_nothing_is_half_made(tmp_path: P
             assert b64encode(hashlib.sha256(package).digest()).decode() == function["CodeSha256"]
             if name in kept:
                 assert (function["CodeSha256"], package) == kept[name]
+    print(f"{KILLS} kills, {len(kept)} functions accepted, {len(there)} there, all whole")
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
