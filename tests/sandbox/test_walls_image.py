@@ -16,10 +16,11 @@ from image_roots import MACHINE, python_layer, shell_layer, write_layer
 
 from lading.errors import SandboxError
 from lading.sandbox import host as hosts
-from lading.sandbox.host import Host, choose_cold_start
+from lading.sandbox.host import Host
 from lading.sandbox.image import ImageProcess, ImageRoot, find_client
 from lading.sandbox.live import Sandbox
 from lading.sandbox.spec import ColdStart, Isolation, SandboxSpec
+from lading.sandbox.startup import IMAGE, choose_cold_start
 
 LOOK = """
 import json, os, socket, sys
@@ -250,5 +251,5 @@ def test_images_that_nobody_uses_keep_no_more_than_so_many_clients(
         for one in variants[1:]:
             host.create(SandboxSpec(image=one, runtime="")).close()
         assert Served(kept).invoke({}).kind == "response"
-        alive = [key for key in host._zygotes if key[0] is hosts.IMAGE]
+        alive = [key for key in host._zygotes if key[0] is IMAGE]
         assert len(alive) == 2

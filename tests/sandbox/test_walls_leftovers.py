@@ -12,7 +12,8 @@ from pathlib import Path
 
 from conftest import Start, require_client, require_interpreter
 
-from lading.sandbox.host import Host, find_hierarchies, sweep
+from lading.sandbox.capabilities import find_hierarchies
+from lading.sandbox.host import Host, sweep
 from lading.sandbox.owners import owner_name
 from lading.sandbox.spec import ColdStart, SandboxSpec
 

@@ -17,10 +17,10 @@ from lading.errors import SandboxError
 from lading.sandbox import cgroups, layout, seccomp, templates
 from lading.sandbox import operations as do
 from lading.sandbox.environment import base_environment, bootstrap_source, process_environment, startup_variables
-from lading.sandbox.host import choose_cold_start
 from lading.sandbox.inside import root
 from lading.sandbox.live import runtime_start
 from lading.sandbox.spec import CREDENTIALS_API, RUNTIME_API, SERVICE_API, ColdStart, SandboxSpec
+from lading.sandbox.startup import choose_cold_start
 
 INSIDE = Path(root.__file__).parent
 

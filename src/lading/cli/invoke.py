@@ -220,7 +220,7 @@ def address_of(text: str) -> Address:
 
 def network_of(asked: str | None, isolation: Isolation) -> Network:
     """What was asked for; else outgoing, or none with a note where this machine can't give that."""
-    from lading.sandbox.host import find_capabilities, find_hierarchies
+    from lading.sandbox.capabilities import find_capabilities, find_hierarchies
     from lading.sandbox.spec import Network
 
     if asked is not None:

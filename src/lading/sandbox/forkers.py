@@ -31,6 +31,7 @@ _MODULES = (
     "root",
     "snapshot",
     "tracing",
+    "becoming",
     "keeper",
     "process",
     "first",

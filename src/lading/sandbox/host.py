@@ -1,4 +1,4 @@
-"""This machine as a place for environments: what it can do, its launcher and zygotes, and every sandbox made here."""
+"""This machine as a place for environments: its launcher and zygotes, walls that stand ready, every sandbox made here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import itertools
 import os
 import platform
 import socket
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,23 +17,23 @@ from typing import Any
 
 from lading.errors import SandboxError
 from lading.sandbox import cgroups, layout, outgoing, seccomp, templates
+from lading.sandbox.capabilities import NO_HIERARCHIES, find_capabilities, find_hierarchies
 from lading.sandbox.ceiling import Ceiling
-from lading.sandbox.environment import RESOURCE_LIMITS, UID, base_environment, startup_variables
+from lading.sandbox.environment import RESOURCE_LIMITS, UID, base_environment
 from lading.sandbox.forkers import Forker, ForkerGoneError, Launcher, Setup
-from lading.sandbox.image_layout import TREE
 from lading.sandbox.live import Parts, Sandbox, await_ready, close_parts, interpreter_inside, runtime_start
 from lading.sandbox.operations import Operation, join
-from lading.sandbox.plain import REASON, Guard, PlainSandbox
+from lading.sandbox.plain import Guard, PlainSandbox
 from lading.sandbox.spec import (
     CREDENTIALS_API,
     RUNTIME_API,
     SERVICE_API,
-    Capabilities,
     ColdStart,
     Isolation,
     Network,
     SandboxSpec,
 )
+from lading.sandbox.startup import IMAGE, choose_cold_start, kind_of, root_tree, zygote_key, zygote_variables
 from lading.sandbox.templates import Restored, Template
 
 _FIRST_UID = 1_500_000_000
@@ -42,10 +41,8 @@ _FIRST_UID = 1_500_000_000
 _UIDS = 4_096
 _NUMBERS = itertools.count(1)
 """Every host of this process takes its environments' numbers from here."""
-IMAGE = "image"
 MOST_IMAGES = 16
 """Clients of images that stand ready though nothing runs: each is an interpreter of 10 to 20 MB."""
-NO_HIERARCHIES = cgroups.Hierarchies("none", {}, "no controllers are used")
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ class Host:
         """Walls that stand, for a copy of a template."""
         number, way = self._take_number(), self._way(template.spec)
         made = self._build(
-            template.keeper, number, layout.walls(UID), {"way": way, "restored": True, **_kind(template.spec)}
+            template.keeper, number, layout.walls(UID), {"way": way, "restored": True, **kind_of(template.spec)}
         )
         user = number if made.user else 0
         box = Restored(template, made.parts, (made.identity, user), lambda: self._release(made))
@@ -235,7 +232,7 @@ class Host:
         wish, reason = choose_cold_start(spec)
         if wish is ColdStart.EXEC or spec.image is None:
             return wish, reason
-        key = _key(spec)
+        key = zygote_key(spec)
         if key not in self._unforkable:
             try:
                 self._zygote(spec)
@@ -265,16 +262,16 @@ class Host:
                 self._end_zygote(key)
 
     def _zygote(self, spec: SandboxSpec) -> Forker:
-        key = _key(spec)
+        key = zygote_key(spec)
         with self._lock:
             forker = self._zygotes.pop(key, None)
             if forker is not None:
                 self._zygotes[key] = forker  # the last one used is the last
             if forker is None or not forker.alive:
-                environment = base_environment(replace(spec, environment={})) | _zygote_variables(spec)
+                environment = base_environment(replace(spec, environment={})) | zygote_variables(spec)
                 command = [interpreter_inside(spec)]
                 with contextlib.ExitStack() as stack:
-                    trees = _root_tree(spec, stack)
+                    trees = root_tree(spec, stack)
                     forker = self._get_launcher().start_zygote(layout.base(spec), command, environment, trees)
                 self._zygotes[key] = forker
                 self._make_room()
@@ -327,7 +324,7 @@ class Host:
         with contextlib.ExitStack() as stack:
             trees = {"code": self._tree([spec.code], stack)} if spec.code else {}
             if wish is ColdStart.EXEC:
-                trees |= _root_tree(spec, stack)
+                trees |= root_tree(spec, stack)
             if spec.layers:
                 trees["layers"] = self._tree(spec.layers, stack)
             spare = self._take_spare(spec) if wish is ColdStart.FORK and not spec.template else None
@@ -344,7 +341,7 @@ class Host:
             own = layout.own(spec, self._user(number), way)
             operations = own if wish is ColdStart.FORK else join(layout.base(spec), own)
             begin = [runtime_start(spec, wish)] if start else []
-            rest = {"trees": trees, "start": begin, "way": way, "template": spec.template, **_kind(spec)}
+            rest = {"trees": trees, "start": begin, "way": way, "template": spec.template, **kind_of(spec)}
             made = self._build(self._forker(spec, wish), number, operations, rest)
             return self._sandbox(spec, wish, made)
 
@@ -353,7 +350,7 @@ class Host:
         box.limit(self._ceiling)
         box.watch()
         box.cold_start = wish
-        box.cold_start_reason = choose_cold_start(spec)[1] or self._unforkable.get(_key(spec), "")
+        box.cold_start_reason = choose_cold_start(spec)[1] or self._unforkable.get(zygote_key(spec), "")
         with self._lock:
             self._live[box.id] = box
             self._forkers[box.id] = made.forker
@@ -369,7 +366,7 @@ class Host:
 
     def _build(self, forker: Forker, number: int, operations: Sequence[Operation], rest: Mapping[str, Any]) -> Built:
         """Walls that stand, with their first process. rest: trees, way, start: what to run, prepare: fork ahead;
-        template, restored: see `templates`; and what `_kind` says.
+        template, restored: see `templates`; and what `kind_of` says.
         """
         identity, user = f"{os.getpid()}-{number}", self._user(number)
         message = {
@@ -429,7 +426,7 @@ class Host:
         """Walls that stand ready for this runtime; the next ones are prepared in the background."""
         if not self._spares:
             return None
-        key = _key(spec)
+        key = zygote_key(spec)
         with self._lock:
             ready = self._ready.setdefault(key, [])
             made = ready.pop(0) if ready else None
@@ -445,14 +442,14 @@ class Host:
         self._work.submit(self._fill, spec)
 
     def _fill(self, spec: SandboxSpec) -> None:
-        key = _key(spec)
+        key = zygote_key(spec)
         while not self._closed:
             with self._lock:
                 if len(self._ready.setdefault(key, [])) >= self._spares:
                     return
             forker, number = self._zygote(spec), self._take_number()
             way = self._way(spec)
-            rest = {"prepare": True, "way": way, **_kind(spec)}
+            rest = {"prepare": True, "way": way, **kind_of(spec)}
             made = self._build(forker, number, layout.walls(self._user(number), way), rest)
             with self._lock:
                 self._ready[key].append(made)
@@ -470,114 +467,9 @@ class Host:
             self._give_back(made.number, made.way)
 
 
-def _key(spec: SandboxSpec) -> tuple[Any, ...]:
-    """What environments must share to be forks of one zygote."""
-    if spec.image:
-        variables = tuple(sorted(spec.image.process.variables.items()))
-        interpreter = spec.image.client.interpreter if spec.image.client else ""
-        generation = spec.image.mounted.generation if spec.image.mounted else 0
-        return IMAGE, spec.image.folders, interpreter, variables, spec.network, generation
-    return spec.interpreter, spec.client, spec.runtime, spec.network
-
-
-def _root_tree(spec: SandboxSpec, stack: contextlib.ExitStack) -> dict[str, int]:
-    """What goes along with the operations of a root that this process has mounted. The launcher can't see such a mount."""
-    if spec.image is None or spec.image.mounted is None:
-        return {}
-    tree = spec.image.mounted.tree()
-    stack.callback(os.close, tree)
-    return {TREE: tree}
-
-
-def _zygote_variables(spec: SandboxSpec) -> dict[str, str]:
-    """What only the start of a client needs: where it is, when the image's own start script would have said so."""
-    client = spec.image.client if spec.image else None
-    return {"PYTHONPATH": "/var/runtime"} if client and client.path else {}
-
-
-def _kind(spec: SandboxSpec) -> dict[str, Any]:
-    """folder: where processes start that don't say so; an image may have no /var/task. plain: what a zygote has imported
-    is known, and what it wants to hear of a fork; an image's client may have brought anything along.
-    """
-    return {"folder": "/" if spec.image else "/var/task", "plain": spec.image is None}
-
-
 @functools.cache
 def _filter() -> str:
     return seccomp.program(platform.machine()).hex()
-
-
-def choose_cold_start(spec: SandboxSpec) -> tuple[ColdStart, str]:
-    """How an environment will really start, and why not as asked."""
-    if spec.cold_start is ColdStart.EXEC:
-        return ColdStart.EXEC, ""
-    if spec.isolation is Isolation.PROCESS:
-        return ColdStart.EXEC, REASON
-    if spec.image and spec.image.client is None:
-        return ColdStart.EXEC, "the image's entry point is not AWS's Python client"
-    if spec.debugger:
-        return ColdStart.EXEC, "a debugger starts with the interpreter"
-    if spec.entry:
-        return ColdStart.EXEC, "a custom runtime has no client to fork"
-    names = startup_variables(spec.environment)
-    if names:
-        return ColdStart.EXEC, f"{', '.join(names)} must be set before an interpreter starts"
-    return ColdStart.FORK, ""
-
-
-def find_hierarchies() -> cgroups.Hierarchies:
-    if sys.platform != "linux":
-        return NO_HIERARCHIES
-    return cgroups.find_hierarchies(
-        Path("/proc/self/cgroup").read_text("utf-8"), Path("/proc/self/mounts").read_text("utf-8")
-    )
-
-
-def find_capabilities(hierarchies: cgroups.Hierarchies, isolation: Isolation | None = None) -> Capabilities:
-    """What this machine can do under the asked isolation. Looks only: nothing is made.
-
-    Raises SandboxError where there are no walls at all to be had, or not the ones asked for.
-    """
-    if sys.platform != "linux" and isolation is not Isolation.PROCESS:
-        raise SandboxError(f"no isolation on {sys.platform}", hint="run it in a Linux machine or container, as root")
-    privileged = os.geteuid() == 0
-    chosen = isolation or (Isolation.ROOT if privileged else Isolation.USER)
-    if chosen is Isolation.ROOT and not privileged:
-        raise SandboxError("isolation root needs root", hint="run as root, or use --isolation=user")
-    if chosen is Isolation.USER and (problem := _user_namespace_problem()):
-        raise SandboxError(f"isolation user is not available: {problem}", hint="run as root")
-    limited = chosen is Isolation.ROOT and hierarchies.limits
-    missing = {}
-    if chosen is not Isolation.ROOT:
-        missing["limits"] = f"isolation {chosen} can't limit memory and CPU, and freezes with SIGSTOP"
-    elif not limited:
-        missing["limits"] = f"memory, CPU and processes can't be limited: {hierarchies.problem}"
-    if chosen is Isolation.PROCESS:
-        missing["walls"] = "isolation process has no walls: the function can do all that you can"
-    elif chosen is Isolation.USER:
-        missing["outgoing"] = "outgoing network needs isolation root"
-    elif problem := outgoing.find_problem():
-        missing["outgoing"] = problem
-    return Capabilities(
-        isolation=chosen,
-        cgroup=hierarchies.version if limited else "none",
-        freezer=limited,
-        overlay=chosen is not Isolation.PROCESS,
-        outgoing="outgoing" not in missing,
-        missing=missing,
-    )
-
-
-def _user_namespace_problem() -> str:
-    for name, refusal in (
-        ("user/max_user_namespaces", "0"),
-        ("kernel/unprivileged_userns_clone", "0"),
-        ("kernel/apparmor_restrict_unprivileged_userns", "1"),
-    ):
-        path = Path("/proc/sys") / name
-        if path.exists() and path.read_text("ascii").strip() == refusal:
-            return f"{path} is {refusal}"
-    return ""
 
 
 def sweep() -> list[str]:

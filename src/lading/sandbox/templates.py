@@ -18,7 +18,7 @@ from lading.sandbox import operations as do
 from lading.sandbox import seccomp
 from lading.sandbox.environment import RESOURCE_LIMITS, UID
 from lading.sandbox.forkers import Forker
-from lading.sandbox.inside.keeper import NAMESPACES, STREAMS
+from lading.sandbox.inside.becoming import NAMESPACES, STREAMS
 from lading.sandbox.live import Parts, Sandbox
 from lading.sandbox.outgoing import Router, Way
 from lading.sandbox.spec import CREDENTIALS_API, SERVICE_API

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lading.sandbox.inside import keeper, kernel, process, root, wire
+from lading.sandbox.inside import becoming, keeper, kernel, process, root, wire
 
 Client = Callable[[], None]
 _PATIENCE = 10.0
@@ -102,7 +102,7 @@ class First:
         """What the owner needs to have a template's copy join us: our namespaces, its streams, our /tmp."""
         if not self.request["restored"]:
             return []
-        names = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in keeper.NAMESPACES]
+        names = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in becoming.NAMESPACES]
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         temporary = os.open("/tmp", os.O_RDONLY | os.O_CLOEXEC)
         return [*names, null, *(os.dup(descriptor) for descriptor in self.output), temporary]

@@ -8,7 +8,6 @@ since it stands still none of that runs, and a copy first runs when it has no pr
 
 from __future__ import annotations
 
-import array
 import contextlib
 import os
 import resource
@@ -19,27 +18,13 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from lading.sandbox.inside import kernel, root, wire
+from lading.sandbox.inside import becoming, kernel, root, wire
+from lading.sandbox.inside.becoming import NAMESPACES, STREAMS
 from lading.sandbox.inside.snapshot import CHANNEL
-from lading.sandbox.inside.tracing import READ, Tracee, filter_structure
+from lading.sandbox.inside.tracing import READ, Tracee
 
 Client = Callable[[], None]
 
-NAMESPACES = {
-    "user": kernel.CLONE_NEWUSER,
-    "cgroup": kernel.CLONE_NEWCGROUP,
-    "ipc": kernel.CLONE_NEWIPC,
-    "uts": kernel.CLONE_NEWUTS,
-    "net": kernel.CLONE_NEWNET,
-    "mnt": kernel.CLONE_NEWNS,
-    "pid": kernel.CLONE_NEWPID,
-}
-"""What a copy joins, in this order: the first gives it the right to the others."""
-STREAMS = ("stdin", "stdout", "stderr", "runtime")
-"""What becomes its descriptors 0 to 3."""
-_MESSAGE, _VECTOR, _TOKEN, _SELF, _LIMIT, _CONTROL, _CAPABILITIES = 256, 320, 352, 360, 368, 384, 768
-_JOINING, _BECOMING, _FILTER, _PROGRAM = 1024, 2048, 8192, 8208
-"""Offsets in the template's scratch memory. What begins it belongs to `tracing`."""
 _WORD = 1 << 64
 _PIECE = 1 << 20
 _PATIENCE = 5.0
@@ -85,7 +70,8 @@ class Keeper:
             self.template.settle()
             self.memory = self.template.memory()
             self.temporary = os.open("/tmp", os.O_RDONLY | os.O_CLOEXEC)
-            self._furnish()
+            becoming.furnish(self.memory, self.template.scratch, bytes.fromhex(self.settings["filter"]))
+            self._make_room()
             self._find_shared()
             self.first.close()
         except BaseException as error:
@@ -134,33 +120,13 @@ class Keeper:
         kernel.setns(users, kernel.CLONE_NEWUSER)
         os.close(users)
 
-    def _furnish(self) -> None:
-        """Writes what calls point to into the template's memory, once: every copy has it."""
-        at = self.template.scratch
-        program = bytes.fromhex(self.settings["filter"])
-        vector = struct.pack("QQ", at + _TOKEN, 8)
-        message = struct.pack("QIxxxxQQQQixxxx", 0, 0, at + _VECTOR, 1, at + _CONTROL, 256, 0)
-        capabilities = struct.pack("=Ii", 0x20080522, 0) + bytes(24)
-        for offset, content in (
-            (_MESSAGE, message),
-            (_VECTOR, vector),
-            (_SELF, b"0"),
-            (_CAPABILITIES, capabilities),
-            (_FILTER, filter_structure(program, at + _PROGRAM)),
-            (_PROGRAM, program),
-        ):
-            os.pwrite(self.memory, content, at + offset)
-        self._make_room()
-        with open("/proc/sys/kernel/cap_last_cap") as file:
-            self.last_capability = int(file.read())
-
     def _make_room(self) -> None:
         """What its copies have counts against the template's own limit of processes as well: that rises as far as it may.
 
         Each copy gets the one of every function.
         """
         hard = resource.prlimit(self.pid, resource.RLIMIT_NPROC)[1]
-        at = self.template.scratch + _LIMIT
+        at = self.template.scratch + becoming.LIMIT
         os.pwrite(self.memory, struct.pack("QQ", hard % _WORD, hard % _WORD), at)
         self.template.call("prlimit64", 0, resource.RLIMIT_NPROC, at, 0)
         os.pwrite(self.memory, struct.pack("QQ", *[self.settings["processes"]] * 2), at)
@@ -281,19 +247,21 @@ class Keeper:
             memory = copy.memory()
             try:
                 doors = sorted(name for name in named if name.startswith("group:"))
-                numbers = self._hand(copy, memory, [named[name] for name in (*NAMESPACES, *STREAMS, *doors)])
-                becoming = self._becoming(numbers[len(NAMESPACES) :], copy.scratch)
-                copy.plan(becoming, memory, _BECOMING)
+                numbers = becoming.hand(
+                    self.runtime, copy, memory, [named[name] for name in (*NAMESPACES, *STREAMS, *doors)]
+                )
+                calls = becoming.calls(numbers[len(NAMESPACES) :], self.template, self.settings)
+                copy.plan(calls, memory, becoming.BECOMING)
                 joining = [("setns", number, flag) for number, flag in zip(numbers, NAMESPACES.values())]  # noqa: B905
-                copy.run(joining, memory, _JOINING)
+                copy.run(joining, memory, becoming.JOINING)
             finally:
                 os.close(memory)
             process = copy.fork()
         finally:
             copy.kill()
         try:
-            process.run(becoming, -1, _BECOMING)
-            self._check(process, message["owner"])
+            process.run(calls, -1, becoming.BECOMING)
+            becoming.check(process, message["owner"])
             if self.shared:
                 self._unshare_memory(process)
             if process.identity:
@@ -327,55 +295,6 @@ class Keeper:
                 self.copies = {identity: copy for identity, copy in self.copies.items() if not copy.ended()}
             if self.channel.fileno() in ready:
                 return
-
-    def _hand(self, copy: Tracee, memory: int, descriptors: list[int]) -> list[int]:
-        """Passes descriptors into a copy; their numbers there."""
-        token = os.urandom(8)
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
-        self.runtime.sendmsg([token], [rights])
-        copy.call("recvmsg", CHANNEL, copy.scratch + _MESSAGE, socket.MSG_DONTWAIT)
-        received = os.pread(memory, _CAPABILITIES, copy.scratch)
-        length, level, kind = struct.unpack_from("Qii", received, _CONTROL)
-        if received[_TOKEN : _TOKEN + 8] != token or (level, kind) != (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            raise OSError(22, "the template's channel is not ours")
-        if length != 16 + 4 * len(descriptors):
-            raise OSError(24, "descriptors were lost")
-        return list(struct.unpack_from(f"{len(descriptors)}i", received, _CONTROL + 16))
-
-    def _becoming(self, descriptors: list[int], scratch: int) -> list[tuple[str | int, ...]]:
-        """What a copy does in its new place: it joins the control groups, takes streams of its own and closes all else, begins
-        a session, becomes the user that every function is, without privilege in the user namespace that it joined, and gets
-        the filter that every function has.
-        """
-        streams, doors = descriptors[: len(STREAMS)], descriptors[len(STREAMS) :]
-        known: list[tuple[str | int, ...]] = [("rseq", *self.template.sequence)] if self.template.sequence else []
-        uid = self.settings["uid"]
-        users: list[tuple[str | int, ...]] = [("setgroups", 0, 0), ("setresgid", *[uid] * 3), ("setresuid", *[uid] * 3)]
-        capabilities = scratch + _CAPABILITIES
-        return [
-            # by itself: to move another process, the kernel first stops every fork on this machine
-            *[("write", door, scratch + _SELF, 1) for door in doors],
-            *[("dup3", descriptor, number, 0) for number, descriptor in enumerate(streams)],
-            ("close_range", len(streams), 0xFFFFFFFF, 0),
-            ("setsid",),
-            ("prlimit64", 0, resource.RLIMIT_NPROC, scratch + _LIMIT, 0),
-            *[("prctl", kernel.PR_CAPBSET_DROP, number) for number in range(self.last_capability + 1)],
-            *(users if self.settings["switch"] else []),
-            ("capset", capabilities, capabilities + 8),
-            ("prctl", kernel.PR_SET_DUMPABLE, 1),
-            ("prctl", kernel.PR_SET_NO_NEW_PRIVS, 1),
-            ("prctl", kernel.PR_SET_SECCOMP, 2, scratch + _FILTER),
-            *known,
-        ]
-
-    def _check(self, process: Tracee, owner: int) -> None:
-        """That all of it was done, as the kernel says: nothing runs that could do more than any function."""
-        status = process.status()
-        users = {*status["Uid"].split(), *status["Gid"].split()}
-        rights = {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
-        rest = status["Groups"], status["NoNewPrivs"], status["Seccomp_filters"], status["Threads"]
-        if users != {str(owner)} or rights != {"0" * 16} or rest != ("", "1", "2", "1"):
-            raise OSError(1, f"a copy kept more than it may have: {users} {rights} {rest}")
 
     def _unshare_memory(self, process: Tracee) -> None:
         """What the template shared with its children is shared with those to come, not with it and its other copies."""
