@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lading.cli.deployment import place_options
+from lading.cli.options import cold_start
 from lading.cli.remote import invoke_remote, refuse_without_remote
 from lading.errors import UsageError
 
@@ -41,13 +42,7 @@ INPUTS = ("pyproject.toml", "requirements*.txt", "constraints*.txt", "Pipfile", 
     "--count", type=click.IntRange(1, LARGEST_COUNT), default=1, help="Invoke so many times and print a table."
 )
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=1, help="So many at once.")
-@click.option(
-    "--cold-start",
-    type=click.Choice(["fork", "exec"]),
-    default="fork",
-    show_default=True,
-    help="Fork a started client, or boot a fresh interpreter.",
-)
+@cold_start
 @click.option(
     "--isolation",
     type=click.Choice(["root", "user", "process"]),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lading.cli.options import cold_start, listening
 from lading.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,10 +21,7 @@ TIMEOUT, MEMORY, NAME = 300, 3008, "test_function"
 
 @click.command(name="run")
 @click.argument("source", metavar="PATH|IMAGE")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=9000, show_default=True, help="Port; 0 takes a free one."
-)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@listening(9000)
 @click.option("--function", "name", metavar="NAME", help="Of a project with several functions.")
 @click.option("--handler", metavar="MODULE.FUNCTION", help="The handler; of an image, what follows its ENTRYPOINT.")
 @click.option("--runtime", metavar="RUNTIME", help="The runtime of a folder or zip, such as python3.13.")
@@ -41,13 +39,7 @@ TIMEOUT, MEMORY, NAME = 300, 3008, "test_function"
     type=click.Choice(["root", "user"]),
     help="Which walls; default: all with root, else a user namespace's.",
 )
-@click.option(
-    "--cold-start",
-    type=click.Choice(["fork", "exec"]),
-    default="fork",
-    show_default=True,
-    help="Fork a client, or boot.",
-)
+@cold_start
 @click.option(
     "--network",
     type=click.Choice(["none", "outgoing"]),

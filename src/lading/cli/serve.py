@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lading.cli.options import cold_start, listening
 from lading.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,10 +19,7 @@ MODULES = ("botocore", "cryptography", "httptools", "moto", "starlette", "uvicor
 
 
 @click.command(name="serve")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=4566, show_default=True, help="Port; 0 takes a free one."
-)
+@listening(4566)
 @click.option(
     "--state", metavar="DIR", help="Folder that everything is kept in, or :memory:.  [default: the user's state folder]"
 )
@@ -37,13 +35,7 @@ MODULES = ("botocore", "cryptography", "httptools", "moto", "starlette", "uvicor
     show_default=True,
     help="Walls of the environments; `process` has none.",
 )
-@click.option(
-    "--cold-start",
-    type=click.Choice(["fork", "exec"]),
-    default="fork",
-    show_default=True,
-    help="Fork a started client, or boot a fresh interpreter.",
-)
+@cold_start
 @click.option(
     "--neighbours/--no-neighbours",
     default=True,

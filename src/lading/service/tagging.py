@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lading.service.contract.errors import ApiError
-from lading.service.contract.http import HttpRequest, HttpResponse, Response
-from lading.service.contract.parse import parse
-from lading.service.contract.serialize import serialize, serialize_error
+from lading.service.contract.http import Response
+from lading.service.contract.serialize import serialize_error
 from lading.service.contract.service import load_service
-from lading.service.contract.validate import validate
 from lading.service.control.call import Parameters, Result, encode_marker, read_marker
 from lading.service.control.control import Control, Origin
 from lading.service.control.names import Scope
 from lading.service.control.refusal import not_here
+from lading.service.front.described import DescribedApi
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.state import Key
 
@@ -31,13 +30,13 @@ _KINDS = {"function": "function", "code-signing-config": "code-signing-config", 
 Tags = dict[str, str]
 
 
-class TaggingApi:
+class TaggingApi(DescribedApi):
     """The front's `Api` for requests that are signed for `tagging`."""
 
     def __init__(self, control: Control, neighbours: Neighbours | None) -> None:
+        super().__init__(SERVICE, BODY_LIMIT)
         self._control = control
         self._neighbours = neighbours
-        self._service = load_service(SERVICE)
         self._operations: dict[str, Callable[[Origin, Parameters], Result]] = {
             "GetResources": self._get_resources,
             "GetTagKeys": self._get_keys,
@@ -46,25 +45,11 @@ class TaggingApi:
             "UntagResources": self._untag,
         }
 
-    def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
-        return BODY_LIMIT, ApiError("InvalidParameterException", f"Request must be smaller than {BODY_LIMIT} bytes")
-
-    def refuse(self, error: ApiError) -> HttpResponse:
-        return serialize_error(self._service, error)
-
-    def operation_of(self, request: HttpRequest) -> str:
-        return self._service.name_of(request)
-
-    async def answer(self, request: HttpRequest, origin: Origin) -> Response:
-        try:
-            operation, parameters = parse(self._service, request)
-            validate(self._service.operation(operation).input_shape, parameters, {})
-            run = self._operations.get(operation)
-            if run is None:
-                raise not_here(operation)
-            return serialize(self._service, operation, await asyncio.to_thread(run, origin, parameters))
-        except ApiError as error:
-            return serialize_error(self._service, error)
+    async def _run(self, operation: str, parameters: Parameters, origin: Origin) -> Response:
+        run = self._operations.get(operation)
+        if run is None:
+            raise not_here(operation)
+        return self._write(operation, await asyncio.to_thread(run, origin, parameters))
 
     def _get_resources(self, origin: Origin, parameters: Parameters) -> Result:
         wanted = set(parameters.get("ResourceARNList", ()))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from lading.service.contract.errors import ApiError
 from lading.service.contract.eventstream import MEDIA_TYPE
-from lading.service.contract.http import HttpRequest, HttpResponse, Response, StreamedResponse
-from lading.service.contract.parse import parse
-from lading.service.contract.serialize import serialize, serialize_error
-from lading.service.contract.service import load_service
-from lading.service.contract.validate import validate
+from lading.service.contract.http import Response, StreamedResponse
 from lading.service.control.call import Parameters
 from lading.service.control.control import Origin
 from lading.service.control.refusal import not_here
+from lading.service.front.described import DescribedApi
 from lading.service.logs.keeper import LogKeeper
 from lading.service.logs.live import live_tail, read_wanted
 from lading.service.logs.operations import OPERATIONS
@@ -23,36 +19,21 @@ BODY_LIMIT = 2 * 1024 * 1024
 LIVE_TAIL = "StartLiveTail"
 
 
-class LogsApi:
+class LogsApi(DescribedApi):
     """The front's `Api` for the service `logs`."""
 
     def __init__(self, keeper: LogKeeper) -> None:
+        super().__init__("logs", BODY_LIMIT)
         self._keeper = keeper
-        self._service = load_service("logs")
 
-    def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
-        return BODY_LIMIT, ApiError("InvalidParameterException", f"Request must be smaller than {BODY_LIMIT} bytes")
-
-    def refuse(self, error: ApiError) -> HttpResponse:
-        return serialize_error(self._service, error)
-
-    def operation_of(self, request: HttpRequest) -> str:
-        return self._service.name_of(request)
-
-    async def answer(self, request: HttpRequest, origin: Origin) -> Response:
-        try:
-            operation, parameters = parse(self._service, request)
-            validate(self._service.operation(operation).input_shape, parameters, {})
-            if operation == LIVE_TAIL:
-                return await self._live_tail(origin, parameters)
-            run = OPERATIONS.get(operation)
-            if run is None:
-                raise not_here(operation)
-            await self._keeper.flush()
-            result = await asyncio.to_thread(run, self._keeper.store, origin.scope, parameters)
-            return serialize(self._service, operation, result)
-        except ApiError as error:
-            return serialize_error(self._service, error)
+    async def _run(self, operation: str, parameters: Parameters, origin: Origin) -> Response:
+        if operation == LIVE_TAIL:
+            return await self._live_tail(origin, parameters)
+        run = OPERATIONS.get(operation)
+        if run is None:
+            raise not_here(operation)
+        await self._keeper.flush()
+        return self._write(operation, await asyncio.to_thread(run, self._keeper.store, origin.scope, parameters))
 
     async def _live_tail(self, origin: Origin, parameters: Parameters) -> StreamedResponse:
         store, shape = self._keeper.store, self._service.operation(LIVE_TAIL).output_shape.members["responseStream"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lading.errors import LadingError
 from lading.model.project import Source
@@ -36,6 +36,28 @@ class SnapStartRefusedError(LadingError):
     """A function that SnapStart isn't for."""
 
     exit_code = 2
+
+
+class Settings(Protocol):
+    """What every function to run here has, whatever it is packaged as. Sizes in MB, timeout in seconds (0: none)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+
+    @property
+    def memory(self) -> int: ...
+
+    @property
+    def timeout(self) -> float: ...
+
+    @property
+    def ephemeral_storage(self) -> int: ...
+
+    @property
+    def log_format(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +114,6 @@ def prepare(function: LocalFunction, options: LocalOptions, store: Store, progre
         debugger = find_debugger(function.target, parts, paths, store, progress)
         if options.isolation is Isolation.PROCESS:  # the port is this machine's, where the relay has another
             debugger = replace(debugger, port=free_port())
-    timeout = 0.0 if options.debug else function.timeout
     spec = SandboxSpec(
         code=code,
         interpreter=parts.interpreter,
@@ -102,6 +123,18 @@ def prepare(function: LocalFunction, options: LocalOptions, store: Store, progre
         debugger=debugger,
         runtime=parts.name,
         handler=function.handler,
+    )
+    version = local_version(function, options, spec)
+    if not function.snap_start:
+        return version
+    return replace(version, initialization_type=SNAP_START, version="1")
+
+
+def local_version(function: Settings, options: LocalOptions, spec: SandboxSpec) -> FunctionVersion:
+    """The value that the pool takes. `spec` says what runs; the rest of it follows from the others."""
+    timeout = 0.0 if options.debug else function.timeout
+    whole = replace(
+        spec,
         environment=function.environment,
         memory=function.memory,
         ephemeral_storage=function.ephemeral_storage,
@@ -112,13 +145,11 @@ def prepare(function: LocalFunction, options: LocalOptions, store: Store, progre
     return FunctionVersion(
         arn=f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{function.name}",
         name=function.name,
-        spec=spec,
+        spec=whole,
         timeout=timeout,
         log_format=function.log_format,
         account_id=ACCOUNT,
         budgets=options.budgets if timeout else replace(options.budgets, init=0.0),
-        initialization_type=SNAP_START if function.snap_start else "on-demand",
-        version="1" if function.snap_start else "$LATEST",
     )
 
 

@@ -14,7 +14,7 @@ from lading.sandbox.spec import SandboxSpec
 from lading.service.pool.debugging import DebugError
 from lading.service.pool.function import FunctionVersion
 from lading.service.pool.image_function import Overrides, UnpackedRoots, root_of
-from lading.service.pool.local import ACCOUNT, LocalOptions
+from lading.service.pool.local import LocalOptions, local_version
 from lading.store import Store
 
 
@@ -47,24 +47,5 @@ def prepare_image(function: LocalImage, options: LocalOptions, store: Store, pro
         raise DebugError("no debugger for images", hint="debug the project's zip: lading invoke --debug")
     image = find_image(function.source, machine_platform(), store.blobs, store.actions, progress)
     lease = UnpackedRoots(local_trees(store)).open(image)
-    spec = SandboxSpec(
-        image=root_of(image, function.overrides, lease),
-        runtime="",
-        environment=function.environment,
-        memory=function.memory,
-        ephemeral_storage=function.ephemeral_storage,
-        network=options.network,
-        isolation=options.isolation,
-        cold_start=options.cold_start,
-    )
-    return FunctionVersion(
-        arn=f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{function.name}",
-        name=function.name,
-        spec=spec,
-        revision=image.digest,
-        timeout=function.timeout,
-        log_format=function.log_format,
-        account_id=ACCOUNT,
-        budgets=options.budgets if function.timeout else replace(options.budgets, init=0.0),
-        root=lease,
-    )
+    spec = SandboxSpec(image=root_of(image, function.overrides, lease), runtime="")
+    return replace(local_version(function, options, spec), revision=image.digest, root=lease)

@@ -6,13 +6,10 @@ import re
 
 from lading.errors import LadingError
 from lading.service.contract.errors import ApiError, ConstraintError
-from lading.service.contract.http import HttpRequest, HttpResponse, Response
-from lading.service.contract.parse import parse
-from lading.service.contract.serialize import serialize, serialize_error
-from lading.service.contract.service import load_service
-from lading.service.contract.validate import validate
+from lading.service.contract.http import HttpRequest, Response
 from lading.service.control.control import Origin
 from lading.service.control.refusal import not_here
+from lading.service.front.described import DescribedApi
 from lading.service.registry import ecr_images, ecr_layers, ecr_repositories
 from lading.service.registry.access import Logins
 from lading.service.registry.ecr_call import EcrCall
@@ -25,43 +22,34 @@ OPERATIONS = {**ecr_repositories.OPERATIONS, **ecr_images.OPERATIONS, **ecr_laye
 _VIOLATION = re.compile(r"Value.*? at '([^']+)' failed to satisfy constraint: Member (.*)", re.DOTALL)
 
 
-class EcrApi:
+class EcrApi(DescribedApi):
     """The front's `Api` for the service `ecr`."""
 
     def __init__(self, registry: LocalRegistry, logins: Logins) -> None:
+        super().__init__("ecr", BODY_LIMIT)
         self._registry = registry
         self._logins = logins
-        self._service = load_service("ecr")
-
-    def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
-        return BODY_LIMIT, ApiError("InvalidParameterException", f"Request must be smaller than {BODY_LIMIT} bytes")
-
-    def refuse(self, error: ApiError) -> HttpResponse:
-        return serialize_error(self._service, error)
-
-    def operation_of(self, request: HttpRequest) -> str:
-        return self._service.name_of(request)
 
     async def answer(self, request: HttpRequest, origin: Origin) -> Response:
+        """All of it beside the loop: a layer's part is large."""
         try:
             response = await self._registry.run(lambda: self._answer(request, origin))
         except ConstraintError as error:
-            return serialize_error(self._service, in_ecrs_words(error))
+            return self.refuse(in_ecrs_words(error))
         except ApiError as error:
-            return serialize_error(self._service, error)
+            return self.refuse(error)
         if "Delete" in (request.header("x-amz-target") or ""):
             self._registry.something_deleted()
         return response
 
     def _answer(self, request: HttpRequest, origin: Origin) -> Response:
-        operation, parameters = parse(self._service, request)
-        validate(self._service.operation(operation).input_shape, parameters, {})
+        operation, parameters = self._read(request)
         run = OPERATIONS.get(operation)
         if run is None:
             raise not_here(operation)
         call = EcrCall(origin.scope, self._registry, self._logins, origin.endpoint)
         try:
-            return serialize(self._service, operation, run(call, parameters))
+            return self._write(operation, run(call, parameters))
         except ApiError:
             raise
         except LadingError as error:
