@@ -150,7 +150,7 @@ async def start(function: FunctionVersion, host: Host, size: int) -> list[Enviro
         await environment.start()
         assert not environment._needs_init, "its init went well"
         await asyncio.to_thread(environment._live_box().freeze)
-        environment._freezing = asyncio.ensure_future(asyncio.sleep(0))
+        environment._still.freeze(environment._live_box())
         made.append(environment)
 
     await at_once(one for _ in range(size))

@@ -97,7 +97,9 @@ def command(
 def serve(settings: Settings, *, as_json: bool) -> None:
     """Until a signal ends it."""
     import contextlib
+    import gc
     import logging
+    import resource
     import sys
 
     from lading.cli.service_log import ServiceLog
@@ -105,6 +107,9 @@ def serve(settings: Settings, *, as_json: bool) -> None:
     from lading.service.embed import make_front
     from lading.service.front.server import bind, make_server
 
+    # an environment holds ten descriptors: the customary 1,024 are soon used up
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logger = logging.getLogger("lading")
     with contextlib.closing(bind(settings.host, settings.port)) as listener, contextlib.ExitStack() as stack:
         log = stack.enter_context(contextlib.closing(ServiceLog(sys.stderr, as_json=as_json)))
@@ -113,6 +118,7 @@ def serve(settings: Settings, *, as_json: bool) -> None:
         control = stack.enter_context(contextlib.closing(open_control(settings.state)))
         server = make_server(make_front(control, replace(settings, note=log.note)))
         name = f"[{settings.host}]" if ":" in settings.host else settings.host
+        gc.freeze()  # models and modules stay: the collector need not look at them in the middle of requests
         click.echo(f"lading serve: http://{name}:{listener.getsockname()[1]} (state: {settings.state})")
         click.echo(tell_kept(settings))
         server.run(sockets=[listener])

@@ -30,6 +30,7 @@ from lading.service.pool.faults import Fault
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.journal import Journal
 from lading.service.pool.server import serve
+from lading.service.pool.stillness import Stillness
 from lading.service.pool.telemetry import Telemetry
 from lading.service.pool.variables import extension_variables, function_variables
 
@@ -68,10 +69,9 @@ class Environment:
         self._needs_init = True
         self._init: Init | None = None
         self._held = False
-        self._linger, self._limit = Alarm(self._loop), Alarm(self._loop)
-        """Until it is frozen, and until an invoke or init must have ended."""
-        self._freezing: asyncio.Future[None] | None = None
-        """While it stands still, or is about to."""
+        self._limit = Alarm(self._loop)
+        """Until an invoke or init must have ended."""
+        self._still = Stillness(self._loop, function.budgets.linger, self._telemetry.drain)
         self._extensions = _external_extensions(function)
         self._pipe: tuple[int, ...] = ()
         """What external extensions write to: apart from the function's output. Read end, write end."""
@@ -129,9 +129,9 @@ class Environment:
     async def invoke(self, request: InvokeRequest, answered: Callable[[Answer], None] | None = None) -> Outcome:
         """Run one invoke phase. `answered` is called as soon as there is an answer; the phase may go on after it."""
         accepted = time.monotonic()
-        self._linger.clear()
-        if self._freezing is not None:
-            await self._thaw(self._freezing)
+        self._still.stir()
+        if self._still.frozen:
+            await self._still.thaw(self._live_box())
         self._change("busy")
         self._inside.exchange = exchange = Exchange(request, answered, accepted, first=self.invokes == 0)
         self.invokes += 1
@@ -153,7 +153,8 @@ class Environment:
         if fault:
             await self._reset(ShutdownReason.TIMEOUT if fault.status == "timeout" else ShutdownReason.FAILURE)
         self._change("ready")
-        self._rest()
+        if not self._needs_init:
+            self._still.expect(self._freeze)
         return outcome
 
     async def close(self, reason: ShutdownReason = ShutdownReason.SPINDOWN) -> None:
@@ -162,11 +163,9 @@ class Environment:
             self._leave_root()
             return
         if self._inside.talk.extensions.by_name:
-            if self._freezing is not None:
-                await self._thaw(self._freezing)
+            await self._still.thaw(self._box)
             await self._shutdown(reason)
-        if self._freezing is not None:
-            await self._freezing
+        await self._still.end()
         box, self._box = self._box, None
         self._loop.remove_reader(box.fileno())
         # not later: a runtime that sees its connection end spends more time on reporting that than its start took
@@ -322,24 +321,10 @@ class Environment:
 
     # Freeze, reset, shutdown
 
-    def _rest(self) -> None:
-        """Freeze it soon: of invokes that follow each other closely none pays for a freeze."""
-        if not self._needs_init:
-            self._linger.set(self.function.budgets.linger, self._freeze)
-
     def _freeze(self) -> None:
         if self.state == "ready" and self._box is not None and self._host.capabilities.freezer:
-            self._freezing = asyncio.ensure_future(self._stand_still(self._box))
+            self._still.freeze(self._box)
             self._change("frozen")
-
-    async def _stand_still(self, box: Sandbox) -> None:
-        await self._telemetry.drain()
-        box.freeze(wait=False)
-
-    async def _thaw(self, freezing: asyncio.Future[None]) -> None:
-        self._freezing = None
-        await freezing
-        self._live_box().thaw(wait=False)
 
     async def _reset(self, reason: ShutdownReason) -> None:
         """Everything inside ends; walls and /tmp stay; the next invoke begins with init."""
@@ -380,7 +365,7 @@ class Environment:
             await asyncio.wait([self._inside.new_turn()], timeout=left)
 
     def _detach(self, box: Sandbox) -> None:
-        self._linger.close()
+        self._still.close()
         self._limit.close()
         self._journal.flush()
         for descriptor in (box.stdout, box.stderr, box.fileno(), *self._pipe[:1]):
