@@ -34,6 +34,7 @@ def measure(workshop: Workshop) -> Iterator[Table]:
         environment = {"GATEWAY_PORT": str(theirs_port)}
         theirs = stack.enter_context(server("ministack", [peer("ministack")], environment, theirs_port))
         for one in (ours, theirs):
+            one.create_role()
             one.create("first", HELLO, MemorySize=MEMORY)
             one.invoke(["first"])  # the runtime's parts are installed and its zygote started once per service
         yield cold(workshop, ours, theirs)

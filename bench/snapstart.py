@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from bench.density import in_loop
 from bench.harness.compare import Row, Table, Verdict, ratio
-from bench.harness.peers import PeerMissingError
+from bench.harness.peers import PeerMissingError, uv
 from bench.harness.process import CommandError
 from bench.harness.workshop import Workshop
 from lading.model.progress import Silent
@@ -62,7 +62,7 @@ def function(workshop: Workshop, name: str, source: str) -> FunctionVersion:
 def _install(workshop: Workshop, package: str, target: str) -> None:
     """As `lading build` packs it: with bytecode, so that an ordinary start doesn't compile."""
     command = [
-        "uv",
+        uv(),
         "pip",
         "install",
         "-q",

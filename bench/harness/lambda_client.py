@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 from bench.harness.process import CommandError
 
@@ -31,6 +32,14 @@ _HEADERS = {
     "X-Amz-Date": "20260101T000000Z",
 }
 _PATIENCE = 30.0
+_TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,26 @@ class Server:
 
     name: str
     port: int
+
+    def create_role(self) -> None:
+        """The role that functions are created with: a Lambda that knows IAM looks for it."""
+        form = {
+            "Action": "CreateRole",
+            "Version": "2010-05-08",
+            "RoleName": "bench",
+            "AssumeRolePolicyDocument": _TRUST,
+        }
+        headers = {
+            **_HEADERS,
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Authorization": _HEADERS["Authorization"].replace("/lambda/", "/iam/"),
+        }
+        with contextlib.closing(self._connect()) as connection:
+            connection.request("POST", "/", urlencode(form), headers)
+            response = connection.getresponse()
+            content = response.read()
+        if response.status != 200:
+            raise CommandError(f"{self.name}, CreateRole: {response.status} {content[:500]!r}")
 
     def create(self, name: str, source: str, **configuration: object) -> None:
         """A function from the source of its handler module."""
