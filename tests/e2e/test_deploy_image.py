@@ -20,10 +20,13 @@ PROJECT = """
     runtime = "python3.13"
     [tool.lading.deploy]
     project = "pictures"
+    keep-images = 1
     [tool.lading.functions.greet]
     handler = "greet.handler"
     requirements = []
     timeout = 20
+    alias = "live"
+    keep-versions = 2
 """
 CODE = "def handler(event, context):\n    return '{answer}'\n"
 
@@ -56,10 +59,23 @@ def test_from_a_repository_that_is_made_to_one_that_is_removed(lading: Command, 
         assert "nothing to do" in run("deploy")[0]
         (project / "greet.py").write_text(CODE.format(answer="two"))
         changed, said = run("deploy")
-        assert re.findall(r"^[+~-] .*: (\w+)$", changed, re.MULTILINE) == ["push", "UpdateFunctionCode"]
+        assert re.findall(r"^[+~-] .*: (\w+)$", changed, re.MULTILINE) == [
+            "push", "UpdateFunctionCode", "PublishVersion", "UpdateAlias",
+        ]  # fmt: skip
         again, present = sent(said)
         assert again < 20_000 and present > 0
         assert json.loads(run("invoke", "greet", "--remote")[0]) == "two"
+
+        def images() -> int:
+            return len(ecr.describe_images(repositoryName="pictures")["imageDetails"])
+
+        assert images() == 2, "version 1 is kept, and so is its image"
+        (project / "greet.py").write_text(CODE.format(answer="three"))
+        third = run("deploy")[0]
+        assert "- version greet:1: DeleteFunction" in third
+        assert "- images of repository pictures: BatchDeleteImage" in third
+        assert images() == 2 and json.loads(run("invoke", "greet", "--remote")[0]) == "three"
+        assert "nothing to do" in run("plan")[0]
 
         run("destroy", "--yes")
         assert ecr.describe_repositories()["repositories"] == []

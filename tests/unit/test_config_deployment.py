@@ -122,6 +122,7 @@ def test_a_stage_is_laid_over_the_project(tmp_path: Path) -> None:
         ("tags = { a = 1 }", "tags.a: must be a string"),
         ("code-signing = 'arn:aws:lambda:r:1:code-signing-config:csc-1'\npackage = 'image'", "can't be signed"),
         ("async = { retries = 3 }", "retries: 3 is not in 0–2"),
+        ("[tool.lading.deploy]\nkeep-images = 2\nrepository = 'own'", "keep-images: others may use a repository"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, expected: str) -> None:

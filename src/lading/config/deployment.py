@@ -69,6 +69,9 @@ def project_deployment(values: Values, name: str, stage: str, where: str, proble
     else:
         if names and "{function}" not in names:
             problems.add(f"{where}.deploy.names", f"{shown!r} would be every function's name", "add {function}")
+    if "keep-images" in table and "repository" in table:
+        hint = "remove one of the two"
+        problems.add(f"{where}.deploy.keep-images", "others may use a repository that you name", hint)
     return ProjectDeployment(
         project=table.get("project", name),
         stage=stage,
@@ -79,6 +82,7 @@ def project_deployment(values: Values, name: str, stage: str, where: str, proble
         names=names,
         bucket=table.get("bucket", ""),
         repository=table.get("repository", ""),
+        keep_images=table.get("keep-images"),
         keep_layers=table.get("keep-layers"),
         tags=values.get("tags", {}),
     )

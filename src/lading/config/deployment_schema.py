@@ -307,6 +307,14 @@ DEPLOY_KEYS = (
         example='"artifacts"',
     ),
     Key("repository", Kind.STRING, (), "the project's name", "In ECR, or a registry's host and path, for images."),
+    Key(
+        "keep-images",
+        Kind.INTEGER,
+        (),
+        "all",
+        "Newest images in lading's own repository to keep, those in use apart.",
+        bounds=(1, 1000),
+    ),
     Key("keep-layers", Kind.INTEGER, (), "all", "Newest versions of each layer to keep.", bounds=(1, 1000)),
 )
 

@@ -13,6 +13,7 @@ from lading.aws.refusal import DeniedError
 from lading.aws.roles import list_roles
 from lading.aws.tagging import Tagged, find_tagged
 from lading.deploy import checks
+from lading.deploy.image_prune import plan_pruning
 from lading.deploy.instruction import Instruction, Plan, Problem, Verb, make_order
 from lading.deploy.kinds import function, log_group
 from lading.deploy.kinds.kind import Step, kind_of, rest_of, taken
@@ -27,7 +28,7 @@ from lading.deploy.layers import Layers, plan_layers
 from lading.deploy.parts import read_parts
 from lading.deploy.place import FUNCTION_TAG, Place
 from lading.deploy.secrets import Hidden, read_hidden
-from lading.deploy.transport import Transport, find_transport, sending
+from lading.deploy.transport import Load, Transport, find_transport, sending
 from lading.deploy.unit import Subject, Unit
 from lading.deploy.wish import Wish
 from lading.errors import DeployError
@@ -97,8 +98,8 @@ class _Planning:
         layers = self._allowed(unread, plan_layers, wish, self.account, place, found)
         images = any(one.package == "image" for one in wish.project.functions)
         images = images or any(found.configuration.get("PackageType") == "Image" for found in gone.values())
-        large = self._is_large(seen, layers)
-        transport = self._allowed(Transport(), find_transport, wish, self.account, place, large=large, images=images)
+        load = replace(self._load(seen, layers), images=images)
+        transport = self._allowed(Transport(), find_transport, wish, self.account, place, load)
         self.steps += [*layers.steps, *values.result().problems, *transport.steps]
         units = self._units(seen, layers, values.result(), transport.repository)
         jobs = [_Job(unit.subject, unit, seen[unit.subject], _parts_of(unit)) for unit in units]
@@ -106,6 +107,7 @@ class _Planning:
         for planned in [self._begin(list[Step](), self._function, job) for job in jobs]:
             self.steps += planned.result()
         self._share(jobs)
+        self._prune_images(units, seen)
         self._strange_groups(jobs, tagged.result().log_groups)
         self._strange_roles(jobs, [role["RoleName"] for role in roles.result()])
         self._check(units, seen, layers)
@@ -126,15 +128,16 @@ class _Planning:
     def _find(self, subject: Subject) -> FunctionFound | None:
         return self._allowed(None, find_function, self.account, subject.name)
 
-    def _is_large(self, seen: Mapping[Subject, FunctionFound | None], layers: Layers) -> bool:
-        """Whether something that has to be sent is too large for a request."""
+    def _load(self, seen: Mapping[Subject, FunctionFound | None], layers: Layers) -> Load:
+        """What has to be sent."""
         packages = self.wish.packages
         sent = [packages[name] for name, arn in layers.arns.items() if isinstance(arn, Mapping)]
         for subject, found in seen.items():
             package = packages[subject.scope]
-            if not package.image and (found is None or found.configuration.get("CodeSha256") != package.digest):
+            if found is None or found.configuration.get("CodeSha256") != package.digest:
                 sent.append(package)
-        return any(package.size > quotas().direct_upload for package in sent)
+        large = any(not package.image and package.size > quotas().direct_upload for package in sent)
+        return Load(large, pushes=any(package.image for package in sent))
 
     def _units(
         self, seen: Mapping[Subject, FunctionFound | None], layers: Layers, hidden: Hidden, repository: Any
@@ -217,6 +220,13 @@ class _Planning:
                 want, found = kind.join(users[key]) if key in users else None, read.result()
                 if found is not None:
                     self.steps += kind.diff(project, key, want, found.get(key))
+
+    def _prune_images(self, units: list[Unit], seen: Mapping[Subject, FunctionFound | None]) -> None:
+        there = [unit.name for unit in units if unit.package.image and seen[unit.subject] is not None]
+        project = Subject("", self.place.project, self.place)
+        self.steps += self._allowed(
+            list[Step](), lambda: list(plan_pruning(self.wish, self.account, project, there, self.steps))
+        )
 
     def _strange_groups(self, jobs: list[_Job], names: Iterable[str]) -> None:
         """Log groups of the project that no function tells of: they go after their function, and a run ended between."""

@@ -74,6 +74,7 @@ def _image_grants(project: Project, place: Place, prefix: str) -> Iterator[Grant
         "ecr:TagResource", "ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart",
         "ecr:CompleteLayerUpload", "ecr:PutImage", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer",
         "ecr:SetRepositoryPolicy", "ecr:GetRepositoryPolicy",
+        "ecr:DescribeImages", "ecr:BatchDeleteImage",
     ], [repository]  # fmt: skip
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from lading.aws.account import Account
 from lading.aws.buckets import find_bucket_tags, is_empty
 from lading.aws.functions import FunctionFound
-from lading.aws.images import find_repository
+from lading.aws.images import find_repository, repository_tags
 from lading.deploy.instruction import Verb, output
-from lading.deploy.kinds.kind import Pen, Step
+from lading.deploy.kinds.kind import Pen, Step, taken
 from lading.deploy.kinds.package import (
     SHARED,
     bucket_steps,
@@ -35,15 +35,24 @@ class Transport:
     steps: tuple[Step, ...] = ()
 
 
-def find_transport(wish: Wish, account: Account, place: Place, *, large: bool, images: bool) -> Transport:
-    """Bucket and repository, made where the project needs them and they aren't there. `large`: a zip has to go through S3;
-    `images`: the project has or had some."""
+@dataclass(frozen=True)
+class Load:
+    """What has to be sent. `large`: a zip goes through S3; `pushes`: an image does not lie in the repository yet; `images`: the
+    project has or had some."""
+
+    large: bool = False
+    pushes: bool = False
+    images: bool = False
+
+
+def find_transport(wish: Wish, account: Account, place: Place, load: Load) -> Transport:
+    """Bucket and repository, made where the project needs them and they aren't there."""
     project = Subject("", place.project, place)
     steps: list[Step] = []
-    if large:
+    if load.large:
         steps += bucket_steps(project, find_bucket_tags(account, place.bucket))
     if wish.gone:
-        return Transport("", tuple(_remove(project, account, images=images)))
+        return Transport("", tuple(_remove(project, account, images=load.images)))
     if not any(wish.packages[one.name].image for one in wish.functions):
         return Transport("", tuple(steps))
     stated = place.deployment.repository
@@ -51,6 +60,9 @@ def find_transport(wish: Wish, account: Account, place: Place, *, large: bool, i
         return Transport(stated, tuple(steps))
     found = find_repository(account, repository_name(place))
     if found is not None:
+        ours = not load.pushes or stated or wish.adopt or place.owns(repository_tags(account, found["repositoryArn"]))
+        if not ours:
+            steps.append(taken(f"repository {found['repositoryName']}"))
         return Transport(str(found["repositoryUri"]), tuple(steps))
     made = create_repository(project)
     # Where a repository is reached is the endpoint's to say: it isn't amazonaws.com everywhere.
@@ -76,12 +88,10 @@ def _remove(project: Subject, account: Account, *, images: bool) -> list[Step]:
     steps: list[Step] = []
     own = images and not is_elsewhere(place.deployment.repository)
     found = find_repository(account, repository_name(place)) if own else None
-    if found is not None:
-        tags = account.call("ecr", "ListTagsForResource", resourceArn=found["repositoryArn"])["tags"]
-        if place.owns({tag["Key"]: tag["Value"] for tag in tags}):
-            pen = Pen(project, "repository", f"repository {found['repositoryName']}", "ecr")
-            parameters = {"repositoryName": found["repositoryName"], "force": True}
-            steps.append(pen("delete", Verb.DELETE, "DeleteRepository", parameters, after=("*/function",)))
+    if found is not None and place.owns(repository_tags(account, found["repositoryArn"])):
+        pen = Pen(project, "repository", f"repository {found['repositoryName']}", "ecr")
+        parameters = {"repositoryName": found["repositoryName"], "force": True}
+        steps.append(pen("delete", Verb.DELETE, "DeleteRepository", parameters, after=("*/function",)))
     tags = None if place.deployment.bucket else find_bucket_tags(account, place.bucket)
     if tags and tags.get(PROJECT_TAG) == SHARED and is_empty(account, place.bucket):
         pen = Pen(project, "bucket", f"bucket {place.bucket}", "s3")

@@ -190,6 +190,8 @@ class ProjectDeployment:
     """For zips too large for a request; empty is lading's own, one for each account and region."""
     repository: str = ""
     """For images; empty is named after the project."""
+    keep_images: int | None = None
+    """Newest images in lading's own repository to keep, those that a function or version uses apart; None keeps all."""
     keep_layers: int | None = None
     """Newest versions of a layer to keep; None keeps all."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)

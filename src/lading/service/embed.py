@@ -150,7 +150,7 @@ class Parts:
         accept = accepting(self.queue, self.clock.now) if self.queue is not None else None
         apis: dict[str, Api] = {"lambda": LambdaApi(self._control, self.invoker, accept), "logs": LogsApi(self.logs)}
         apis["ecr"] = EcrApi(self.registry, self.logins)
-        apis["tagging"] = TaggingApi(self._control, self.neighbours)
+        apis["tagging"] = TaggingApi(self._control, self.logs.store, self.neighbours)
         return apis | (self.neighbours.apis() if self.neighbours is not None else {})
 
     def _left(self, folders: tuple[Path, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The Resource Groups Tagging API over what Lambda has here, and over the neighbours' own where a request asks for more.
+"""The Resource Groups Tagging API over what Lambda and Logs have here, and over the neighbours' own where a request wants more.
 
 Source: Resource Groups Tagging API Reference, GetResources: tags are matched as (key is one of) AND (value is one of).
 """
@@ -18,6 +18,7 @@ from lading.service.control.control import Control, Origin
 from lading.service.control.names import Scope
 from lading.service.control.refusal import not_here
 from lading.service.front.described import DescribedApi
+from lading.service.logs.store import LogStore
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.state import Key
 
@@ -33,9 +34,10 @@ Tags = dict[str, str]
 class TaggingApi(DescribedApi):
     """The front's `Api` for requests that are signed for `tagging`."""
 
-    def __init__(self, control: Control, neighbours: Neighbours | None) -> None:
+    def __init__(self, control: Control, logs: LogStore, neighbours: Neighbours | None) -> None:
         super().__init__(SERVICE, BODY_LIMIT)
         self._control = control
+        self._logs = logs
         self._neighbours = neighbours
         self._operations: dict[str, Callable[[Origin, Parameters], Result]] = {
             "GetResources": self._get_resources,
@@ -103,7 +105,10 @@ class TaggingApi(DescribedApi):
                 for record in self._control.state.list_by_name(Key(scope.account, scope.region, kind)):
                     if tags := record.document.get("tags"):
                         yield scope.arn(f"{name}:{record.key.name}"), tags
-        others = [one for one in types if one.partition(":")[0] != "lambda"]
+        if not types or {"logs", "logs:log-group"} & set(types):
+            for group, tags in self._logs.tagged(scope).items():
+                yield f"arn:{scope.partition}:logs:{scope.region}:{scope.account}:log-group:{group}", tags
+        others = [one for one in types if one.partition(":")[0] not in ("lambda", "logs")]
         if self._neighbours is not None and (others or not types):
             yield from self._neighbours_tags(scope, others)
 

@@ -28,7 +28,9 @@ def image_uri(unit: Unit) -> Any:
 
 
 def repository_name(place: Place) -> str:
-    return place.deployment.repository or place.project.lower()
+    """Each stage has its own, which goes with it."""
+    own = f"{place.project}-{place.deployment.stage}" if place.deployment.stage else place.project
+    return place.deployment.repository or own.lower()
 
 
 def is_elsewhere(repository: str) -> bool:

@@ -108,12 +108,13 @@ def _prune(
     aliases: Sequence[Mapping[str, Any]],
     target: str | None,
 ) -> Iterator[Step]:
-    """Beyond the newest that are kept; never what an alias points at, nor what ours pointed at until now."""
+    """Beyond the newest that are kept, after our alias has moved; never what another alias points at."""
     keep = unit.wish.keep_versions or 0
     numbers = [str(version["Version"]) for version in versions]
     newest = set(numbers[-(keep - (target is None)) :]) if keep - (target is None) > 0 else set()
-    used = {alias["FunctionVersion"] for alias in aliases}
-    for alias in aliases:
+    others = [alias for alias in aliases if alias["Name"] != unit.wish.alias]
+    used = {alias["FunctionVersion"] for alias in others}
+    for alias in others:
         used |= set((alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {})
     for number in numbers:
         if number in newest | used | {target}:

@@ -119,6 +119,17 @@ class LogStore:
             )
             return {row["key"]: row["value"] for row in rows}
 
+    def tagged(self, scope: Scope) -> dict[str, dict[str, str]]:
+        """Groups that have tags, and these."""
+        query = (
+            "SELECT name, key, value FROM log_groups JOIN log_group_tags ON log_group_tags.group_id = log_groups.id "
+            "WHERE account = ? AND region = ? ORDER BY name, key"
+        )
+        found: dict[str, dict[str, str]] = {}
+        for row in self._all(query, (scope.account, scope.region)):
+            found.setdefault(row["name"], {})[row["key"]] = row["value"]
+        return found
+
     def set_tags(self, group: int, tags: Mapping[str, str]) -> None:
         rows = [(group, key, value) for key, value in tags.items()]
         with self._lock:
