@@ -38,7 +38,7 @@ def zipped(files: Mapping[str, str | bytes] | None = None, *, mode: int = 0o644)
 
 def make_role(url: str) -> str:
     """The role of `ROLE`, made unless it is there: the neighbours of one process keep their state between services."""
-    iam = client(url, "iam")
+    iam = client(url, "iam", patience=120.0)  # its first use loads AWS's policies
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):

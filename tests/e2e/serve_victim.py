@@ -4,6 +4,7 @@ processor time and not seconds. Run as a program it is that process; `Victims` i
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -72,14 +73,17 @@ class Victims:
         raise AssertionError(f"the process ended without {beginnings}: {self._process.poll()}")
 
 
+PRELOADED = ("boto3", "httpx", "uvloop", "lading.service.embed", "lading.service.lazy_roots", "lading.cli.service_log")
+
+
 def main() -> None:
-    import boto3
-    import httpx  # noqa: F401
-    import uvloop  # noqa: F401
-
+    for name in PRELOADED:
+        importlib.import_module(name)
     from lading.cli.main import main as command
+    from lading.service.contract.service import load_service
 
-    boto3.client("sqs", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+    for name in ("lambda", "logs", "ecr"):
+        load_service(name)
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

@@ -27,7 +27,7 @@ COMMANDS = {
     "invoke": "Run a function here, in an isolated execution environment.",
     "logs": "Print the log of a function of a running `lading serve`, or of a deployed one.",
     "plan": "Show what deploying would do, field by field.",
-    "ps": "Show the execution environments of a running `lading serve`.",
+    "ps": "Show the functions and environments of a running `lading serve`.",
     "push": "Push an image to a registry: only what it lacks.",
     "rollback": "Point aliases back at an earlier version.",
     "run": "Serve one function as AWS's Runtime Interface Emulator does.",

@@ -134,7 +134,14 @@ def _children(shape: Any) -> list[Any]:
 @functools.cache
 def load_service(name: str) -> Service:
     """The service that botocore calls `name` ("lambda", "logs")."""
-    from botocore.loaders import Loader
     from botocore.model import ServiceModel
 
-    return Service(ServiceModel(Loader().load_service_model(name, "service-2"), name))
+    return Service(ServiceModel(_loader().load_service_model(name, "service-2"), name))
+
+
+@functools.cache
+def _loader() -> Any:
+    """One for all: it looks through the folders of every service once, which takes longer than to read a model."""
+    from botocore.loaders import Loader
+
+    return Loader()

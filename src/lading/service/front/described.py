@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 from lading.service.contract.errors import ApiError
 from lading.service.contract.http import HttpRequest, HttpResponse, Response
 from lading.service.contract.parse import parse
 from lading.service.contract.serialize import serialize, serialize_error
-from lading.service.contract.service import load_service
+from lading.service.contract.service import Service, load_service
 from lading.service.contract.validate import validate
 from lading.service.control.call import Parameters, Result
 from lading.service.control.control import Origin
@@ -16,8 +18,13 @@ class DescribedApi:
     """An `Api` by botocore's model of a service; `run` is what each has of its own. `limit`: bytes of a request's body."""
 
     def __init__(self, service: str, limit: int) -> None:
-        self._service = load_service(service)
+        self._name = service
         self._limit = limit
+
+    @functools.cached_property
+    def _service(self) -> Service:
+        """Loaded when the first request comes: few services are asked for each time."""
+        return load_service(self._name)
 
     def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
         return self._limit, ApiError("InvalidParameterException", f"Request must be smaller than {self._limit} bytes")
