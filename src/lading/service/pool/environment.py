@@ -162,6 +162,7 @@ class Environment:
         if self.state == "stopped" or self._box is None:
             self._leave_root()
             return
+        self._still.stir()  # a freeze that is still to come would fall into the shutdown
         if self._inside.talk.extensions.by_name:
             await self._still.thaw(self._box)
             await self._shutdown(reason)
