@@ -21,17 +21,20 @@ def test_a_name_is_of_one_process():
 
 
 @pytest.mark.parametrize(
-    ("name", "left"),
+    ("shape", "left"),
     [
-        (f"lading.{os.getpid()}.1.{OWN}", True),  # the number of a process that is gone was given again
-        (f"lading.4194305.1.{OWN}", True),  # beyond the largest number the kernel gives
-        (f"lading.4194305.1.{OWN + 1}", False),
-        (f"lading.{os.getpid()}.1", False),
-        (f"lading.x.1.{OWN}", False),
-        (f"lading.{os.getpid()}.1.{OWN}.2", False),
+        ("lading.{pid}.1.{space}", True),  # the number of a process that is gone was given again
+        ("lading.4194305.1.{space}", True),  # beyond the largest number the kernel gives
+        ("lading.4194305.1.{other}", False),
+        ("lading.{pid}.1", False),
+        ("lading.x.1.{space}", False),
+        ("lading.{pid}.1.{space}.2", False),
         ("", False),
     ],
 )
-def test_what_is_left_of_others(name: str, left: bool):
-    assert is_left(name) is left
+def test_what_is_left_of_others(shape: str, left: bool):
+    assert is_left(shape.format(pid=os.getpid(), space=OWN, other=OWN + 1)) is left
+
+
+def test_what_is_ours_is_not_left():
     assert not is_left(owner_name(os.getpid()))
