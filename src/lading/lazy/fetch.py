@@ -71,8 +71,6 @@ class Flight:
     origin: Origin
     waiting: list[tuple[float, Done]] = field(default_factory=list)
     """Until when, and whom to tell."""
-    then: list[Callable[[], None]] = field(default_factory=list)
-    """To be called once it is in the cache."""
     urgent: bool = False
     taken: bool = False
 
@@ -104,26 +102,17 @@ class Fetcher:
         with self._condition:
             return self._recent.get(name)
 
-    def fetch(
-        self, record: ChunkRecord, origin: Origin, done: Done | None = None, then: Callable[[], None] | None = None
-    ) -> None:
-        """done: of somebody who waits; without it the chunk is brought into the cache when there is nothing more urgent.
-
-        then: is called when it is there and all who wait have it.
-        """
+    def fetch(self, record: ChunkRecord, origin: Origin, done: Done | None = None) -> None:
+        """done: of somebody who waits; without it the chunk is brought into the cache when there is nothing more urgent."""
         if done is None and self._cache.has(record.name):
-            if then:
-                then()
             return
         with self._condition:
             content = self._recent.get(record.name)
             if content is None and not self._closed:
-                self._board(record, origin, done, then)
+                self._board(record, origin, done)
                 return
         if done:
             done(content or b"", _unavailable(record, "the reader is closed") if content is None else None)
-        if then and content is not None:
-            then()
 
     def close(self) -> None:
         """Those who wait get an error."""
@@ -138,15 +127,13 @@ class Fetcher:
             for _, done in flight.waiting:
                 done(b"", _unavailable(flight.record, "the reader is closed"))
 
-    def _board(self, record: ChunkRecord, origin: Origin, done: Done | None, then: Callable[[], None] | None) -> None:
+    def _board(self, record: ChunkRecord, origin: Origin, done: Done | None) -> None:
         flight = self._flights.get(record.name)
         fresh = flight is None
         if flight is None:
             flight = self._flights[record.name] = Flight(record, origin)
         if done:
             flight.waiting.append((time.monotonic() + self._patience + ATTEMPT_SECONDS, done))
-        if then:
-            flight.then.append(then)
         more_urgent = done is not None and not flight.urgent and not flight.taken
         flight.urgent = flight.urgent or done is not None
         if fresh or more_urgent:
@@ -182,7 +169,6 @@ class Fetcher:
                 if self._flights.get(flight.record.name) is flight:
                     del self._flights[flight.record.name]
                 waiting, flight.waiting = flight.waiting, []
-                following = [] if error else flight.then
                 self._ahead -= ahead
                 if ahead:
                     self._condition.notify()
@@ -190,8 +176,6 @@ class Fetcher:
                 done(content, error)
             if not error:
                 self._cache.put(flight.record.name, content, flight.origin.reader)
-            for then in following:
-                then()
 
     def _bring(self, record: ChunkRecord, place: str) -> tuple[bytes, LadingError | None]:
         lacking: list[Tier] = []

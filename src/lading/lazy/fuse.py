@@ -33,12 +33,10 @@ Read = Callable[[int, int, int, Answer], None]
 class Server:
     """Serves the files of `files` (by node) until the connection ends."""
 
-    def __init__(self, device: int, files: Mapping[int, File], read: Read, opened: Callable[[int], None]) -> None:
-        """opened: is told of each file that the kernel opens."""
+    def __init__(self, device: int, files: Mapping[int, File], read: Read) -> None:
         self._device = device
         self._files = files
         self._read = read
-        self._opened = opened
         self._threads: list[threading.Thread] = []
 
     def start(self, *, resend: bool, broken: Callable[[], None]) -> None:
@@ -60,14 +58,6 @@ class Server:
     @property
     def alive(self) -> bool:
         return any(thread.is_alive() for thread in self._threads)
-
-    def store(self, node: int, offset: int, content: bytes) -> bool:
-        """Whole pages of a file into the page cache; False where the kernel can't take them. May wait for reads under way."""
-        try:
-            os.writev(self._device, [protocol.store(node, offset, len(content)), content])
-        except OSError:
-            return False
-        return True
 
     def join(self) -> None:
         """Until the connection has ended."""
@@ -116,7 +106,6 @@ class Server:
             case Opcode.GETATTR:
                 return protocol.attributes(request.unique, file)
             case Opcode.OPEN if file is not None:
-                self._opened(request.node)
                 return protocol.opened(request.unique)
             case Opcode.OPENDIR if file is None:
                 return protocol.opened(request.unique, folder=True)

@@ -34,7 +34,6 @@ PARALLEL_DIROPS = 1 << 18
 HAS_RESEND = 1 << 39
 _WISHES = ASYNC_READ | MAX_PAGES | PARALLEL_DIROPS | INIT_EXT | HAS_RESEND
 _KEEP_CACHE = 1 << 1
-_NOTIFY_STORE = 4
 _NOTIFY_RESEND = 7
 
 _IN_HEADER = struct.Struct("<IIQQIIIHH")
@@ -46,7 +45,6 @@ _ATTRIBUTES = struct.Struct("<QQQQQQIIIIIIIIII")
 _ENTRY = struct.Struct("<QQQQII")
 _ATTRIBUTES_OUT = struct.Struct("<QII")
 _OPEN_OUT = struct.Struct("<QIi")
-_STORE_OUT = struct.Struct("<QQII")
 _STATFS_OUT = struct.Struct("<QQQQQIIII24x")
 _DIRECTORY_ENTRY = struct.Struct("<QQII")
 
@@ -184,12 +182,6 @@ def failure(unique: int, error: int) -> bytes:
 def resend() -> bytes:
     """Asks for the requests again that were read from the device and not answered."""
     return _OUT_HEADER.pack(_OUT_HEADER.size, _NOTIFY_RESEND, 0)
-
-
-def store(node: int, offset: int, length: int) -> bytes:
-    """In front of `length` bytes of a file for the kernel's page cache: whole pages."""
-    body = _STORE_OUT.pack(node, offset, length, 0)
-    return _OUT_HEADER.pack(_OUT_HEADER.size + len(body) + length, _NOTIFY_STORE, 0) + body
 
 
 def entry(unique: int, file: File) -> bytes:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Protocol
 
 from lading.errors import LadingError
-from lading.lazy.chunk import BLOCK, ChunkRecord
+from lading.lazy.chunk import BLOCK
 from lading.lazy.disk_cache import DiskCache
 from lading.lazy.fetch import Fetcher, Origin
 from lading.lazy.manifest import ChunkTable
@@ -88,12 +87,7 @@ class _Pending:
 class Reader:
     """Reads of any number of spaces, by a number that the caller gives each. Safe between threads."""
 
-    def __init__(
-        self, cache: DiskCache, fetcher: Fetcher, metrics: Metrics,
-        push: Callable[[int, ChunkRecord], None] = lambda node, record: None,
-    ) -> None:  # fmt: skip
-        """push: is told of chunks that came and will be read, with the number of their space."""
-        self._push = push
+    def __init__(self, cache: DiskCache, fetcher: Fetcher, metrics: Metrics) -> None:
         self._cache = cache
         self._fetcher = fetcher
         self._metrics = metrics
@@ -139,12 +133,7 @@ class Reader:
         """In this order, behind everything that is waited for."""
         space = self.spaces[node]
         for index in chunks:
-            self._fetcher.fetch(space.table[index], space.origin, then=partial(self._push, node, space.table[index]))
-
-    def content(self, record: ChunkRecord) -> bytes | None:
-        """A whole chunk that is in memory or on the local disk."""
-        recent = self._fetcher.recent(record.name)
-        return self._cache.read(record.name, 0, record.length) if recent is None else recent
+            self._fetcher.fetch(space.table[index], space.origin)
 
     def _at_hand(self, space: Space, index: int, start: int, size: int) -> bytes | memoryview | None:
         """From memory or the local disk."""
@@ -173,7 +162,7 @@ class Reader:
         def done(content: bytes, error: LadingError | None) -> None:
             pending.fill(spot, memoryview(content)[start : start + length], errno.EIO if error else 0)
 
-        self._fetcher.fetch(record, space.origin, done, partial(self._push, node, record))
+        self._fetcher.fetch(record, space.origin, done)
         self._look_ahead(space, index)
 
     def _look_ahead(self, space: Space, index: int) -> None:

@@ -88,7 +88,7 @@ class Supervisor:
         Returns once the metadata is here. Raises LazyMountError.
         """
         with self._lock:
-            self._images[image] = ({"do": "add", "image": image, "resent": False, **message}, manifest)
+            self._images[image] = ({"do": "add", "image": image, **message}, manifest)
         try:
             self._ask_again(*self._images[image])
         except LazyMountError:
@@ -152,7 +152,7 @@ class Supervisor:
         threading.Thread(target=self._listen, args=(worker,), name="lazy-supervisor", daemon=True).start()
         self.ask({"do": "settings", "settings": self._settings.encode()}, seconds=START_SECONDS)
         for message, manifest in list(self._images.values()):
-            self._post({**message, "resent": True}, (manifest,))
+            self._post(message, (manifest,))
         self._post({"do": "serve", "resend": resend}, ())
         return worker
 

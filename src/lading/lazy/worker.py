@@ -17,14 +17,12 @@ from typing import Any
 
 from lading.errors import LadingError
 from lading.lazy import mount, settings
-from lading.lazy.chunk import ChunkRecord
 from lading.lazy.disk_cache import DiskCache
 from lading.lazy.fetch import Fetcher, Origin
 from lading.lazy.fuse import Server
 from lading.lazy.fuse_protocol import File
 from lading.lazy.manifest import Manifest, decode_manifest
 from lading.lazy.metrics import Metrics
-from lading.lazy.pushing import Pusher
 from lading.lazy.reader import Reader, Space
 from lading.lazy.settings import ReaderSettings
 from lading.lazy.tiers import open_tiers
@@ -75,11 +73,10 @@ class Worker:
         self._usage = given.cache / "usage"
         self._cache = DiskCache(given.cache / "chunks", given.limit)
         self._fetcher = Fetcher(self._cache, open_tiers(given), self._metrics, given.patience)
-        self._reader = Reader(self._cache, self._fetcher, self._metrics, self._push)
+        self._reader = Reader(self._cache, self._fetcher, self._metrics)
         self._files: dict[int, File] = {}
         self._images: dict[int, Image] = {}
-        self._server = Server(device, self._files, self._reader.read, self._opened)
-        self._pusher = Pusher(self._reader.content, self._server.store)
+        self._server = Server(device, self._files, self._reader.read)
 
     def run(self) -> None:
         """Until the owner is gone or says so."""
@@ -112,7 +109,6 @@ class Worker:
                 image.record(time.monotonic(), over=True)
                 for node in (image.number, image.number + 1):
                     self._files.pop(node, None)
-                    self._pusher.forget(node)
                     self._reader.spaces.pop(node, None)
                 self._reply(message, {})
             case "settled":
@@ -142,7 +138,6 @@ class Worker:
             **self._metrics.as_data(),
             "disk": vars(self._cache.counts),
             "images": images,
-            "pushed": self._pusher.pushed,
         }
 
     def _add(self, message: dict[str, Any], manifest: Manifest) -> None:
@@ -156,9 +151,6 @@ class Worker:
         trace_file = Path(message["trace"])
         known = read_trace(trace_file, len(manifest.data))
         self._images[number] = Image(number, manifest, trace_file, known, spaces[1], time.monotonic())
-        if not message["resent"]:  # else the kernel has them open, and perhaps all of it
-            for node in (number, number + 1):
-                self._pusher.hold(node)
         self._bring_metadata(message, spaces[0])
         self._reader.prefetch(number + 1, known)
 
@@ -175,8 +167,6 @@ class Worker:
                     problem.append(error)
                 last = not left
             if last:
-                for record in [] if message["resent"] else space.table:
-                    self._pusher.push(message["image"], record)
                 self._reply(message, _said(problem[0]) if problem else {})
 
         if not left:
@@ -187,12 +177,6 @@ class Worker:
                 done(b"", None)
             else:
                 self._fetcher.fetch(record, space.origin, done)
-
-    def _push(self, node: int, record: ChunkRecord) -> None:
-        self._pusher.push(node, record)
-
-    def _opened(self, node: int) -> None:
-        self._pusher.opened(node)
 
     def _record(self) -> None:
         fold(self._usage)
