@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,13 +37,17 @@ BUILD = ("build", "--package", "image", "--runtime", "python3.13")
 def own_storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """buildah's images in a folder that goes with the test."""
     program("buildah")
-    with tempfile.TemporaryDirectory(prefix="lading-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="lading-") as folder:
         configuration = Path(folder, "storage.conf")
         configuration.write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/storage"\nrunroot = "{folder}/run"\n'
         )
         monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(configuration))
         yield
+        # the overlay driver leaves its own folder mounted on itself, and what the last build stood on
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
+            subprocess.run(["umount", mount], check=True)
 
 
 def names_in(layout: Layout) -> set[str]:
