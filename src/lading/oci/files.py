@@ -18,9 +18,8 @@ from lading.oci.layer import Layer
 from lading.oci.layer_tree import ImageRefusedError
 from lading.oci.tar import MOST_ENTRIES, Entry, Walker
 from lading.oci.validate import LARGEST_IMAGE
+from lading.sandbox.merged import resolve_links
 
-MOST_LINKS = 40
-"""As the kernel counts (path_resolution(7))."""
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 
 
@@ -81,24 +80,15 @@ class ImageFiles:
         self.files = files
 
     def resolve(self, path: str) -> str:
-        """The path without links; it need not exist. Links in a circle end somewhere on it."""
-        todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
-        done: list[str] = []
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == "..":
-                done = done[:-1]
-                continue
-            known = self.files.get("/".join([*done, part]))
-            if known is None or not known.link or links == MOST_LINKS:
-                done.append(part)
-                continue
-            links += 1
-            if known.link.startswith("/"):
-                done = []
-            todo += [part for part in known.link.split("/") if part not in ("", ".")][::-1]
-        return "/".join(done)
+        """The path without links; it need not exist. Links in a circle lead nowhere: they stay."""
+        try:
+            return resolve_links(path, self._link)
+        except OSError:
+            return path.strip("/")
+
+    def _link(self, path: str) -> str | None:
+        known = self.files.get(path)
+        return known.link or None if known is not None else None
 
     def find(self, path: str) -> File | None:
         """What a path leads to; None where that is no file."""

@@ -8,11 +8,37 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MOST_LINKS = 40
 """As the kernel counts (path_resolution(7))."""
+
+
+def resolve_links(path: str, link: Callable[[str], str | None]) -> str:
+    """The path without links, as seen from the root; it need not exist.
+
+    link: what the link at a path says; None where none is. Raises OSError (ELOOP) for links in a circle.
+    """
+    todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
+    done: list[str] = []
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            done = done[:-1]
+            continue
+        target = link("/".join([*done, part]))
+        if target is None:
+            done.append(part)
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if target.startswith("/"):
+            done = []
+        todo += [part for part in target.split("/") if part not in ("", ".")][::-1]
+    return "/".join(done)
 
 
 class Merged:
@@ -42,26 +68,11 @@ class Merged:
 
     def resolve(self, path: str) -> str:
         """The path without links, as seen from the root; it need not exist. Raises OSError (ELOOP) for links in a circle."""
-        todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
-        done: list[str] = []
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == "..":
-                done = done[:-1]
-                continue
-            found = self.find("/".join([*done, part]))
-            if found is None or not found.is_symlink():
-                done.append(part)
-                continue
-            links += 1
-            if links > MOST_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-            target = str(found.readlink())
-            if target.startswith("/"):
-                done = []
-            todo += [part for part in target.split("/") if part not in ("", ".")][::-1]
-        return "/".join(done)
+        return resolve_links(path, self._link)
+
+    def _link(self, path: str) -> str | None:
+        found = self.find(path)
+        return str(found.readlink()) if found is not None and found.is_symlink() else None
 
     def follow(self, path: str) -> Path | None:
         """What a path leads to, links followed; None where it leads nowhere."""
