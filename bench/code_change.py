@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from bench.harness import projects
 from bench.harness.compare import Row, Side, Table, Verdict, interleave, ratio, wall_row
 from bench.harness.peers import system_command, versions
 from bench.harness.workshop import Workshop
-from bench.image import HANDLER, REQUIREMENTS, made_base, with_buildah
+from bench.image import HANDLER, REQUIREMENTS, build_command, made_base, with_buildah
 from bench.registry import client, service
 
 LIMIT_SECONDS = 0.5
@@ -56,7 +55,7 @@ def measure(workshop: Workshop) -> Iterator[Table]:
 def in_one(workshop: Workshop, root: Path, base: Path, reference: str) -> Side:
     return Side(
         "lading build --push",
-        [[*_build(workshop, base), "--push", reference, "--json"]],
+        [[*build_command(workshop, base), "--push", reference, "--json"]],
         root,
         "the handler changed; everything else built and pushed before",
         workshop.environment,
@@ -68,16 +67,12 @@ def in_two(workshop: Workshop, root: Path, base: Path, reference: str) -> Side:
     push = [workshop.lading, "push", "dist/change.oci", reference]
     return Side(
         "lading build, lading push",
-        [_build(workshop, base), push],
+        [build_command(workshop, base), push],
         root,
         "the same",
         workshop.environment,
         _changing(root),
     )
-
-
-def _build(workshop: Workshop, base: Path) -> list[str]:
-    return [workshop.lading, "build", "--package", "image", "--base", str(base), "--runtime", projects.RUNTIME]
 
 
 def _changing(root: Path) -> Callable[[], None]:

@@ -59,7 +59,7 @@ def _files() -> dict[str, str]:
     return {"requirements.txt": REQUIREMENTS, "lambda_function.py": HANDLER}
 
 
-def _build(workshop: Workshop, base: Path) -> list[str]:
+def build_command(workshop: Workshop, base: Path) -> list[str]:
     return [workshop.lading, "build", "--package", "image", "--base", str(base), "--runtime", projects.RUNTIME]
 
 
@@ -74,7 +74,7 @@ def changed(workshop: Workshop, base: Path) -> Side:
 
     return Side(
         "lading build --package image",
-        [_build(workshop, base)],
+        [build_command(workshop, base)],
         root,
         "the handler changed, no artifact; dependency layers remembered",
         workshop.environment,
@@ -88,7 +88,7 @@ def anew(workshop: Workshop, base: Path) -> Side:
     cache = workshop.folder / "anew-cache"
     return Side(
         "lading build --package image, first ever",
-        [_build(workshop, base)],
+        [build_command(workshop, base)],
         root,
         "lading's cache empty, no lock; wheels in uv's cache: resolves, compiles all bytecode, makes every layer",
         {**workshop.environment, "LADING_CACHE_DIR": str(cache)},

@@ -6,20 +6,18 @@ LADING_EVENTS says how many events where 100,000 take too long.
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import os
 import subprocess
 import time
 import urllib.request
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench import service
 from bench.harness.compare import Row, Table, Verdict, ratio
-from bench.harness.process import CommandError
+from bench.harness.process import CommandError, kilobytes
 from bench.harness.workshop import Workshop
 
 FUNCTIONS = 1_000
@@ -46,7 +44,7 @@ def functions(workshop: Workshop) -> Table:
     """Beside a state without any: what the functions cost shows in the ratio, on a busy machine too."""
     full, empty = workshop.folder / "functions", workshop.folder / "none"
     with serving(workshop, full) as (url, _, _):
-        api = client(url)
+        api = service.client(url)
         for number in range(FUNCTIONS):
             create(api, f"f{number:04d}")
     ready: dict[Path, list[float]] = {full: [], empty: []}
@@ -56,7 +54,7 @@ def functions(workshop: Workshop) -> Table:
         with serving(workshop, state) as (url, process, seconds):
             ready[state].append(seconds)
             used[state].append(cpu(process.pid))
-            api = client(url)
+            api = service.client(url)
             count = sum(len(page["Functions"]) for page in api.get_paginator("list_functions").paginate())
             assert count == (FUNCTIONS if state == full else 0), f"{count} functions are listed"
             if state == full:
@@ -111,7 +109,7 @@ def events(workshop: Workshop) -> Table:
     """The events lie in the queue's file before the start, as a killed service leaves them."""
     state = workshop.folder / "events"
     with serving(workshop, state) as (url, _, _):
-        create(client(url), "drained", MemorySize=1769)
+        create(service.client(url), "drained", MemorySize=1769)
     fill(state / "queue.sqlite")
     resident: dict[int, float] = {}
     with serving(workshop, state) as (url, process, _):
@@ -120,7 +118,7 @@ def events(workshop: Workshop) -> Table:
         while marks:
             ended = EVENTS - queued(url)
             if ended >= marks[0]:
-                resident[marks.pop(0)] = memory(process.pid)
+                resident[marks.pop(0)] = kilobytes(process.pid, "status", "VmRSS:") / 1024
                 continue
             if time.perf_counter() - started > PATIENCE:
                 raise CommandError(f"after {PATIENCE:.0f} s only {ended:,} of {EVENTS:,} events are through")
@@ -170,22 +168,8 @@ def serving(workshop: Workshop, state: Path) -> Iterator[tuple[str, subprocess.P
         process.stdout.close()
 
 
-def client(url: str) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    config = Config(retries={"max_attempts": 0}, read_timeout=120)
-    return boto3.client("lambda", endpoint_url=url, region_name=REGION, config=config, **keys)
-
-
 def create(api: Any, name: str, **parameters: Any) -> None:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        member = zipfile.ZipInfo("app.py", (2026, 1, 1, 0, 0, 0))
-        member.external_attr = 0o644 << 16
-        archive.writestr(member, "def handler(event, context):\n    return event\n")
-    code = {"ZipFile": buffer.getvalue()}
+    code = {"ZipFile": service.package()}
     api.create_function(
         FunctionName=name, Runtime="python3.13", Role=ROLE, Handler="app.handler", Code=code, **parameters
     )
@@ -206,9 +190,3 @@ def cpu(pid: int) -> float:
     """Seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory(pid: int) -> float:
-    """Resident MB."""
-    text = Path(f"/proc/{pid}/status").read_text("ascii")
-    return int(text.partition("VmRSS:")[2].split()[0]) / 1024

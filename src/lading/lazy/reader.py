@@ -127,7 +127,7 @@ class Reader:
             return
         pending = _Pending(pieces, len(missing), finish)
         for spot, index, start, length in missing:
-            self._fetch(node, index, pending, (spot, start, length))
+            self._fetch(space, index, pending, (spot, start, length))
 
     def prefetch(self, node: int, chunks: Sequence[int]) -> None:
         """In this order, behind everything that is waited for."""
@@ -154,15 +154,13 @@ class Reader:
         self._look_ahead(space, index)
         return found
 
-    def _fetch(self, node: int, index: int, pending: _Pending, part: tuple[int, int, int]) -> None:
+    def _fetch(self, space: Space, index: int, pending: _Pending, part: tuple[int, int, int]) -> None:
         spot, start, length = part
-        space = self.spaces[node]
-        record = space.table[index]
 
         def done(content: bytes, error: LadingError | None) -> None:
             pending.fill(spot, memoryview(content)[start : start + length], errno.EIO if error else 0)
 
-        self._fetcher.fetch(record, space.origin, done)
+        self._fetcher.fetch(space.table[index], space.origin, done)
         self._look_ahead(space, index)
 
     def _look_ahead(self, space: Space, index: int) -> None:

@@ -134,11 +134,7 @@ class Worker:
             }
             for image in list(self._images.values())
         }
-        return {
-            **self._metrics.as_data(),
-            "disk": vars(self._cache.counts),
-            "images": images,
-        }
+        return {**self._metrics.as_data(), "disk": vars(self._cache.counts), "images": images}
 
     def _add(self, message: dict[str, Any], manifest: Manifest) -> None:
         """Answers when the metadata is here; the trace's chunks follow behind it."""

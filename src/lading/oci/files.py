@@ -15,12 +15,10 @@ from typing import BinaryIO, cast
 
 from lading.oci.image import Image
 from lading.oci.layer import Layer
-from lading.oci.layer_tree import ImageRefusedError
+from lading.oci.layer_tree import OPAQUE, WHITEOUT, ImageRefusedError
 from lading.oci.tar import MOST_ENTRIES, Entry, Walker
 from lading.oci.validate import LARGEST_IMAGE
 from lading.sandbox.merged import resolve_links
-
-_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 
 
 @dataclass(frozen=True)
@@ -153,10 +151,10 @@ class _Reading:
         name = posixpath.basename(path)
         if not path or ".." in entry.name.split("/"):
             return  # `validate` says so
-        if name == _OPAQUE:
+        if name == OPAQUE:
             fresh.opaque.add(posixpath.dirname(path))
-        elif name.startswith(_WHITEOUT):
-            fresh.hidden.add(posixpath.join(posixpath.dirname(path), name.removeprefix(_WHITEOUT)))
+        elif name.startswith(WHITEOUT):
+            fresh.hidden.add(posixpath.join(posixpath.dirname(path), name.removeprefix(WHITEOUT)))
         elif entry.kind == "folder":
             fresh.folders.add(path)
         elif entry.kind == "link":

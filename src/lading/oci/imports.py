@@ -23,10 +23,9 @@ from lading.model.finding import Finding
 from lading.model.target import Architecture, OperatingSystem, Target, runtimes
 from lading.oci.files import File, ImageFiles, read_files
 from lading.oci.image import Image
+from lading.sandbox.image import ENTRYPOINT, SEARCH_PATH
 from lading.store.folder import disk_errors
 
-ENTRYPOINT = "/lambda-entrypoint.sh"
-"""Of AWS's base images; it wants the handler as its one argument."""
 WRAPPERS = (
     "/usr/bin/env",
     "lading-rie",
@@ -35,7 +34,6 @@ WRAPPERS = (
     "/usr/local/bin/aws-lambda-rie",
 )
 ARCHITECTURES = {"amd64": Architecture.X86_64, "arm64": Architecture.ARM64}
-USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PYTHON = re.compile(r"python3\.(\d+)")
 _LIBRARY = re.compile(r"\.so(?:\.[0-9.]+)?$")
 _SYSTEM = ("usr/", "lib/", "lib64/", "var/lang/", "etc/")
@@ -124,7 +122,7 @@ def _working_folder(image: Image) -> str:
 
 
 def _on_path(name: str, variables: Mapping[str, str]) -> list[str]:
-    return [f"{folder}/{name}" for folder in variables.get("PATH", USUAL_PATH).split(":") if folder]
+    return [f"{folder}/{name}" for folder in variables.get("PATH", SEARCH_PATH).split(":") if folder]
 
 
 def _wanted(path: str) -> int:

@@ -5,6 +5,7 @@ memory, and what has to be true afterwards.
 from __future__ import annotations
 
 import array
+import functools
 import os
 import resource
 import socket
@@ -101,6 +102,7 @@ def check(process: Tracee, owner: int) -> None:
         raise OSError(1, f"a copy kept more than it may have: {users} {rights} {rest}")
 
 
+@functools.cache
 def _last_capability() -> int:
     with open("/proc/sys/kernel/cap_last_cap") as file:
         return int(file.read())
