@@ -134,7 +134,7 @@ def kill_around(target: Endpoint, folder: Path, runs: int, chosen: random.Random
 
 @contextlib.contextmanager
 def without_tagging(target: Endpoint) -> Iterator[Endpoint]:
-    """moto's tagging API knows no log groups, so it is taken away: lading then asks one by one, as at the local service."""
+    """moto's tagging API knows no log groups, so it is taken away: lading then asks one by one."""
     if target.name != "moto":
         yield target
         return

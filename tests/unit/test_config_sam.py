@@ -379,6 +379,7 @@ def test_settings_of_a_template_are_deployed(tmp_path: Path) -> None:
         ("DeploymentPreference: {Type: AllAtOnce, Hooks: {PreTraffic: x}}", "lading doesn't take Hooks"),
         ("DeploymentPreference: {Type: Canary10Percent5Minutes}", "rollout without AutoPublishAlias"),
         ("ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 2}", "without AutoPublishAlias"),
+        ("ProvisionedConcurrencyConfig: {}", "None is no number"),
         ("EventInvokeConfig: {DestinationConfig: {OnSuccess: {Type: SQS}}}", "the OnSuccess that SAM would make"),
         ("VpcConfig: {SubnetIds: [], SecurityGroupIds: [sg-1]}", "VpcConfig: no subnets are stated"),
         ("Role: orders-role", "Role: 'orders-role' is no ARN"),

@@ -122,3 +122,18 @@ def test_another_code_signing_configuration_comes_before_the_code(tmp_path: Path
     ]  # fmt: skip
     allowed = {action for one in deployer_policy(load(tmp_path), unit.place)["Statement"] for action in one["Action"]}
     assert "lambda:UpdateFunctionCode" in allowed
+
+
+def test_who_prunes_images_may_see_which_versions_use_them(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    text = (
+        '[tool.lading.deploy]\nproject = "kinds"\n{}\n'
+        '[tool.lading.functions.f]\nhandler = "app.handler"\npackage = "image"\nbase = "base"\n'
+    )
+    for line, asked in (("", False), ("keep-images = 3", True)):
+        (tmp_path / "pyproject.toml").write_text(text.format(line), "utf-8")
+        (tmp_path / "app.py").write_text("def handler(event, context):\n    return event\n", "utf-8")
+        project = load(tmp_path)
+        place = Place("111122223333", "eu-west-1", "aws", project.deployment)
+        allowed = {action for one in deployer_policy(project, place)["Statement"] for action in one["Action"]}
+        assert ("lambda:ListVersionsByFunction" in allowed) is asked

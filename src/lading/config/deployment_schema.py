@@ -306,7 +306,13 @@ DEPLOY_KEYS = (
         pattern=r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
         example='"artifacts"',
     ),
-    Key("repository", Kind.STRING, (), "the project's name", "In ECR, or a registry's host and path, for images."),
+    Key(
+        "repository",
+        Kind.STRING,
+        (),
+        "the project's name, and the stage's",
+        "In ECR, or a registry's host and path, for images.",
+    ),
     Key(
         "keep-images",
         Kind.INTEGER,

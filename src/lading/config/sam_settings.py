@@ -112,11 +112,8 @@ def _asynchronous(value: Any) -> Table:
 
 
 def _provisioned(value: Any) -> Table:
-    return {
-        "provisioned-concurrency": _whole(
-            _map(value, "ProvisionedConcurrentExecutions")["ProvisionedConcurrentExecutions"]
-        )
-    }
+    name = "ProvisionedConcurrentExecutions"
+    return {"provisioned-concurrency": _whole(_map(value, name).get(name))}
 
 
 def _letters(value: Any) -> Table:

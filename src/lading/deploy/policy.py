@@ -94,6 +94,8 @@ def _function_grants(unit: Unit) -> Iterator[Grant]:
     ], [f"{group}:{log_group(unit)}", f"{group}:{log_group(unit)}:*"]  # fmt: skip
     yield from _role_grants(unit)
     yield from _version_grants(wish, arn)
+    if unit.package.image and place.deployment.keep_images is not None:
+        yield "Images", ["lambda:ListVersionsByFunction"], [arn]
     yield from _belonging_grants(unit, arn)
 
 
