@@ -169,8 +169,8 @@ class Held:
             self._descriptors.append(descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             os.utime(descriptor)
-        if not folder.is_dir():
-            return False
+        if not os.fstat(descriptor).st_nlink or not folder.is_dir():
+            return False  # taken out between the opening and the lock
         self.folders += (folder,)
         return True
 

@@ -119,6 +119,7 @@ class Ceiling:
                 if not wire.readable(turn.victim, 0):
                     return _SHORTEST
                 os.close(turn.victim)
+                turn.victim = -1
             turn.victim = kill_largest(one.members)
             if turn.victim >= 0:
                 one.note_kill()
@@ -136,12 +137,13 @@ def kill_largest(members: Callable[[], list[int]]) -> int:
     """SIGKILL to the one of these processes that holds most memory of its own; its pidfd, or -1 if there is none."""
     sizes = [(_size(pid), pid) for pid in members()]
     for _, pid in sorted(sizes, reverse=True):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError), contextlib.ExitStack() as stack:
             victim = os.pidfd_open(pid)
+            stack.callback(os.close, victim)
             if pid in members():  # else its number was given again before it was opened
                 signal.pidfd_send_signal(victim, signal.SIGKILL)
+                stack.pop_all()
                 return victim
-            os.close(victim)
     return -1
 
 

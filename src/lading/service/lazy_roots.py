@@ -82,8 +82,10 @@ class LazyRoot:
         return self._images.settled(self._image)
 
     def close(self) -> None:
-        self._images.close(self._image)
-        self.opening.lease.release()
+        try:
+            self._images.close(self._image)
+        finally:
+            self.opening.lease.release()
 
     def _check(self) -> None:
         if self._closed:
@@ -213,9 +215,13 @@ class LazyRoots:
             last = not self._users[root.path]
             if last:
                 del self._users[root.path]
+        if last:
+            try:
+                publish_trace(self._store, self._key, root.opening, root.recorded())
+            except (LadingError, OSError) as error:  # costs the next start some time and nothing else
+                log.warning("the recorded start of an image was not kept: %s", error)
         try:
             if last:
-                publish_trace(self._store, self._key, root.opening, root.recorded())
                 self._left((root.path,))
             root.close()
         except (LadingError, OSError) as error:

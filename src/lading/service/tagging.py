@@ -13,7 +13,7 @@ from lading.service.contract.errors import ApiError
 from lading.service.contract.http import Response
 from lading.service.contract.serialize import serialize_error
 from lading.service.contract.service import load_service
-from lading.service.control.call import Parameters, Result, encode_marker, read_marker
+from lading.service.control.call import Parameters, Result, encode_marker, marker_number
 from lading.service.control.control import Control, Origin
 from lading.service.control.names import Scope
 from lading.service.control.refusal import not_here
@@ -130,10 +130,10 @@ def _listed(tags: Tags) -> list[Tags]:
 
 
 def _number(parameters: Parameters) -> int:
-    text = read_marker({"Marker": parameters.get("PaginationToken")})
-    if text and not text.isdigit():
-        raise _invalid("The specified pagination token is invalid.")
-    return int(text or 0)
+    try:
+        return max(0, marker_number({"Marker": parameters.get("PaginationToken")}, 0))
+    except ApiError:
+        raise _invalid("The specified pagination token is invalid.") from None
 
 
 def _invalid(message: str) -> ApiError:

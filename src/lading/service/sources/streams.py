@@ -124,8 +124,9 @@ class StreamPoller:
         task.add_done_callback(lambda task: self._over(shard, stream.identity, task))
 
     def _over(self, shard: str, stream: str, task: asyncio.Task[bool]) -> None:
-        if self._stopping.is_set() or task.cancelled():
-            return
+        running = self._running.get(shard)
+        if self._stopping.is_set() or task.cancelled() or running is None or running.task is not task:
+            return  # ended on purpose
         if error := task.exception():
             log.error("a shard is no longer read; it is taken up again", exc_info=error)
         elif not task.result():
@@ -133,7 +134,7 @@ class StreamPoller:
         closing = asyncio.create_task(self._close(shard, stream, ended=error is None))
         if error is None:
             closing.add_done_callback(lambda _: self._ended.set())
-        self._running[shard] = _Running(self._running[shard].reader, closing)
+        self._running[shard] = _Running(running.reader, closing)
 
     async def _close(self, shard: str, stream: str, *, ended: bool) -> bool:
         if ended:
