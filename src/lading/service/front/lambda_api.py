@@ -6,14 +6,13 @@ import asyncio
 
 from lading.service.contract.bounds import bounds_in_force, left_to_control
 from lading.service.contract.errors import ApiError
-from lading.service.contract.http import HttpRequest, HttpResponse, Response
+from lading.service.contract.http import HttpRequest, Response
 from lading.service.contract.parse import parse
-from lading.service.contract.serialize import serialize, serialize_error
-from lading.service.contract.service import load_service
 from lading.service.contract.validate import validate
 from lading.service.control.call import Parameters
 from lading.service.control.control import Control, Origin
 from lading.service.control.invocation import Invoker
+from lading.service.front.described import DescribedApi
 from lading.service.front.invoke import OPERATIONS as INVOKES
 from lading.service.front.invoke import Accept, Invocations
 
@@ -27,12 +26,12 @@ BIG = 262_144
 """Bytes from which a body is parsed beside the event loop."""
 
 
-class LambdaApi:
+class LambdaApi(DescribedApi):
     """Requests → operations of the control plane → responses."""
 
     def __init__(self, control: Control, invoker: Invoker | None = None, accept: Accept | None = None) -> None:
+        super().__init__(SERVICE, OTHER_LIMIT)
         self._control = control
-        self._service = load_service(SERVICE)
         self._invocations = Invocations(self._service, control, invoker, accept)
         self._bounds = bounds_in_force(SERVICE)
         self._left = left_to_control(SERVICE)
@@ -46,12 +45,6 @@ class LambdaApi:
         message = f"Request must be smaller than {limit} bytes for the {operation} operation"
         return limit, ApiError("RequestEntityTooLargeException", message, status=413)
 
-    def refuse(self, error: ApiError) -> HttpResponse:
-        return serialize_error(self._service, error)
-
-    def operation_of(self, request: HttpRequest) -> str:
-        return self._service.name_of(request)
-
     async def answer(self, request: HttpRequest, origin: Origin) -> Response:
         try:
             if len(request.body) < BIG:
@@ -61,9 +54,9 @@ class LambdaApi:
             if operation in INVOKES:
                 return await self._invocations.answer(operation, parameters, request, origin)
             result = await self._control.call(operation, parameters, origin)
-            return serialize(self._service, operation, result)
+            return self._write(operation, result)
         except ApiError as error:
-            return serialize_error(self._service, error)
+            return self.refuse(error)
 
     def _read(self, request: HttpRequest) -> tuple[str, Parameters]:
         operation, parameters = parse(self._service, request)

@@ -199,7 +199,7 @@ class Scheduler:
             entry.count(busy=1)
             return [Run(number, request)], None
         # 3. One that has answered and is about to be free: it counts as busy until then, and afterwards again.
-        if patient and entry.answered and entry.function.reserved != 0:
+        if patient and entry.promises:
             number = next(iter(entry.answered))
             del entry.answered[number]
             self._environments[number].promised = waiting
@@ -219,7 +219,7 @@ class Scheduler:
 
     def _admits(self, entry: VersionBook) -> bool:
         """Whether no limit of concurrency keeps one more request out."""
-        return self._room(entry) is None or (bool(entry.answered) and entry.function.reserved != 0)
+        return self._room(entry) is None or entry.promises
 
     def _room(self, entry: VersionBook) -> Reason | None:
         """None when one more request may run at once."""

@@ -99,6 +99,11 @@ class VersionBook:
         """Whether it can be forgotten."""
         return not (self.wanted or self.alive or self.queue)
 
+    @property
+    def promises(self) -> bool:
+        """Whether an environment that is about to be free can be promised."""
+        return bool(self.answered) and self.function.reserved != 0
+
     def count(self, *, busy: int = 0, provisioned: int = 0) -> None:
         """Change the counts, and what the function and the account use by them."""
         before = max(self.busy, self.provisioned)

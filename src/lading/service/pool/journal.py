@@ -193,7 +193,7 @@ class Journal:
 
     def _platform(self, kind: str, record: dict[str, Any], text: str) -> None:
         """Once, in the log's format. `text` is "" where the text format has no line of its own for it."""
-        if self._json or self.follow:
+        if self._structured:
             whole = logs.platform_record(kind, record, time.time())
             if self.follow:
                 self.follow(whole)

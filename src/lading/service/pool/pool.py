@@ -90,7 +90,7 @@ class Pool:
         self._now = now
         self._means = Means(host, events, door)
         self._templates = Templates(self._means)
-        self._scheduler = Scheduler(settings or Settings())
+        self._scheduler = Scheduler(settings)
         self._flights: dict[str, _Flight] = {}
         self._keys: dict[FunctionVersion, str] = {}
         self._versions: dict[str, FunctionVersion] = {}
@@ -187,6 +187,7 @@ class Pool:
     async def close(self, *, now: bool = False) -> None:
         """End every environment, after the invokes that are under way; with `now` in the middle of them."""
         self._closed = True
+        self._promises.clear()  # those that can still be kept are, without the timer
         for task in self._tasks - self._stops if now else ():  # what stops an environment is under way already
             task.cancel()
         if self._ticker is not None:
@@ -237,13 +238,13 @@ class Pool:
         loop = asyncio.get_running_loop()
         while self._promises and self._promises[0][0] <= loop.time():
             _, promise = self._promises.popleft()
-            self._carry_out(self._scheduler.overdue(promise.environment, promise.request, time.monotonic()))
+            self._carry_out(self._scheduler.overdue(promise.environment, promise.request, self._now()))
         if self._promises:
             loop.call_at(self._promises[0][0], self._look_at_promises)
 
     def _throttle(self, decision: Throttle) -> None:
-        flight = self._flights.pop(decision.request)
-        if not flight.outcome.done():
+        flight = self._flights.pop(decision.request, None)  # None: its caller gave up meanwhile
+        if flight is not None and not flight.outcome.done():
             flight.outcome.set_exception(ThrottledError(decision.reason))
 
     async def _start(self, decision: Start) -> None:
