@@ -7,8 +7,10 @@ import io
 import json
 import subprocess
 import sys
+import time
+import urllib.request
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -95,6 +97,24 @@ def refusal(call: Any, /, **parameters: Any) -> tuple[int, str, str]:
         call(**parameters)
     response = caught.value.response
     return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"], response["Error"]["Message"]
+
+
+def until(ask: Callable[[], Any], seconds: float = 30) -> Any:
+    """What it answers once that is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := ask():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come")
+
+
+def clock(url: str, step: float | None = None) -> float:
+    """What the service's clock shows, after a step of so many seconds."""
+    request = urllib.request.Request(f"{url}/_lading/clock" + ("" if step is None else f"?step={step}"))
+    request.method = "GET" if step is None else "POST"
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return float(json.load(answer)["now"])
 
 
 def plain(response: dict[str, Any]) -> dict[str, Any]:

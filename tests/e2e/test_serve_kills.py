@@ -11,14 +11,13 @@ import random
 import sqlite3
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from serve_support import ACCOUNT, REGION, client, create, make_role, served, zipped
+from serve_support import ACCOUNT, REGION, client, clock, create, make_role, served, zipped
 from serve_victim import Victims
 
 SIGNED = f"AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/lambda/aws4_request, SignedHeaders=host, Signature=0"
@@ -86,14 +85,6 @@ def left_in(state: Path) -> Left:
             " FROM events GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 20"
         ).fetchall()
     return Left(count, due or 0.0, tuple(states))
-
-
-def clock(url: str, step: float | None = None) -> float:
-    """What the service's clock shows, after a step of so many seconds."""
-    request = urllib.request.Request(f"{url}/_lading/clock" + ("" if step is None else f"?step={step}"))
-    request.method = "GET" if step is None else "POST"
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return float(json.load(answer)["now"])
 
 
 class Notebook(ThreadingHTTPServer):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serve_support import ACCOUNT, REGION, client, create, make_role, refusal, service, zipped
+from serve_support import ACCOUNT, REGION, client, create, make_role, refusal, service, until, zipped
 
 CODE = zipped(
     {
@@ -49,15 +48,6 @@ def queue(url: str, request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]
     address = sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "3"})["QueueUrl"]
     yield address, f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
     sqs.delete_queue(QueueUrl=address)
-
-
-def until(ask: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := ask():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not come")
 
 
 def settled(api: Any, uuid: str, state: str = "Enabled") -> dict[str, Any]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serve_support import ACCOUNT, REGION, ROLE, client, create, make_role, refusal, service, zipped
-from test_serve_sources import end, mapped, settled, until
+from serve_support import ACCOUNT, REGION, ROLE, client, clock, create, make_role, refusal, service, until, zipped
+from test_serve_sources import end, mapped, settled
 
 CODE = zipped(
     {
@@ -86,12 +86,6 @@ def batches(url: str, stream: str) -> list[list[str]]:
         [base64.b64decode(record["kinesis"]["data"]).decode() for record in batch]
         for batch in events(url, arn_of(stream))
     ]
-
-
-def step(url: str, seconds: float) -> None:
-    request = urllib.request.Request(f"{url}/_lading/clock?step={seconds}", method="POST")
-    with urllib.request.urlopen(request):
-        pass
 
 
 def test_kinesis_records_come_as_aws_sends_them(url: str, api: Any, stream: str) -> None:
@@ -206,7 +200,7 @@ def test_what_is_too_old_goes_to_a_bucket(url: str, api: Any, stream: str) -> No
     put(url, stream, "throw")
     until(lambda: batches(url, stream))
     until(lambda: "PROBLEM" in api.get_event_source_mapping(UUID=uuid)["LastProcessingResult"])
-    step(url, 100)
+    clock(url, 100)
     [found] = until(lambda: s3.list_objects_v2(Bucket="too-old").get("Contents"))
     assert found["Key"].startswith(f"aws/lambda/{uuid}/shardId-000000000000/")
     record = json.load(s3.get_object(Bucket="too-old", Key=found["Key"])["Body"])

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from lading.service.sources.lane import Around, Lane, first_of
 from lading.service.sources.mapping import PAYLOAD, SourceMapping
 from lading.service.sources.stream_records import StreamRecord, make_record
+from lading.service.sources.stream_rules import pause_after
 from lading.service.sources.stream_source import Place, Position, Positions, Start, StreamClient
 
 SOON, LATER = 0.2, 1.0
@@ -118,7 +119,7 @@ class ShardReader:
                 elif place.place is Place.AFTER and "Trimmed" in type(error).__name__:
                     place = Start(Place.BEGINNING)  # the stream doesn't keep so old records any more
                 iterator = None
-                await self._pause(min(2.0 ** min(troubles - 1, 10), 30.0))
+                await self._pause(pause_after(troubles))
                 continue
             if page.records:
                 await self._take(page.records, since)

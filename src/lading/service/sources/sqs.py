@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from lading.service.sources.mapping import PAYLOAD, Invoke, SourceMapping
 from lading.service.sources.response import failed_records
+from lading.service.sources.stream_rules import pause_after
 
 CONCURRENCY = 10
 """Batches of a mapping at work at once, where its ScalingConfig doesn't say; AWS goes up to 1,250."""
@@ -22,7 +23,6 @@ PATIENCE = 1.0
 """Seconds that one look at an empty queue waits: as long as an end may have to."""
 MOST_RECEIVED = 10
 """Messages of one ReceiveMessage."""
-LONGEST_PAUSE = 30.0
 log = logging.getLogger("lading.service")
 Message = dict[str, Any]
 """As SQS's ReceiveMessage gives it."""
@@ -87,9 +87,8 @@ class QueuePoller:
         self._stopping.set()
 
     async def _pause(self, troubles: int) -> None:
-        seconds = min(2.0 ** min(troubles - 1, 10), LONGEST_PAUSE)
         try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            await asyncio.wait_for(self._stopping.wait(), pause_after(troubles))
         except TimeoutError:
             return
 

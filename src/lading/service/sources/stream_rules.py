@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lading.service.queue import rules as queue_rules
 from lading.service.queue.event import Result
 from lading.service.sources.mapping import PAYLOAD, SourceMapping
 from lading.service.sources.response import failed_records
 from lading.service.sources.stream_records import EXHAUSTED, TOO_OLD, Discarded, StreamRecord
 
-FIRST_BACKOFF, LAST_BACKOFF = 1.0, 60.0
+LAST_BACKOFF, LONGEST_PAUSE = 60.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -93,4 +94,9 @@ def _first_failed(attempt: Try, result: Result, mapping: SourceMapping) -> int:
 
 def backoff(tries: int) -> float:
     """Seconds before the next try: 1 s, doubling, at most a minute. AWS doesn't say its own."""
-    return float(min(FIRST_BACKOFF * 2.0 ** min(tries, 20), LAST_BACKOFF))
+    return min(queue_rules.backoff(tries), LAST_BACKOFF)
+
+
+def pause_after(troubles: int) -> float:
+    """Seconds before a source that can't be read is asked again."""
+    return min(backoff(troubles - 1), LONGEST_PAUSE)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from lading.service.sources.lane import Around, first_of
 from lading.service.sources.mapping import SourceMapping
 from lading.service.sources.shard import ShardReader
+from lading.service.sources.stream_rules import pause_after
 from lading.service.sources.stream_source import Place, Position, Positions, Shard, Start, Stream, StreamClient
 
 LOOK = 10.0
 """Seconds between looks for new shards."""
-LONGEST_PAUSE = 30.0
 log = logging.getLogger("lading.service")
 
 
@@ -64,7 +64,7 @@ class StreamPoller:
                 troubles += 1
                 if troubles == 1:
                     log.warning("%s can't be read for a function: %s", self._mapping.source, error)
-                pause = min(2.0 ** min(troubles - 1, 10), LONGEST_PAUSE)
+                pause = pause_after(troubles)
             await first_of(self._stopping.wait(), self._ended.wait(), asyncio.sleep(pause))
         await self._end_readers()
 
