@@ -23,6 +23,7 @@ _TARGET = re.compile(r"/shards/([0-9a-f]{64})/([0-4])")
 _LARGEST_HEAD = 8_192
 _MOST_CONNECTIONS = 512
 _IDLE_SECONDS = 120.0
+_LINGER_SECONDS, _MOST_LINGERED = 2.0, 2 * LARGEST_SHARD
 _REASONS = {
     200: "OK",
     201: "Created",
@@ -77,7 +78,7 @@ class PeerServer:
             try:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             except asyncio.LimitOverrunError:
-                return await _send(writer, 400)
+                return await _refuse(reader, writer, 400)
             line, *fields = head.split("\r\n")
             headers = {
                 name.strip().lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)
@@ -85,9 +86,9 @@ class PeerServer:
             method, _, rest = line.partition(" ")
             length = headers.get("content-length", "0")
             if not length.isdecimal() or "transfer-encoding" in headers:
-                return await _send(writer, 400)
+                return await _refuse(reader, writer, 400)
             if int(length) > LARGEST_SHARD:
-                return await _send(writer, 413)
+                return await _refuse(reader, writer, 413)
             body = await reader.readexactly(int(length))
         if self.delay:
             await asyncio.sleep(self.delay)
@@ -120,6 +121,19 @@ class PeerServer:
         if content is not None:
             self._cache.touch(key, 0)
         return content
+
+
+async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: int) -> bool:
+    """What the client still sends is read for a while: else the connection is reset, and it may not see the answer."""
+    await _send(writer, status)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            if writer.can_write_eof():
+                writer.write_eof()
+            left = _MOST_LINGERED
+            while left > 0 and (piece := await reader.read(left)):
+                left -= len(piece)
+    return False
 
 
 async def _send(writer: asyncio.StreamWriter, status: int, content: bytes = b"") -> bool:

@@ -3,6 +3,7 @@ and is forgotten when the last service that uses it ends."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import io
@@ -19,6 +20,8 @@ SERVICES = (
 )  # fmt: skip
 """By the name that requests are signed for."""
 _STARTING = threading.Lock()
+_TURN = threading.Lock()
+"""moto walks its dictionaries unguarded: of two requests at once one may fail. Not for SQS, where one may wait for messages."""
 _USERS: list[object] = []
 """The services of this process that are up: moto's state is one for them all."""
 
@@ -49,8 +52,8 @@ def _application() -> Any:
     return DomainDispatcherApplication(create_backend_app)
 
 
-def call_moto(request: HttpRequest, account: str, url: str) -> HttpResponse:
-    """Blocks. `url` is where the client reached this service; the first call of a service loads it (up to a second)."""
+def call_moto(service: str, request: HttpRequest, account: str, url: str) -> HttpResponse:
+    """Blocks. `service`: as requests are signed for it; its first call loads it (up to a second). `url`: where it was reached."""
     with _STARTING:
         application = _application()
     status: list[str] = []
@@ -59,7 +62,8 @@ def call_moto(request: HttpRequest, account: str, url: str) -> HttpResponse:
     def start(line: str, pairs: list[tuple[str, str]], error: object = None) -> None:
         status[:], headers[:] = [line], pairs
 
-    body = b"".join(application(_environment(request, account, url), start))
+    with contextlib.nullcontext() if service == "sqs" else _TURN:
+        body = b"".join(application(_environment(request, account, url), start))
     found: dict[str, str] = {}
     for name, value in headers:
         if name.lower() not in ("content-length", "connection", "date", "server") or (

@@ -54,7 +54,9 @@ class Neighbours:
         loop = asyncio.get_running_loop()
         if service in self.elsewhere:
             return await loop.run_in_executor(self._threads, self._forward, request, self.elsewhere[service])
-        return await loop.run_in_executor(self._threads, call_moto, request, origin.scope.account, origin.endpoint)
+        return await loop.run_in_executor(
+            self._threads, call_moto, service, request, origin.scope.account, origin.endpoint
+        )
 
     async def start(self) -> None:
         join_moto(self)
@@ -84,14 +86,15 @@ class Neighbours:
         config = Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"})
         client = session.client(service, endpoint_url=url, config=config)
         if endpoint not in self.elsewhere:
-            client.meta.events.register("before-send", _Inside(scope.account))
+            client.meta.events.register("before-send", _Inside(endpoint, scope.account))
         return client
 
 
 class _Inside:
     """Answers a client's requests from moto in this process, without a socket."""
 
-    def __init__(self, account: str) -> None:
+    def __init__(self, service: str, account: str) -> None:
+        self._service = service
         self._account = account
 
     def __call__(self, request: Any, **_: Any) -> Any:
@@ -103,7 +106,7 @@ class _Inside:
         body = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else body.read()
         query = tuple(parse_qsl(parts.query, keep_blank_values=True))
         plain = HttpRequest(request.method, parts.path or "/", query, headers | {"host": parts.netloc}, body)
-        answer = call_moto(plain, self._account, f"http://{parts.netloc}")
+        answer = call_moto(self._service, plain, self._account, f"http://{parts.netloc}")
         from urllib3._collections import HTTPHeaderDict
 
         return AWSResponse(request.url, answer.status, HTTPHeaderDict(answer.headers), _Raw(answer.body))
