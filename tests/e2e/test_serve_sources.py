@@ -250,22 +250,29 @@ def test_what_always_fails_goes_to_the_dead_letter_queue(url: str, api: Any, que
 
 @needs_environments
 def test_a_disabled_mapping_reads_nothing_and_a_state_folder_keeps_it(tmp_path: Path) -> None:
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:kept"
+
+    def send(url: str, body: str) -> str:
+        # The queues themselves are a neighbour's, which keeps them no longer than the process's last service.
+        address = str(client(url, "sqs").create_queue(QueueName="kept")["QueueUrl"])
+        client(url, "sqs").send_message(QueueUrl=address, MessageBody=body)
+        return address
+
     with service(tmp_path, neighbours={}) as url:
         make_role(url)
-        api, sqs = client(url), client(url, "sqs")
+        api = client(url)
         create(api, "reader", Code={"ZipFile": CODE})
-        address = sqs.create_queue(QueueName="kept")["QueueUrl"]
-        arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:kept"
+        client(url, "sqs").create_queue(QueueName="kept")
         uuid = api.create_event_source_mapping(EventSourceArn=arn, FunctionName="reader", Enabled=False)["UUID"]
         settled(api, uuid, "Disabled")
-        sqs.send_message(QueueUrl=address, MessageBody="waits")
     with service(tmp_path, neighbours={}) as url:
         api = client(url)
+        address = send(url, "waits")
         assert settled(api, uuid, "Disabled")["EventSourceArn"] == arn
         assert bodies(url, arn) == [] and left(url, address) == 1
         api.update_event_source_mapping(UUID=uuid, Enabled=True)
         until(lambda: bodies(url, arn) == ["waits"])
     with service(tmp_path, neighbours={}) as url:
-        client(url, "sqs").send_message(QueueUrl=address, MessageBody="later")
+        address = send(url, "later")
         until(lambda: bodies(url, arn) == ["waits", "later"])
         client(url, "sqs").delete_queue(QueueUrl=address)
