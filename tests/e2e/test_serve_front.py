@@ -8,6 +8,7 @@ import json
 import random
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,18 @@ from lading.service.contract.errors import ApiError
 from lading.service.contract.http import HttpRequest
 from lading.service.control.control import open_control
 from lading.service.embed import Settings, make_front
-from lading.service.front import body, server
+from lading.service.front import body, connection, server
 from lading.service.front.gate import Gate
 from lading.service.front.keyring import IssuedKey, Keyring
 from lading.service.front.sigv4 import verify
 
 KEYS = {"AKIDEXAMPLE": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with service() as address:
+        yield address
 
 
 def ask(
@@ -115,7 +122,7 @@ def test_rubbish_on_the_socket_is_answered_or_cut(url: str) -> None:
 
 
 def test_slow_clients_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEAD_TIME", 0.3)
+    monkeypatch.setattr(connection, "HEAD_TIME", 0.3)
     monkeypatch.setattr(body, "PAUSE", 0.3)
     with service() as url:
         port = urlsplit(url).port

@@ -1,13 +1,12 @@
-"""One timer for many deadlines, and one write for a head and its body: by a loop whose clock the test turns."""
+"""One timer for many deadlines: by a loop whose clock the test turns."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from lading.service.alarm import Alarm
-from lading.service.front.one_write import LONG, OneWrite
 
 
 class Timer:
@@ -19,7 +18,7 @@ class Timer:
 
 
 class Clock:
-    """The part of an event loop that an Alarm and a OneWrite use."""
+    """The part of an event loop that an Alarm uses."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -86,52 +85,3 @@ def test_a_closed_alarm_leaves_nothing_on_the_loop() -> None:
     one.close()
     clock.run_to(200.0)
     assert rung == [] and all(timer.cancelled for timer in clock.timers)
-
-
-class Wire:
-    """A transport that keeps what is written."""
-
-    def __init__(self) -> None:
-        self.writes: list[bytes] = []
-        self.closed = False
-
-    def write(self, data: bytes) -> None:
-        assert not self.closed
-        self.writes.append(bytes(data))
-
-    def close(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def get_extra_info(self, name: str) -> str:
-        return f"the {name}"
-
-
-def one_write() -> tuple[Clock, Wire, OneWrite]:
-    clock, wire = Clock(), Wire()
-    return clock, wire, OneWrite(cast("Any", wire), cast("asyncio.AbstractEventLoop", clock))
-
-
-def test_a_head_goes_with_its_body_and_alone_when_nothing_follows() -> None:
-    clock, wire, transport = one_write()
-    transport.write(b"head ")
-    transport.write(b"body")
-    assert wire.writes == [b"head body"]
-    transport.write(b"head of a stream")
-    assert len(wire.writes) == 1
-    clock.turn()
-    assert wire.writes[1:] == [b"head of a stream"]
-    assert transport.get_extra_info("peer") == "the peer"
-
-
-def test_nothing_is_lost_or_out_of_order_whatever_the_sizes() -> None:
-    clock, wire, transport = one_write()
-    pieces = [b"a", b"b" * LONG, b"c", b"d", b"e" * LONG, b"f" * LONG, b"g"]
-    for piece in pieces:
-        transport.write(piece)
-    transport.close()
-    assert b"".join(wire.writes) == b"".join(pieces)
-    clock.turn()
-    assert b"".join(wire.writes) == b"".join(pieces) and transport.is_closing()

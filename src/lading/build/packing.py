@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from lading.model.finding import Finding, Severity
 from lading.model.lock import Wheel
 from lading.model.project import Bytecode
 from lading.model.quotas import quotas
-from lading.store.folder import disk_errors
 
 
 @dataclass(frozen=True)
@@ -165,10 +163,10 @@ class Packer:
         if failed:
             manifest = manifest_of(plan, None)
             return Artifact(destination, manifest, plan.findings, built=False, reason=f"{reason}; not written")
+        destination.parent.mkdir(parents=True, exist_ok=True)
         assembled = assemble(plan.selections, destination, self._blobs)
         manifest = manifest_of(plan, assembled)
-        with replacing_text(manifest_path(destination), manifest.to_json()):
-            pass
+        replace_text(manifest_path(destination), manifest.to_json())
         return Artifact(destination, manifest, plan.findings, reason=reason)
 
 
@@ -178,19 +176,11 @@ def recipe_of(unit: Unit) -> Recipe:
     return Recipe(unit.prefix, options.drop_tests, options.botocore_services, options.strip)
 
 
-@contextmanager
-def replacing_text(path: Path, text: str) -> Iterator[None]:
-    """A small file that is written before the block, and takes its place when the block ends well. Raises StoreError."""
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
     temporary = path.with_name(f".{path.name}.new")
-    with disk_errors(f"can't write {path}"):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(text, "utf-8")
-            yield
-            temporary.replace(path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)
 
 
 def manifest_of(plan: PackPlan, assembled: Assembled | None) -> Manifest:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from lading.model.value import value
 
 MAXIMUM_PAYLOAD = 6_291_556
 """Bytes of an event or a buffered response (Lambda quotas: 6 MB, and what AWS adds for its envelope)."""
@@ -51,7 +53,7 @@ _FIXED: Mapping[str, tuple[str, Call]] = {
 _INVOCATION = RUNTIME_PREFIX + "invocation/"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """One call, complete but for a streamed body. Header names are lower case."""
 
@@ -61,7 +63,7 @@ class Request:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Response:
     """The answer to one call."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from lading.model.value import value
 from lading.runtimeapi.calls import Response
 from lading.runtimeapi.subscription import Subscription
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reply:
     """Answer the request that came with this token."""
 
@@ -52,7 +53,7 @@ class StreamStarted:
     content_type: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Responded:
     """The caller's answer is complete. `error_type` is "" where the function succeeded."""
 
@@ -63,14 +64,14 @@ class Responded:
     streamed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RuntimeDone:
     """The runtime asked for the next event after this one: its own part is over."""
 
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InvokeDone:
     """The runtime and every extension are through with this invoke."""
 

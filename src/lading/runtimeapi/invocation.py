@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from lading.model.value import value
 from lading.runtimeapi.calls import Response
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Invocation:
     """What the runtime is given: `deadline` in milliseconds since the epoch; optional headers are left out when ""."""
 

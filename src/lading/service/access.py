@@ -5,16 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+from lading.model.value import value
 from lading.service.events import EnvironmentChanged, Event, InvocationEnded, LogLine, StreamRead, Throttled
 
 PATH_SHOWN = 200
 """Characters of a path."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Served:
     """A request that was answered. `duration` in milliseconds, to the last byte of the answer."""
 

@@ -37,7 +37,7 @@ from lading.service.queue.dispatch import Queue
 from lading.service.queue.functions import ServiceFunctions, accepting
 from lading.service.queue.store import DurableQueue
 from lading.service.registry.access import Logins
-from lading.service.registry.app import Asgi, WithRegistry
+from lading.service.registry.app import WithRegistry
 from lading.service.registry.distribution import Distribution
 from lading.service.registry.ecr_api import EcrApi
 from lading.service.registry.registry import LocalRegistry
@@ -69,7 +69,7 @@ class Settings:
     """Is told of every request and event."""
 
 
-def make_front(control: Control, settings: Settings) -> Asgi:
+def make_front(control: Control, settings: Settings) -> WithRegistry:
     """The application of a control plane. Raises UsageError for an open address without keys."""
     local = is_loopback(settings.host)
     if not local and not settings.keys:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from lading.model.value import value
 
 KEPT = 10_000
 """Events that a late reader can still see."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LogLine:
     """A line of a log stream, without its end. `source`: "platform", "function" or "extension"."""
 
@@ -27,7 +28,7 @@ class LogLine:
     """The log group; empty: /aws/lambda/NAME."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EnvironmentChanged:
     """An execution environment entered a state: "starting", "ready", "busy", "frozen", "resetting", "stopped"."""
 
@@ -37,7 +38,7 @@ class EnvironmentChanged:
     state: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InvocationEnded:
     """An invoke phase is over. Times in milliseconds, memory in MB."""
 
@@ -52,7 +53,7 @@ class InvocationEnded:
     memory: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Throttled:
     """A call found no room. `reason` is AWS's."""
 
@@ -62,7 +63,7 @@ class Throttled:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamRead:
     """A batch of a stream goes to a function. `age`: how long ago its last record came into the stream, in milliseconds."""
 

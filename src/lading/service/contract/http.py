@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
+from lading.model.value import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class HttpRequest:
     """What a client sent. `path` is the raw (percent-encoded) path, `query` is decoded and keeps order and repeats,
     header names are lower case."""
@@ -29,7 +31,7 @@ class HttpRequest:
         return HttpRequest(self.method, self.path, self.query, self.headers, body, self.raw_query, self.client)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HttpResponse:
     """What goes back. Header names as they shall appear."""
 

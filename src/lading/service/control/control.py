@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
+from lading.model.value import value
 from lading.service.contract.errors import ApiError
 from lading.service.control.call import Call, Outside, Parameters, Result
 from lading.service.control.event_sources import KIND as SOURCE
@@ -30,7 +30,7 @@ from lading.service.state import Key, State, open_state
 MEMORY = ":memory:"
 
 
-@dataclass(frozen=True)
+@value
 class Origin:
     """Whose request it is, and under which address the client reached the service ("http://127.0.0.1:4566")."""
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from lading.model.value import value
 from lading.service.contract.errors import ApiError
 from lading.service.control.names import LATEST, FunctionReference, Scope, is_version
 from lading.service.control.refusal import conflict, function_not_found
@@ -53,7 +54,7 @@ class Target:
         return hashlib.sha256(whole.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@value
 class InvokeRequest:
     """One call of a target."""
 
@@ -69,7 +70,7 @@ class InvokeRequest:
     """Its event waited in a queue."""
 
 
-@dataclass(frozen=True)
+@value
 class InvokeResult:
     """What the caller gets. `log` is the last 4 KB where it was asked for."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from lading.model.value import value
 from lading.service.contract.errors import ApiError
 from lading.service.control.refusal import invalid, not_found
 
@@ -21,7 +22,7 @@ _LAYER = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@value
 class Scope:
     """Whose resources a request is about."""
 
@@ -43,7 +44,7 @@ class Scope:
         return self.arn(f"function:{name}:{qualifier}" if qualifier else f"function:{name}")
 
 
-@dataclass(frozen=True)
+@value
 class FunctionReference:
     """A function as a request names it; `qualifier` is None where none was given."""
 

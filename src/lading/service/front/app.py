@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
 
 from lading.service.access import PATH_SHOWN, Note, Served
 from lading.service.contract.errors import ApiError
@@ -24,6 +21,8 @@ from lading.service.front.gate import Gate
 from lading.service.front.keyring import DEFAULT_ACCOUNT, Keyring
 from lading.service.front.plain import plain_error
 from lading.service.front.sigv4 import Credential, read_credential, verify
+from lading.service.front.turn import Turn
+from lading.service.identity import request_id
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 DEFAULT_REGION = "us-east-1"
@@ -34,8 +33,12 @@ log = logging.getLogger("lading.service")
 class Api(Protocol):
     """One AWS service behind the port."""
 
-    def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
-        """Bytes a request of this method and path may have (its body isn't read yet), and what a larger one gets."""
+    def body_limit(self, request: HttpRequest) -> int:
+        """Bytes a request of this method and path may have (its body isn't read yet)."""
+        ...
+
+    def too_large(self, request: HttpRequest, limit: int) -> ApiError:
+        """What a larger one gets."""
         ...
 
     async def answer(self, request: HttpRequest, origin: Origin) -> Response:
@@ -109,17 +112,22 @@ class Front:
         self._note = note
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-        else:
-            await self.exchange(read_head(scope), f"{scope['scheme']}://", receive, send)
+        """ASGI's lifespan: the server begins and ends."""
+        await receive()
+        for start in self._life.starting:
+            await start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for close in self._life.closing:
+            await close()
+        await send({"type": "lifespan.shutdown.complete"})
 
-    async def exchange(self, head: HttpRequest, scheme: str, receive: Receive, send: Send) -> None:
-        """One request, whose head was read, and its response. `scheme`: "http://" or "https://"."""
-        exchange = self._begin(head)
+    async def exchange(self, turn: Turn) -> None:
+        """One request, whose head was read, and its response."""
+        exchange = self._begin(turn.head)
         response: Response
         try:
-            response = await self._answer(exchange, receive, scheme)
+            response = await self._answer(exchange, turn)
         except DisconnectedError:
             return
         except Exception:
@@ -127,7 +135,7 @@ class Front:
             message = f"an internal error; request {exchange.identity}"
             response = plain_error(ApiError("InternalFailure", message, status=500))
         try:
-            await send_response(send, response, exchange.identity, receive)
+            await send_response(turn, response, exchange.identity)
         finally:
             if self._note is not None:
                 self._note(self._served(exchange, response))
@@ -141,7 +149,7 @@ class Front:
             service = "lading"
         else:
             service = credential.service if credential is not None else service_of(head)
-        return _Exchange(str(uuid.uuid4()), head, function, credential, service, self._owner(credential), begun)
+        return _Exchange(request_id(), head, function, credential, service, self._owner(credential), begun)
 
     def _served(self, exchange: _Exchange, response: Response) -> Served:
         head, service = exchange.request, exchange.service
@@ -162,21 +170,11 @@ class Front:
             received=len(head.body),
         )
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        for start in self._life.starting:
-            await start()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        for close in self._life.closing:
-            await close()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    async def _answer(self, exchange: _Exchange, receive: Receive, scheme: str) -> Response:
+    async def _answer(self, exchange: _Exchange, turn: Turn) -> Response:
         head = exchange.request
         try:
             if exchange.function is not None:
-                return await self._at_url(exchange, receive, exchange.function)
+                return await self._at_url(exchange, turn, exchange.function)
             self._gate.check(head)
             if exchange.service == "lading":
                 return await self._own.answer(head)
@@ -184,21 +182,21 @@ class Front:
         except ApiError as error:
             return plain_error(error)
         try:
-            limit, too_large = api.body_limit(head)
-            body = await read_body(receive, head.header("content-length"), limit, too_large)
+            limit = api.body_limit(head)
+            body = await _read(turn, limit, lambda: api.too_large(head, limit))
             exchange.request = request = head.with_body(body)
             if self._signed:
                 verify(request, self._keys, time.time())
         except ApiError as error:
             return api.refuse(error)
-        origin = Origin(exchange.owner, f"{scheme}{head.header('host')}", exchange.identity)
+        origin = Origin(exchange.owner, f"{turn.scheme}{head.header('host')}", exchange.identity)
         return await api.answer(request, origin)
 
-    async def _at_url(self, exchange: _Exchange, receive: Receive, function: str) -> Response:
+    async def _at_url(self, exchange: _Exchange, turn: Turn, function: str) -> Response:
         head = exchange.request
         self._gate.check_host(head)
-        too_large = ApiError("RequestTooLargeException", f"Request must be smaller than {BODY_LIMIT} bytes", status=413)
-        body = await read_body(receive, head.header("content-length"), BODY_LIMIT, too_large)
+        message = f"Request must be smaller than {BODY_LIMIT} bytes"
+        body = await _read(turn, BODY_LIMIT, lambda: ApiError("RequestTooLargeException", message, status=413))
         exchange.request = head.with_body(body)
         return await self._urls.answer(exchange.request, function, exchange.identity)
 
@@ -229,54 +227,46 @@ def service_of(head: HttpRequest) -> str:
     return "lambda" if dated else label
 
 
-def read_head(scope: MutableMapping[str, Any]) -> HttpRequest:
-    """The request without its body."""
-    raw_query = scope["query_string"].decode("ascii", "replace")
-    return HttpRequest(
-        method=scope["method"],
-        path=(scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace"),
-        query=tuple(parse_qsl(raw_query, keep_blank_values=True)) if raw_query else (),
-        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
-        raw_query=raw_query,
-        client=(scope.get("client") or ("",))[0],
-    )
+async def _read(turn: Turn, limit: int, too_large: Callable[[], ApiError]) -> bytes:
+    """The whole body, which is there already of nearly every request. Raises as `read_body`."""
+    body = turn.take()
+    if body is None:
+        return await read_body(turn.receive, turn.head.header("content-length"), limit, too_large())
+    if len(body) > limit:
+        raise too_large()
+    return body
 
 
-async def send_response(send: Send, response: Response, identity: str, receive: Receive) -> None:
+async def send_response(turn: Turn, response: Response, identity: str) -> None:
     """An answer, to its end or until the client leaves."""
-    headers = {"x-amzn-RequestId": identity, **response.headers}
-    if isinstance(response, HttpResponse) and response.status != 204:
-        headers.setdefault("Content-Length", str(len(response.body)))  # what answers a HEAD has its own
-    pairs = [(_wire_name(name), value.encode("latin-1", "replace")) for name, value in headers.items()]
-    pairs += [(b"set-cookie", cookie.encode("latin-1", "replace")) for cookie in response.cookies]
-    await send({"type": "http.response.start", "status": response.status, "headers": pairs})
-    if isinstance(response, StreamedResponse):
-        await _stream(send, response, receive)
-    else:
-        await send({"type": "http.response.body", "body": response.body})
+    headers = [*{"x-amzn-RequestId": identity, **response.headers}.items()]
+    headers += [("set-cookie", cookie) for cookie in response.cookies]
+    try:
+        if isinstance(response, HttpResponse):
+            turn.answer(response.status, headers, response.body)
+            return
+        turn.begin(response.status, headers)
+    except ValueError as error:  # a header that would break out of its line
+        log.error("the response to %s can't be sent: %s", identity, error)
+        refused = plain_error(ApiError("InternalFailure", f"an internal error; request {identity}", status=500))
+        turn.answer(refused.status, [*refused.headers.items()], refused.body)
+        return
+    await _stream(turn, response)
 
 
-@functools.lru_cache(256)
-def _wire_name(name: str) -> bytes:
-    return name.lower().encode("latin-1")
-
-
-async def _stream(send: Send, response: StreamedResponse, receive: Receive) -> None:
+async def _stream(turn: Turn, response: StreamedResponse) -> None:
     """The pieces as they come, until the last one or until the client leaves."""
 
     async def flow() -> None:
         try:
             async for piece in response.pieces:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await turn.piece(piece)
         except CutStreamError:
-            return  # without the last chunk: the server closes the connection, and the client knows that something is missing
-        await send({"type": "http.response.body", "body": b""})
+            turn.cut()  # without the last chunk: the client knows that something is missing
+            return
+        turn.finish()
 
-    async def gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    tasks = [asyncio.create_task(flow()), asyncio.create_task(gone())]
+    tasks = [asyncio.create_task(flow()), asyncio.create_task(turn.left())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

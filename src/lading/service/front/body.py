@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from lading.service.contract.errors import ApiError
+from lading.service.front.turn import Message
 
-Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 PAUSE = 30.0
 """Seconds between two pieces of a body."""

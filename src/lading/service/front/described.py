@@ -26,8 +26,11 @@ class DescribedApi:
         """Loaded when the first request comes: few services are asked for each time."""
         return load_service(self._name)
 
-    def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
-        return self._limit, ApiError("InvalidParameterException", f"Request must be smaller than {self._limit} bytes")
+    def body_limit(self, request: HttpRequest) -> int:
+        return self._limit
+
+    def too_large(self, request: HttpRequest, limit: int) -> ApiError:
+        return ApiError("InvalidParameterException", f"Request must be smaller than {limit} bytes")
 
     def refuse(self, error: ApiError) -> HttpResponse:
         return serialize_error(self._service, error)

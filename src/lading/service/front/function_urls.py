@@ -14,10 +14,10 @@ from lading.service.contract.http import CutStreamError, HttpRequest, HttpRespon
 from lading.service.control.control import Control, Origin
 from lading.service.control.invocation import Invoker, InvokeRequest, StreamedResult, check_invocable
 from lading.service.control.reach import UrlTarget
-from lading.service.front.invoke import new_trace
 from lading.service.front.keyring import Keyring
 from lading.service.front.sigv4 import read_credential, verify
 from lading.service.front.url_event import failure, make_event, make_response, response_headers
+from lading.service.identity import new_trace
 
 BODY_LIMIT = 6_291_456
 _HOST = re.compile(r"([a-z0-9]{1,64})\.lambda-url\.[a-z0-9-]+\.")
@@ -129,7 +129,7 @@ async def _streamed(result: StreamedResult) -> Response:
     try:
         described = json.loads(prelude)
         status = int(described.get("statusCode", 200))
-        if not 100 <= status <= 599:
+        if not 200 <= status <= 599:
             raise ValueError(status)
         cookies = tuple(map(str, described.get("cookies") or ()))
         return StreamedResponse(status, response_headers(described), _after(rest, result), cookies)

@@ -7,8 +7,6 @@ import base64
 import binascii
 import functools
 import json
-import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
@@ -29,6 +27,7 @@ from lading.service.control.invocation import (
 )
 from lading.service.control.names import FunctionReference, Scope, read_reference
 from lading.service.control.refusal import not_here
+from lading.service.identity import new_trace
 
 OPERATIONS = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
 ASYNC_LIMIT = 1_048_576
@@ -176,9 +175,3 @@ def read_client_context(header: str | None) -> str:
         message = "Client context must be a valid Base64-encoded JSON object."
         raise ApiError("InvalidRequestContentException", message) from None
     return text
-
-
-def new_trace() -> str:
-    """A trace header of X-Ray's form, not sampled."""
-    digits = os.urandom(20).hex()
-    return f"Root=1-{int(time.time()):08x}-{digits[:24]};Parent={digits[24:]};Sampled=0"

@@ -6,9 +6,8 @@ import asyncio
 
 from lading.service.contract.bounds import bounds_in_force, left_to_control
 from lading.service.contract.errors import ApiError
+from lading.service.contract.heads import RequestReader
 from lading.service.contract.http import HttpRequest, Response
-from lading.service.contract.parse import parse
-from lading.service.contract.validate import validate
 from lading.service.control.call import Parameters
 from lading.service.control.control import Control, Origin
 from lading.service.control.invocation import Invoker
@@ -33,17 +32,21 @@ class LambdaApi(DescribedApi):
         super().__init__(SERVICE, OTHER_LIMIT)
         self._control = control
         self._invocations = Invocations(self._service, control, invoker, accept)
-        self._bounds = bounds_in_force(SERVICE)
-        self._left = left_to_control(SERVICE)
+        self._reader = RequestReader(self._service, bounds_in_force(SERVICE), left_to_control(SERVICE))
 
-    def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
+    def body_limit(self, request: HttpRequest) -> int:
         operation, _ = self._service.route(request)
         if operation in INVOKES:
-            message = f"Request must be smaller than {INVOKE_LIMIT} bytes for the InvokeFunction operation"
-            return INVOKE_LIMIT, ApiError("RequestTooLargeException", message)
-        limit = CODE_LIMIT if operation in _WITH_CODE else OTHER_LIMIT
+            return INVOKE_LIMIT
+        return CODE_LIMIT if operation in _WITH_CODE else OTHER_LIMIT
+
+    def too_large(self, request: HttpRequest, limit: int) -> ApiError:
+        operation, _ = self._service.route(request)
+        if operation in INVOKES:
+            message = f"Request must be smaller than {limit} bytes for the InvokeFunction operation"
+            return ApiError("RequestTooLargeException", message)
         message = f"Request must be smaller than {limit} bytes for the {operation} operation"
-        return limit, ApiError("RequestEntityTooLargeException", message, status=413)
+        return ApiError("RequestEntityTooLargeException", message, status=413)
 
     async def answer(self, request: HttpRequest, origin: Origin) -> Response:
         try:
@@ -59,7 +62,4 @@ class LambdaApi(DescribedApi):
             return self.refuse(error)
 
     def _read(self, request: HttpRequest) -> tuple[str, Parameters]:
-        operation, parameters = parse(self._service, request)
-        shape = self._service.operation(operation).input_shape
-        validate(shape, parameters, self._bounds, unchecked=self._left.get(operation, frozenset()))
-        return operation, parameters
+        return self._reader.read(request)

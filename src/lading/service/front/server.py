@@ -1,4 +1,4 @@
-"""The port: a bound socket, uvicorn over it, and the limits it lacks on clients that are slow with their headers."""
+"""The port: a bound socket, and uvicorn's server over it, which makes the connections, begins and ends."""
 
 from __future__ import annotations
 
@@ -6,49 +6,16 @@ import asyncio
 import socket
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from lading.errors import UsageError
-from lading.service.alarm import Alarm
-from lading.service.front.one_write import OneWrite
+from lading.service.front.connection import Connection
 
-HEAD_TIME = 20.0
-"""Seconds for a request line and its headers."""
-IDLE_TIME = 75
-"""Seconds a connection is kept between requests; longer than clients keep theirs, so that none is cut in mid-use."""
 GRACE = 10
 """Seconds that requests under way have to finish."""
-
-
-class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which closes a connection whose request line and headers don't arrive in time."""
-
-    _head: Alarm
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self.transport = cast("asyncio.Transport", OneWrite(transport, self.loop))
-        self._head = Alarm(self.loop)
-        self._await_head()
-
-    def on_message_begin(self) -> None:
-        self._await_head()
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._head.clear()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._head.close()
-        super().connection_lost(exc)
-
-    def _await_head(self) -> None:
-        self._head.set(HEAD_TIME, self.transport.close)
 
 
 class GracefulServer(uvicorn.Server):
@@ -84,13 +51,13 @@ def make_server(app: Any) -> GracefulServer:
 def connections(app: Any) -> Callable[[], asyncio.Protocol]:
     """What answers a connection that was accepted elsewhere, on the loop it is called on."""
     config, state = _config(app), ServerState()
-    return lambda: BoundedProtocol(config, state, {})
+    return lambda: Connection(config, state, {})
 
 
 def _config(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=Connection,
         loop="uvloop",
         ws="none",
         lifespan="on",
@@ -99,6 +66,5 @@ def _config(app: Any) -> uvicorn.Config:
         proxy_headers=False,  # nobody stands between: what a request says of where it comes from isn't believed
         log_config=None,
         server_header=False,
-        timeout_keep_alive=IDLE_TIME,
         timeout_graceful_shutdown=GRACE,
     )

@@ -95,7 +95,7 @@ def make_response(payload: bytes) -> HttpResponse:
 
 def _described(result: dict[str, Any]) -> HttpResponse:
     status = int(result["statusCode"])
-    if not 100 <= status <= 599:
+    if not 200 <= status <= 599:
         raise ValueError(status)
     body = result.get("body") or ""
     text = body if isinstance(body, str) else json.dumps(body)

@@ -23,7 +23,7 @@ class LogKeeper:
     def __init__(self, store: LogStore, events: EventStream) -> None:
         self.store = store
         self._events = events
-        self._waiting: list[Entry] = []
+        self._waiting: list[LogLine] = []
         self._thread = ThreadPoolExecutor(1, "logs")
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
@@ -46,30 +46,43 @@ class LogKeeper:
         self.store.close()
 
     def _on_line(self, line: LogLine) -> None:
-        text = line.text if line.text.endswith("\n") else line.text + "\n"
-        scope, group = _owner(line.function)
-        self._waiting.append(Entry(scope, line.group or group, line.stream, int(line.time * 1000), text))
+        self._waiting.append(line)
         if self._timer is None and self._writing is None:
-            self._timer = asyncio.get_running_loop().call_later(PAUSE, self._write)
+            self._write_soon()
+
+    def _write_soon(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(PAUSE, self._write)
 
     def _write(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._writing is None:
-            self._writing = asyncio.get_running_loop().create_task(self._write_all())
+            self._writing = asyncio.get_running_loop().create_task(self._write_batch())
 
-    async def _write_all(self) -> None:
+    async def _write_batch(self) -> None:
+        """What waits, in one transaction. What comes meanwhile waits for the next, and a moment for others: a transaction costs
+        as much as many lines."""
         loop = asyncio.get_running_loop()
+        batch, self._waiting = self._waiting, []
         try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                await loop.run_in_executor(self._thread, self.store.append, batch, int(time.time() * 1000))
+            await loop.run_in_executor(self._thread, self._keep, batch)
             if time.monotonic() - self._expired > EXPIRY:
                 self._expired = time.monotonic()
                 await loop.run_in_executor(self._thread, self.store.expire, int(time.time() * 1000))
         finally:
             self._writing = None
+            if self._waiting:
+                self._write_soon()
+
+    def _keep(self, lines: list[LogLine]) -> None:
+        self.store.append([_entry(line) for line in lines], int(time.time() * 1000))
+
+
+def _entry(line: LogLine) -> Entry:
+    text = line.text if line.text.endswith("\n") else line.text + "\n"
+    scope, group = _owner(line.function)
+    return Entry(scope, line.group or group, line.stream, int(line.time * 1000), text)
 
 
 @functools.lru_cache(1024)

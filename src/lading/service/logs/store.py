@@ -13,9 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from lading.errors import StoreError
+from lading.model.value import value
 from lading.service.control.names import Scope
 
 _VERSION = 1
+_SETTINGS = (
+    "journal_mode = WAL",
+    "synchronous = NORMAL",
+    "foreign_keys = ON",
+    "busy_timeout = 5000",
+    "temp_store = MEMORY",
+)
+"""The last one because a statement of many rows has a journal of its own, which would be a file made for each."""
 _ROWS = 64
 """Of events that are written by one statement."""
 _SCHEMA = """
@@ -40,7 +49,7 @@ CREATE INDEX IF NOT EXISTS log_events_of_stream ON log_events (stream_id, time, 
 """
 
 
-@dataclass(frozen=True)
+@value
 class Entry:
     """An event to be kept: its group's owner and name, its stream, when, and what."""
 
@@ -74,7 +83,7 @@ class LogStore:
         self._followers: list[Follower] = []
         try:
             self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-            for setting in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
+            for setting in _SETTINGS:
                 self._database.execute(f"PRAGMA {setting}")
             if self._database.execute("PRAGMA user_version").fetchone()[0] > _VERSION:
                 raise StoreError(f"the logs in {file} were written by a newer lading", hint="upgrade lading")

@@ -135,9 +135,12 @@ class NeighbourApi:
     name: str
     neighbours: Neighbours
 
-    def body_limit(self, request: HttpRequest) -> tuple[int, ApiError]:
-        message = f"lading keeps requests in memory and takes at most {BODY_LIMIT} bytes"
-        return BODY_LIMIT, ApiError("EntityTooLarge", message, status=413)
+    def body_limit(self, request: HttpRequest) -> int:
+        return BODY_LIMIT
+
+    def too_large(self, request: HttpRequest, limit: int) -> ApiError:
+        message = f"lading keeps requests in memory and takes at most {limit} bytes"
+        return ApiError("EntityTooLarge", message, status=413)
 
     def refuse(self, error: ApiError) -> HttpResponse:
         return plain_error(error)
@@ -181,7 +184,7 @@ class Way:
             )
         except httpx.HTTPError as error:
             return plain_error(ApiError("ServiceUnavailable", f"{self._url} does not answer: {error}", status=503))
-        dropped = ("content-length", "content-encoding")
+        dropped = ("content-encoding",) if request.method == "HEAD" else ("content-encoding", "content-length")
         kept = {name: value for name, value in answer.headers.items() if name not in dropped}
         return HttpResponse(answer.status_code, kept, answer.content)
 

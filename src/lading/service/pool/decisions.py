@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from lading.model.value import value
+
 ACCOUNT_CONCURRENCY = 1000
 BURST = 1000
 """Environments that a function may start at once …"""
@@ -32,7 +34,7 @@ class Reason(Enum):
     """More requests per second than concurrency allows. AWS names these reasons and explains none: the choice is ours."""
 
 
-@dataclass(frozen=True)
+@value
 class Start:
     """Start an environment, then run the request in it; without a request it is provisioned: report it `started`."""
 
@@ -41,7 +43,7 @@ class Start:
     request: str | None
 
 
-@dataclass(frozen=True)
+@value
 class Run:
     """Run the request in an environment that is warm."""
 
@@ -49,7 +51,7 @@ class Run:
     request: str
 
 
-@dataclass(frozen=True)
+@value
 class Promise:
     """The request will run in an environment that has answered the one before and is about to be free. Ask what becomes of
     it (`overdue`) where that takes longer than PATIENCE."""
@@ -58,13 +60,13 @@ class Promise:
     request: str
 
 
-@dataclass(frozen=True)
+@value
 class Throttle:
     request: str
     reason: Reason
 
 
-@dataclass(frozen=True)
+@value
 class Stop:
     """End an environment that does nothing."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from lading.model.value import value
 from lading.sandbox.spec import SandboxSpec
 
 SNAP_START = "snap-start"
@@ -88,7 +89,7 @@ class StreamSink:
     """Asked after every piece. True: nothing more is read from the function until `resume` was called."""
 
 
-@dataclass(frozen=True)
+@value
 class InvokeRequest:
     """One call. Without a sink a streamed response is collected and returned whole."""
 
@@ -105,7 +106,7 @@ class InvokeRequest:
     sink: StreamSink | None = None
 
 
-@dataclass(frozen=True)
+@value
 class Answer:
     """What the caller gets, as soon as there is something to get. `error_type` is "" where the function succeeded."""
 
@@ -120,7 +121,7 @@ class Answer:
         return "Unhandled" if self.error_type else ""
 
 
-@dataclass(frozen=True)
+@value
 class Outcome:
     """What an invoke phase came to, measured. Times in milliseconds, memory in MB."""
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from lading.model.value import value
+
 MAXIMUM_LINE = 262_144 - 26
 """Bytes of one log event; what is longer goes on in the next. 256 KB, of which each event's own 26 bytes are a part
 (PutLogEvents), are what functions' lines are seen cut at (stackoverflow.com/q/77175643).
@@ -18,7 +20,7 @@ TAIL = 4096
 _KEPT_LINES = 4096
 
 
-@dataclass(frozen=True)
+@value
 class Report:
     """The figures of one invoke. Times in milliseconds, memory in MB."""
 

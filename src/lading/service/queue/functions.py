@@ -10,7 +10,8 @@ from lading.service.contract.errors import ApiError
 from lading.service.control.control import Control, Origin
 from lading.service.control.invocation import Invoker, InvokeRequest, check_invocable
 from lading.service.control.names import LATEST, FunctionReference, read_reference
-from lading.service.front.invoke import Accept, AsyncCall, new_trace, read_client_context
+from lading.service.front.invoke import Accept, AsyncCall, read_client_context
+from lading.service.identity import new_trace
 from lading.service.queue.dispatch import Plan, Queue
 from lading.service.queue.event import QueuedEvent, Result
 from lading.service.queue.rules import extend_lineage, read_lineage, write_lineage

@@ -63,8 +63,9 @@ def empty(status: int, headers: Mapping[str, str]) -> HttpResponse:
 
 
 def digest_invalid(text: str) -> RefusedError:
-    known = "sha256 and 64 hex digits, or sha512 and 128"
-    return RefusedError(400, "DIGEST_INVALID", f"{text[:200]!r} is no digest that this registry keeps: {known}")
+    return RefusedError(
+        400, "DIGEST_INVALID", f"{text[:200]!r} is no digest that this registry keeps: sha256 and 64 hex digits"
+    )
 
 
 def blob_unknown(digest: str) -> RefusedError:

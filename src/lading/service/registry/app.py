@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, MutableMapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,18 +12,19 @@ from lading.service.access import PATH_SHOWN, Note, Served
 from lading.service.contract.errors import ApiError
 from lading.service.contract.http import HttpRequest, Response
 from lading.service.control.names import Scope
-from lading.service.front.app import DEFAULT_REGION, Front, Send, read_head, send_response
+from lading.service.front.app import DEFAULT_REGION, Front, Send, send_response
 from lading.service.front.body import DisconnectedError, Receive
 from lading.service.front.function_urls import url_identity
 from lading.service.front.gate import Gate
 from lading.service.front.keyring import DEFAULT_ACCOUNT
 from lading.service.front.sigv4 import ALGORITHM
+from lading.service.front.turn import Turn
+from lading.service.identity import request_id
 from lading.service.registry.answers import RefusedError, refused, translate
 from lading.service.registry.distribution import TOKEN, Distribution
 from lading.service.registry.names import host_scope
 from lading.service.registry.pulling import LAYERS
 
-Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 log = logging.getLogger("lading.service")
 
 
@@ -38,18 +38,19 @@ class WithRegistry:
         self._note = note
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._front(scope, receive, send)
-            return
-        head, scheme = read_head(scope), f"{scope['scheme']}://"
-        if not is_for_registry(head):
-            await self._front.exchange(head, scheme, receive, send)
-            return
-        identity, begun = str(uuid.uuid4()), time.perf_counter()
+        """ASGI's lifespan."""
+        await self._front(scope, receive, send)
+
+    def exchange(self, turn: Turn) -> Awaitable[None]:
+        return self._exchange(turn) if is_for_registry(turn.head) else self._front.exchange(turn)
+
+    async def _exchange(self, turn: Turn) -> None:
+        head = turn.head
+        identity, begun = request_id(), time.perf_counter()
         response: Response
         try:
             self._let_in(head)
-            response = await self._registry.answer(head, receive, scheme)
+            response = await self._registry.answer(head, turn.receive, turn.scheme)
         except DisconnectedError:
             return
         except ApiError as error:
@@ -58,7 +59,7 @@ class WithRegistry:
             log.exception("request %s failed", identity)
             response = refused(RefusedError(500, "UNKNOWN", f"an internal error; request {identity}"))
         try:
-            await send_response(send, response, identity, receive)
+            await send_response(turn, response, identity)
         finally:
             if self._note is not None:
                 self._note(_served(head, response, identity, begun))

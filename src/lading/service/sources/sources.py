@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from lading.service.control.event_sources import KIND, POSITION, patterns
 from lading.service.control.invocation import Invoker, InvokeRequest, check_invocable
 from lading.service.control.names import LATEST, Scope, read_reference
 from lading.service.events import EventStream, StreamRead
-from lading.service.front.invoke import new_trace
+from lading.service.identity import new_trace, request_id
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.queue.event import Result
 from lading.service.sources.discards import Discards
@@ -178,7 +177,7 @@ class Sources:
             check_invocable(target)
             request = InvokeRequest(
                 target=target,
-                request_id=str(uuid.uuid4()),
+                request_id=request_id(),
                 event=event,
                 invoked_arn=scope.function_arn(mapping.function.name, mapping.function.qualifier),
                 trace_id=new_trace(),
