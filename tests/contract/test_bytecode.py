@@ -99,7 +99,7 @@ def library_sources(interpreter: Interpreter) -> dict[str, bytes]:
     command = [interpreter.path, "-I", "-S", "-c", "import os; print(os.path.dirname(os.__file__))"]
     root = Path(subprocess.check_output(command, text=True).strip())
     files = [*root.glob("*.py"), *(root / "asyncio").glob("*.py"), *(root / "unittest").glob("*.py")]
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(files)[:150]}
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(files)[:150:2]}
 
 
 def test_used_by_the_interpreter_as_it_is(interpreter: Interpreter, store: Store, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_used_by_the_interpreter_as_it_is(interpreter: Interpreter, store: Store
 def test_same_bytes_in_any_order_and_process(interpreter: Interpreter, store: Store, tmp_path: Path) -> None:
     sources = library_sources(interpreter) | {name: data for name, data in SOURCES.items() if name.endswith(".py")}
     results = []
-    for seed in range(3):
+    for seed in range(2):
         names = list(sources)
         random.Random(seed).shuffle(names)
         with CompilerPool(interpreter, 1) as pool:
