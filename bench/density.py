@@ -18,6 +18,7 @@ from bench.harness.workshop import Workshop
 from lading.model.progress import Silent
 from lading.model.target import find_target
 from lading.sandbox.host import Host
+from lading.sandbox.owners import owner_name
 from lading.sandbox.spec import Network
 from lading.service.events import EventStream
 from lading.service.pool.decisions import Settings
@@ -110,7 +111,7 @@ async def invokes(function: FunctionVersion, host: Host, count: int) -> Table:
         Verdict("seconds, warm, p99", warm[len(warm) * 99 // 100], WARM_P99),
         Verdict(f"{WARM_RATE}/s to the rate over 8 environments", WARM_RATE / rate, 1.0),
     ]
-    return Table(f"hello world in the pool, all walls, {host._spares} walls standing ready", rows, verdicts)
+    return Table(f"hello world in the pool, all walls, {host._spares.count} walls standing ready", rows, verdicts)
 
 
 async def crowds(function: FunctionVersion, host: Host) -> Table:
@@ -176,5 +177,6 @@ def own_memory(pid: int) -> float:
 
 def leftovers(host: Host) -> tuple[int, int]:
     """Processes under the launcher, and cgroups of environments."""
-    groups = sum(len(list(Path(path).glob("lading-*/*/"))) for path in set(host._hierarchies.folders.values()))
+    own = owner_name(os.getpid())
+    groups = sum(len(list(Path(path).glob(f"{own}*/*/"))) for path in set(host._hierarchies.folders.values()))
     return len(family(host.launcher_pid)), groups

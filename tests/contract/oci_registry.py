@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import json
+import os
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from lading.oci.descriptor import Platform
+from lading.oci.image import Image, empty
+from lading.oci.layer_writer import LayerWriter
+from lading.store import Store
+
+AMD64 = Platform("linux", "amd64")
 
 
 class RegistryServer(ThreadingHTTPServer):
@@ -19,8 +35,14 @@ class RegistryServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None, name: str = "") -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.name = name or f"127.0.0.1:{self.server_address[1]}"
+        self.scheme = "https" if certificate else "http"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         self.blobs: dict[tuple[str, str], bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.uploads: dict[str, bytearray] = {}
@@ -31,10 +53,6 @@ class RegistryServer(ThreadingHTTPServer):
         """ "user:secret" to ask for."""
         self.auth = "bearer"
         self.lock = threading.Lock()
-
-    @property
-    def name(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
 
     def fault(self, method: str, path: str) -> Any:
         with self.lock:
@@ -64,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.token(url.query)
         if not self.allowed():
             self.read_body()
-            kind = f'Bearer realm="http://{self.server.name}/token",service="test"'
+            kind = f'Bearer realm="{self.server.scheme}://{self.server.name}/token",service="test"'
             challenge = kind if self.server.auth == "bearer" else 'Basic realm="test"'
             return self.answer(401, b"{}", {"WWW-Authenticate": challenge})
         found = re.fullmatch(r"/v2/(.+)/(blobs|manifests)/(uploads/)?([^/]*)", url.path)
@@ -85,6 +103,10 @@ class Handler(BaseHTTPRequestHandler):
         return given == ("Bearer good" if self.server.auth == "bearer" else basic)
 
     def token(self, query: str) -> None:
+        if self.command == "POST":
+            form = parse_qs(self.read_body().decode())
+            known = form.get("grant_type") == ["refresh_token"] and form.get("refresh_token") == ["refresh"]
+            return self.answer(200, b'{"access_token": "good"}') if known else self.answer(401, b"{}")
         basic = "Basic " + base64.b64encode(self.server.login.encode()).decode()
         if self.headers.get("Authorization") != basic:
             return self.answer(401, b"{}")
@@ -175,9 +197,36 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
+def image_in(store: Store, *sizes: int) -> Image:
+    """One with layers of that many random bytes."""
+    layers = []
+    for number, size in enumerate(sizes):
+        with store.blobs.writer() as output:
+            writer = LayerWriter(output, "gzip")
+            writer.file(f"file{number}", 0o644, os.urandom(size))
+            layers.append(writer.finish(store.blobs, "test"))
+    return empty(AMD64).append(layers).configure({"Cmd": ["/run"]})
+
+
+def self_signed(file: Path, name: str) -> Path:
+    """A certificate that is nobody's word but its own, with its key, in a file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = dt.datetime.now(dt.UTC)
+    made = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(secret + made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return file
+
+
 @contextmanager
-def serving() -> Iterator[RegistryServer]:
-    server = RegistryServer()
+def serving(certificate: Path | None = None, name: str = "") -> Iterator[RegistryServer]:
+    """`name`: what references call it, where that isn't its address."""
+    server = RegistryServer(certificate, name)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

@@ -17,18 +17,19 @@ from urllib.parse import urlsplit
 import boto3
 import httpx
 import pytest
-from oci_registry import RegistryServer, serving
+from oci_registry import AMD64, RegistryServer, image_in, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from oci_samples import AMD64, FILE, MemoryContent, image_of, layer_of, tar_of
+from oci_samples import FILE, MemoryContent, image_of, layer_of, tar_of
 
+from lading.build.packing import replacing_text
 from lading.errors import DownloadError, LadingError, StoreError
 from lading.model.progress import Silent
 from lading.oci import registry as registries
 from lading.oci.descriptor import ImageFormatError, digest_of, encode
-from lading.oci.image import Image, empty
+from lading.oci.image import Image
 from lading.oci.layer_tree import ImageRefusedError
-from lading.oci.layer_writer import LayerWriter
+from lading.oci.layout import write_layout
 from lading.oci.pull import pull
 from lading.oci.push import push
 from lading.oci.reference import parse_reference
@@ -63,11 +64,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def large_image(store: Store) -> Image:
-    with store.blobs.writer() as output:
-        writer = LayerWriter(output, "gzip")
-        writer.file("random", 0o644, os.urandom(5 << 20))
-        layer = writer.finish(store.blobs, "test")
-    return empty(AMD64).append([layer]).configure({"Cmd": ["/run"]})
+    return image_in(store, 5 << 20)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -135,6 +132,44 @@ def test_unpacking_onto_a_full_disk(store: Store, disk: Path) -> None:
     with pytest.raises(StoreError, match="No space left"):
         trees.unpack(large_image(store))
     assert not list((disk / "trees").iterdir())
+
+
+LADING = Path(sys.executable).with_name("lading")
+
+
+@pytest.mark.parametrize("where", ["dist", "cache"])
+def test_a_build_onto_a_full_disk_leaves_what_was_there(store: Store, disk: Path, tmp_path: Path, where: str) -> None:
+    """The artifact's folder or lading's own may be full; both errors name the next step."""
+    base = image_in(store, 100).configure({"Entrypoint": ["/x"], "Env": ["LAMBDA_RUNTIME_DIR=/var/runtime"]})
+    write_layout(tmp_path / "base", [base])
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "app.py").write_text("def handler(event, context): ...\n")
+    output = disk if where == "dist" else project / "dist"
+    environment = {**os.environ, "LADING_CACHE_DIR": str(disk if where == "cache" else tmp_path / "cache")}
+    options = ["--runtime", "python3.13", "--handler", "app.handler", "--base", str(tmp_path / "base")]
+    command = [str(LADING), "build", "--package", "image", *options, "--output", str(output)]
+
+    def build() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+    assert build().returncode == 0
+    before = {path: path.read_bytes() for path in files_in(output)}
+    (project / "data.bin").write_bytes(os.urandom(4 << 20))
+    done = build()
+    assert done.returncode == StoreError.exit_code, done.stderr
+    assert "No space left on device" in done.stderr and "free space" in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.count("error:") == 1
+    assert {path: path.read_bytes() for path in files_in(output)} == before
+    (project / "data.bin").unlink()
+    assert build().returncode == 0
+
+
+def test_a_folder_that_can_not_be_written_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "file" / "app.oci.manifest.json"
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StoreError, match="can't write"), replacing_text(path, "{}"):
+        pytest.fail("nothing is built where nothing can be written")
 
 
 def test_a_push_to_the_service_when_its_disk_is_full(store: Store, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from oci_registry import RegistryServer, serving
+from oci_registry import AMD64, RegistryServer, image_in, serving
 
 from lading.errors import DownloadError
 from lading.model.progress import Silent
@@ -17,8 +18,7 @@ from lading.oci import push as pushing
 from lading.oci import registry as registries
 from lading.oci.credentials import CredentialsError, find_login
 from lading.oci.descriptor import Descriptor, ImageFormatError, Platform, encode
-from lading.oci.image import Image, empty
-from lading.oci.layer_writer import LayerWriter
+from lading.oci.image import empty
 from lading.oci.layout import Document
 from lading.oci.pull import pull
 from lading.oci.push import push
@@ -26,8 +26,6 @@ from lading.oci.reference import ImageReferenceError, parse_reference
 from lading.oci.registry import NotInRegistryError, RegistryError, UnauthorizedError, scheme
 from lading.oci.validate import validate
 from lading.store import Store, open_store
-
-AMD64 = Platform("linux", "amd64")
 
 
 @pytest.fixture
@@ -42,16 +40,6 @@ def _no_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, str(tmp_path / "logins"))
     monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
     monkeypatch.setattr(registries, "FIRST_PAUSE", 0.01)
-
-
-def image_in(store: Store, *sizes: int) -> Image:
-    layers = []
-    for number, size in enumerate(sizes):
-        with store.blobs.writer() as output:
-            writer = LayerWriter(output, "gzip")
-            writer.file(f"file{number}", 0o644, os.urandom(size))
-            layers.append(writer.finish(store.blobs, "test"))
-    return empty(AMD64).append(layers).configure({"Cmd": ["/run"]})
 
 
 @pytest.fixture
@@ -195,6 +183,88 @@ def test_logins_are_taken_from_docker_s_file(server: RegistryServer, store: Stor
     assert "wrong" not in str(caught.value) + "".join(caught.value.details) + caught.value.hint
 
 
+def in_json(folder: str, name: str = "config.json", **document: Any) -> Callable[[Path, RegistryServer], None]:
+    """Writes a file of logins below the user's home; `SERVER` stands for the registry's name."""
+
+    def write(home: Path, server: RegistryServer) -> None:
+        (home / folder).mkdir(parents=True, exist_ok=True)
+        (home / folder / name).write_text(json.dumps(document).replace("SERVER", server.name))
+
+    return write
+
+
+AUTH = {"auth": base64.b64encode(b"me:secret").decode()}
+AUTHS = {"auths": {"SERVER": AUTH}}
+PLACES = {
+    "stated": ({"REGISTRY_AUTH_FILE": "stated/my.json"}, in_json("stated", "my.json", **AUTHS)),
+    "session": ({"XDG_RUNTIME_DIR": "run"}, in_json("run/containers", "auth.json", **AUTHS)),
+    "configured": ({"XDG_CONFIG_HOME": "own"}, in_json("own/containers", "auth.json", **AUTHS)),
+    "user": ({}, in_json(".config/containers", "auth.json", **AUTHS)),
+    "docker's own": ({"DOCKER_CONFIG": "elsewhere"}, in_json("elsewhere", **AUTHS)),
+    "docker": ({}, in_json(".docker", **AUTHS)),
+    "docker, long ago": ({}, in_json("", ".dockercfg", SERVER=AUTH)),
+    "namespace": ({}, in_json(".docker", auths={"SERVER/team": AUTH, "SERVER/other": {"auth": "eDp5"}})),
+    "as a URL": ({}, in_json(".docker", auths={"https://SERVER/v2/": AUTH})),
+    "in words": ({}, in_json(".docker", auths={"SERVER": {"username": "me", "password": "secret"}})),
+    "token": ({}, in_json(".docker", auths={"SERVER": {"auth": "", "identitytoken": "refresh"}})),
+    "helper": ({}, in_json(".docker", credHelpers={"SERVER": "test"}, auths={"SERVER": {"auth": "eDp5"}})),
+    "helper for all": ({}, in_json(".docker", credsStore="test", auths={"SERVER": {}})),
+    "helper with a token": ({"GIVES": "<token> refresh"}, in_json(".docker", credsStore="test")),
+    "a helper that has none": ({"GIVES": ""}, in_json(".config/containers", "auth.json", credsStore="test")),
+}
+HELPER = """#!/bin/sh
+# As docker's protocol has it: a name comes on standard input, a table goes out.
+read name
+[ "$1" = get ] || exit 9
+[ "$GIVES" ] || { echo "credentials not found in native keychain"; exit 1; }
+set -- $GIVES
+printf '{"ServerURL": "%s", "Username": "%s", "Secret": "%s"}' "$name" "$1" "$2"
+"""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_push_finds_its_login(
+    server: RegistryServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    environment, write = PLACES[place]
+    home = tmp_path / "home"
+    for name in ("DOCKER_CONFIG", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIVES", "me secret")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value if name == "GIVES" else str(home / value))
+    write(home, server)
+    if place == "a helper that has none":
+        in_json(".docker", **AUTHS)(home, server)  # the next file is looked into
+    write_helper(home / "bin", HELPER, monkeypatch)
+    server.login = "me:secret"
+    push([image_in(store, 10)], [], parse_reference(f"{server.name}/team/app:1"), Silent())
+    assert ("team/app", "1") in server.manifests
+
+
+def write_helper(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docker-credential-test, on PATH."""
+    folder.mkdir()
+    (folder / "docker-credential-test").write_text(text)
+    (folder / "docker-credential-test").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_one_token_for_all_connections_and_a_token_server_that_fails_for_a_moment(
+    server: RegistryServer, store: Store, tmp_path: Path
+) -> None:
+    server.login = "me:secret"
+    write_login(tmp_path / "logins", server)
+    server.faults = [("GET", "/token", 503)]
+    push([image_in(store, *range(1, 9))], [], parse_reference(f"{server.name}/app:1"), Silent())
+    assert sum("/token" in line for line in server.log) == 2
+    server.faults = [("GET", "/token", 429)] * 50
+    with pytest.raises(RegistryError, match=f"the token server of {server.name} failed with 429") as caught:
+        push([image_in(store, 10)], [], parse_reference(f"{server.name}/app:1"), Silent())
+    assert not isinstance(caught.value, UnauthorizedError) and caught.value.details == ("FAULT: on request",)
+
+
 def test_a_missing_manifest_and_a_missing_registry_say_so(server: RegistryServer, other: Store) -> None:
     with pytest.raises(NotInRegistryError, match="no manifest v9") as caught:
         pull(parse_reference(f"{server.name}/app:v9"), AMD64, other.blobs, Silent())
@@ -204,8 +274,6 @@ def test_a_missing_manifest_and_a_missing_registry_say_so(server: RegistryServer
 
 
 def test_credential_helpers_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    helper = tmp_path / "bin" / "docker-credential-test"
-    helper.parent.mkdir()
     answer = """#!/bin/sh
 read name
 case "$name" in
@@ -215,9 +283,7 @@ broken.io) echo nothing ;;
 *) echo 'credentials not found in native keychain'; exit 1 ;;
 esac
 """
-    helper.write_text(answer)
-    helper.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{helper.parent}:{os.environ['PATH']}")
+    write_helper(tmp_path / "bin", answer, monkeypatch)
     (tmp_path / "logins").mkdir()
     config = tmp_path / "logins" / "config.json"
     config.write_text(json.dumps({"credsStore": "test"}))

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -30,6 +30,11 @@ def encoded(document: dict[str, Any]) -> bytes:
     return json.dumps(document).encode()
 
 
+def strong(data: bytes) -> str:
+    """The digest by the other algorithm that the specification registers."""
+    return f"sha512:{hashlib.sha512(data).hexdigest()}"
+
+
 def described(data: bytes, media_type: str, **more: Any) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest(data), "size": len(data), **more}
 
@@ -42,6 +47,15 @@ MANIFEST = encoded(
         "mediaType": media.OCI_MANIFEST,
         "config": described(CONFIG, media.OCI_CONFIG),
         "layers": [described(BLOB, media.OCI_LAYER_GZIP)],
+    }
+)
+STRONG = encoded(
+    {
+        "schemaVersion": 2,
+        "mediaType": media.OCI_MANIFEST,
+        "config": described(CONFIG, media.OCI_CONFIG, digest=strong(CONFIG)),
+        "layers": [described(BLOB, media.OCI_LAYER_GZIP, digest=strong(BLOB))],
+        "subject": described(CONFIG, media.OCI_MANIFEST, digest=strong(b"not there")),
     }
 )
 EMPTY = b"{}"
@@ -97,11 +111,11 @@ def part(start: int, end: int, size: int | None = None) -> dict[str, str]:
     }
 
 
-def monolithic(data: bytes) -> list[Row]:
-    where = {"Location": f"/v2/team/app/blobs/{digest(data)}", "Docker-Content-Digest": digest(data)}
+def monolithic(data: bytes, named: Callable[[bytes], str] = digest) -> list[Row]:
+    where = {"Location": f"/v2/team/app/blobs/{named(data)}", "Docker-Content-Digest": named(data)}
     return [
         Row("POST", "/v2/team/app/blobs/uploads/", 202, {"Range": "0-0", "Docker-Upload-UUID": r"[0-9a-f-]{36}"}),
-        Row("PUT", f"{{session}}?digest={digest(data)}", 201, where, OCTETS, data),
+        Row("PUT", f"{{session}}?digest={named(data)}", 201, where, OCTETS, data),
     ]
 
 
@@ -268,6 +282,31 @@ MANAGEMENT = [
     Row("GET", f"/v2/team/other/blobs/{digest(BLOB)}", 200, content=BLOB),
 ]
 
+SHA512 = [
+    Row("HEAD", f"/v2/team/app/blobs/{strong(BLOB)}", 404),
+    *monolithic(BLOB, strong),
+    Row("POST", f"/v2/team/app/blobs/uploads/?digest={strong(CONFIG)}", 201, {}, OCTETS, CONFIG),
+    Row("POST", "/v2/team/app/blobs/uploads/", 202),
+    Row("PUT", f"{{session}}?digest={strong(b'other')}", 400, {}, OCTETS, BLOB, "DIGEST_INVALID"),
+    Row("GET", f"/v2/team/app/blobs/{strong(BLOB)}", 200, {"Docker-Content-Digest": strong(BLOB)}, content=BLOB),
+    Row("GET", f"/v2/team/app/blobs/{strong(BLOB)}", 206, {}, {"Range": "bytes=1-2"}, content=BLOB[1:3]),
+    Row("GET", f"/v2/team/app/blobs/{digest(BLOB)}", 404, code="BLOB_UNKNOWN"),
+    Row("POST", f"/v2/team/other/blobs/uploads/?mount={strong(BLOB)}&from=team/app", 201),
+    Row("GET", f"/v2/team/other/blobs/{strong(BLOB)}", 200, content=BLOB),
+    Row("PUT", f"/v2/team/app/manifests/{strong(b'other')}", 400, {}, JSON_MANIFEST, STRONG, "DIGEST_INVALID"),
+    Row(
+        "PUT", f"/v2/team/app/manifests/{strong(STRONG)}", 201,
+        {"Docker-Content-Digest": strong(STRONG), "OCI-Subject": strong(b"not there")}, JSON_MANIFEST, STRONG,
+    ),
+    Row("GET", f"/v2/team/app/manifests/{strong(STRONG)}", 200, {"ETag": f'"{strong(STRONG)}"'}, content=STRONG),
+    Row("GET", f"/v2/team/app/referrers/{strong(b'not there')}", 200, {"Content-Type": re.escape(media.OCI_INDEX)}),
+    Row("PUT", "/v2/team/app/manifests/strong", 201, {"Docker-Content-Digest": digest(STRONG)}, JSON_MANIFEST, STRONG),
+    Row("DELETE", f"/v2/team/app/blobs/{strong(BLOB)}", 405, code="UNSUPPORTED"),
+    *(Row("DELETE", f"/v2/team/app/manifests/{name(STRONG)}", 202) for name in (strong, digest)),
+    Row("DELETE", f"/v2/team/app/blobs/{strong(BLOB)}", 202),
+    Row("GET", f"/v2/team/app/blobs/{strong(BLOB)}", 404, code="BLOB_UNKNOWN"),
+]  # fmt: skip
+
 
 class Client:
     """Sends rows one after the other, and remembers where an upload goes on."""
@@ -307,7 +346,7 @@ def client() -> Iterator[Client]:
 
 def test_conformance(client: Client) -> None:
     """The workflows in this order: each needs what the ones before left."""
-    for row in (*PUSH, *PULL, *DISCOVERY, *MANAGEMENT):
+    for row in (*PUSH, *PULL, *DISCOVERY, *MANAGEMENT, *SHA512):
         client.check(row)
 
 
@@ -329,7 +368,7 @@ def test_the_public_suite(client: Client, tmp_path: Path) -> None:
     on = ("API_BLOBS_UPLOAD_CANCEL", "API_BLOBS_DIGEST_HEADER", "API_MANIFESTS_DIGEST_HEADER")
     settings = {"REGISTRY": client.http.base_url.netloc.decode(), "TLS": "disabled", "VERSION": "1.1",
                 "REPO1": "team/app", "REPO2": "team/other", "RESULTS_DIR": str(tmp_path),
-                "DATA_SHA512": "false", **dict.fromkeys(on, "true")}  # fmt: skip
+                **dict.fromkeys(on, "true")}  # fmt: skip
     environment = {**os.environ, **{f"OCI_{name}": value for name, value in settings.items()}}
     done = subprocess.run([program], env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-5000:]

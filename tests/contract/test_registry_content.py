@@ -42,7 +42,7 @@ class Hands:
         upload = self.content.begin(place)
         upload.write(data)
         digest = digest_of(data)
-        self.content.finish(upload, digest[7:], lambda: self.catalog.use_blob(place, digest))
+        self.content.finish(upload, digest, lambda stored: self.catalog.use_blob(place, digest, stored))
         return digest
 
     def image(self, text: str, place: Place = APP, tag: str = "latest") -> Image:
@@ -189,11 +189,38 @@ def test_a_blob_is_kept_once_and_seen_only_where_it_was_sent(hands: Hands) -> No
     assert hands.files() == {digest[7:]}
 
 
+def test_a_blob_of_two_digests_is_one_file_that_stays_for_either(hands: Hands) -> None:
+    strong = f"sha512:{hashlib.sha512(b'layer').hexdigest()}"
+    plain = hands.blob(b"layer")
+    upload = hands.content.begin(APP)
+    upload.write(b"layer")
+    hands.content.finish(upload, strong, lambda stored: hands.catalog.use_blob(APP, strong, stored))
+    assert hands.files() == {plain[7:]} == {hands.catalog.stored_blob(APP, strong)}
+    hands.catalog.drop_blob(APP, plain)
+    assert hands.collect() == 0
+    hands.catalog.drop_blob(APP, strong)
+    assert hands.collect() == len(b"layer")
+
+
+def test_an_image_under_another_digest_is_pinned_by_its_sha256(hands: Hands) -> None:
+    image = hands.image("one")
+    facts = read_manifest(image.manifest, "", "sha512")
+    assert facts.digest == f"sha512:{hashlib.sha512(image.manifest).hexdigest()}"
+    hands.content.keep(image.manifest, lambda: hands.catalog.put_image(APP, facts, "strong"))
+    found = hands.registry.resolve("127.0.0.1:4566/team/app:strong", MINE, HERE)
+    assert found is not None
+    assert (found.digest, found.open()) == (image.digest, image), "a tag is of the sha256 digest, whatever came before"
+    hands.catalog.delete_image(APP, image.digest)
+    assert hands.collect() == 0
+    hands.catalog.delete_image(APP, facts.digest)
+    assert hands.collect() == len(image.manifest)
+
+
 def test_an_upload_of_other_content_leaves_nothing(hands: Hands) -> None:
     upload = hands.content.begin(APP)
     upload.write(b"content")
     with pytest.raises(DownloadError):
-        hands.content.finish(upload, "0" * 64, lambda: pytest.fail("it was linked"))
+        hands.content.finish(upload, f"sha256:{'0' * 64}", lambda _: pytest.fail("it was linked"))
     with pytest.raises(ApiError):
         hands.content.upload(APP, upload.identity)
     assert hands.files() == set()
@@ -227,7 +254,7 @@ def test_garbage_goes_and_what_an_image_or_a_function_needs_stays(hands: Hands) 
 def test_a_blob_that_is_asked_for_again_stays(hands: Hands) -> None:
     digest = hands.blob(b"layer")
     hands.time += garbage.GRACE - 1
-    hands.catalog.use_blob(APP, digest)
+    hands.catalog.use_blob(APP, digest, digest[7:])
     hands.time += garbage.GRACE - 1
     assert hands.collect() == 0
     hands.time += 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,22 @@ class Command:
         assert code is None or ran.code == code, f"exit {ran.code}, not {code}\n{ran.out}\n{ran.err}"
         return ran
 
+    def build_killed_after(self, seconds: float, cwd: Path) -> None:
+        """`lading build`, ended with all its children when it takes longer."""
+        process = subprocess.Popen(
+            [LADING, "build"],
+            cwd=cwd,
+            env=self.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         return {**os.environ, "LADING_CACHE_DIR": str(self.cache), "NO_COLOR": "1", **(extra or {})}
 
@@ -98,3 +115,20 @@ def interpreters() -> Mapping[str, Path]:
         if interpreter is not None:
             found[runtime.python_version] = Path(interpreter.path)
     return found
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The address of a service of the module's own, without a state; a module that wants another has its own `url`."""
+    from serve_support import service
+
+    with service() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def api(url: str) -> Any:
+    """Lambda's API there."""
+    from serve_support import client
+
+    return client(url)

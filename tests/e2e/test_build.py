@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 import zipfile
@@ -392,19 +391,7 @@ def test_a_kill_at_any_moment_leaves_nothing_half_made(lading: Command, write: W
         if attempt % 3 == 0:
             shutil.rmtree(tmp_path / "cache")
         shutil.rmtree(project / "dist", ignore_errors=True)
-        process = subprocess.Popen(
-            [LADING, "build"],
-            cwd=project,
-            env=own.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            process.wait(timeout=chance.uniform(0, whole))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        own.build_killed_after(chance.uniform(0, whole), project)
         artifact = project / "dist" / "project.zip"
         assert not artifact.exists() or digest(artifact) == sound
     own("build", cwd=project)

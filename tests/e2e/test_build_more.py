@@ -9,7 +9,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import stat
 import struct
 import subprocess
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from conftest import LADING, Command, Write
+from conftest import Command, Write
 
 # What makes wrong things is shared with other tests; test folders have no packages to import it from.
 sys.path += [str(Path(__file__).parents[1] / part) for part in ("contract", "unit")]
@@ -383,19 +382,7 @@ def test_kills_during_a_large_cold_build_change_nothing(lading: Command, write: 
     own, chance = lading.with_cache(tmp_path / "cache"), random.Random(3)
     for _ in range(3):
         shutil.rmtree(project / "dist", ignore_errors=True)
-        process = subprocess.Popen(
-            [LADING, "build"],
-            cwd=project,
-            env=own.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            process.wait(timeout=chance.uniform(0.2, whole))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        own.build_killed_after(chance.uniform(0.2, whole), project)
         assert not artifact.exists() or digest(artifact) == sound[0]
     own("build", cwd=project)
     assert (digest(artifact), manifest.read_text()) == sound

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,13 @@ from conftest import Command, Write
 from registry_support import program
 from serve_support import client, service
 
+from lading.oci.descriptor import digest_of
 from lading.oci.layout import Layout
 from lading.oci.push import read_attached
 from lading.oci.tar import Walker
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from oci_samples import tar_of
 
 CLASSICAL = """\
 FROM public.ecr.aws/lambda/python:3.10
@@ -157,6 +162,30 @@ def test_docker_saves_what_it_built(lading: Command, write: Write, tmp_path: Pat
     assert names_in(Layout(project / "dist" / "small.oci")) == {"var/task/lambda_function.py"}
     mirrored = lading(*BUILD, "--mirror", "127.0.0.1:4566", cwd=project, env={"PATH": str(programs)}, code=3)
     assert "its daemon's settings" in mirrored.err
+
+
+def test_an_error_that_is_allowed_spares_no_image_its_audit(lading: Command, write: Write, tmp_path: Path) -> None:
+    """Its config has no history, and its handler imports what isn't there. The builder's work is done already."""
+    files = [(name, {"mode": 0o755}, b"") for name in ("lambda-entrypoint.sh", "var/lang/bin/python3.13")]
+    layer = tar_of([*files, ("var/task/lambda_function.py", {"mode": 0o644}, HANDLER.encode())])
+    process = {"Entrypoint": ["/lambda-entrypoint.sh"], "Cmd": ["lambda_function.handler"], "WorkingDir": "/var/task"}
+    rootfs = {"type": "layers", "diff_ids": [digest_of(layer)]}
+    config = {"architecture": "amd64", "os": "linux", "config": process, "rootfs": rootfs}
+    parts = {"layer.tar": layer, "config.json": json.dumps(config).encode()}
+    parts["manifest.json"] = json.dumps([{"Config": "config.json", "Layers": ["layer.tar"]}]).encode()
+    (tmp_path / "saved.tar").write_bytes(tar_of((name, {}, data) for name, data in parts.items()))
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\n[ "$1" != save ] || exec /bin/cp {tmp_path / "saved.tar"} "$3"\n')
+    docker.chmod(0o755)
+    project = write("bare", {"Dockerfile": SMALL, "lambda_function.py": HANDLER})
+    build = (*BUILD, "--json", "--allow", "image-history")
+    (artifact,) = lading(*build, cwd=project, env={"PATH": str(tmp_path)}, code=5).json["artifacts"]
+    assert [one["code"] for one in artifact["findings"]] == ["missing-module"]
+    assert not (project / "dist" / "bare.oci").exists()
+    (artifact,) = lading(*build, "--allow", "missing-module", cwd=project, env={"PATH": str(tmp_path)}).json[
+        "artifacts"
+    ]
+    assert artifact["findings"] == [] and (project / "dist" / "bare.oci").is_dir()
 
 
 def test_init_writes_a_dockerfile_that_the_project_is_built_by(lading: Command, tmp_path: Path) -> None:

@@ -31,11 +31,6 @@ def url() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def api(url: str) -> Any:
-    return client(url)
-
-
 def sha256(data: bytes) -> str:
     return b64encode(hashlib.sha256(data).digest()).decode()
 

@@ -8,7 +8,6 @@ import json
 import random
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,6 @@ from lading.service.front.keyring import IssuedKey, Keyring
 from lading.service.front.sigv4 import verify
 
 KEYS = {"AKIDEXAMPLE": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"}
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with service() as address:
-        yield address
 
 
 def ask(

@@ -6,24 +6,12 @@ import base64
 import hashlib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from serve_support import ACCOUNT, CODE, REGION, ROLE, client, create, plain, refusal, service, settle, zipped
+from serve_support import ACCOUNT, CODE, REGION, ROLE, client, create, plain, refusal, settle, zipped
 
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function"
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with service() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def api(url: str) -> Any:
-    return client(url)
 
 
 def test_create_answers_with_aws_fields_and_no_others(api: Any) -> None:

@@ -8,12 +8,11 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from serve_support import ACCOUNT, REGION, client, create, refusal, service, settle, zipped
+from serve_support import ACCOUNT, REGION, client, create, refusal, settle, zipped
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="environments need root on Linux")
 
@@ -35,12 +34,6 @@ def handler(event, context):
         "custom": client.custom if client else None,
     }
 """
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with service() as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

@@ -5,26 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from serve_support import ACCOUNT, REGION, ROLE, client, create, plain, refusal, service, settle, zipped
+from serve_support import ACCOUNT, REGION, ROLE, client, create, plain, refusal, settle, zipped
 
 L = f"arn:aws:lambda:{REGION}:{ACCOUNT}"
 NUMBERS = itertools.count()
 STALE = "00000000-0000-0000-0000-000000000000"
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with service() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def api(url: str) -> Any:
-    return client(url)
 
 
 @pytest.fixture

@@ -35,11 +35,6 @@ def url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def api(url: str) -> Any:
-    return client(url)
-
-
 @pytest.fixture
 def queue(url: str, request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     """Address and ARN of a queue of the test's own."""

@@ -42,11 +42,6 @@ def url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def api(url: str) -> Any:
-    return client(url)
-
-
 @pytest.fixture
 def stream(url: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a stream of the test's own."""

@@ -7,12 +7,11 @@ import http.client
 import json
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from serve_support import client, create, service, zipped
+from serve_support import client, create, zipped
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="environments need root on Linux")
 
@@ -55,12 +54,6 @@ while True:
     turn()
 """
 PRELUDE = "application/vnd.awslambda.http-integration-response"
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with service() as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

@@ -235,9 +235,11 @@ def start(
     def run(
         source: str = "def lambda_handler(event, context): return event", version: str = "3.13", **options: Any
     ) -> Served:
-        code = tmp_path / f"code{len(boxes)}"
-        code.mkdir()
-        (code / "lambda_function.py").write_text(source)
+        code = options.pop("code", None)
+        if code is None:
+            code = tmp_path / f"code{len(boxes)}"
+            code.mkdir()
+            (code / "lambda_function.py").write_text(source)
         begin = options.pop("begin", True)
         options.setdefault("cold_start", cold_start)
         options.setdefault("isolation", isolation)

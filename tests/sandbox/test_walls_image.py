@@ -15,7 +15,7 @@ from conftest import RuntimeEndedError, Served
 from image_roots import MACHINE, python_layer, shell_layer, write_layer
 
 from lading.errors import SandboxError
-from lading.sandbox import host as hosts
+from lading.sandbox import zygotes
 from lading.sandbox.host import Host
 from lading.sandbox.image import ImageProcess, ImageRoot, find_client
 from lading.sandbox.live import Sandbox
@@ -243,7 +243,7 @@ def test_an_interpreter_that_can_t_be_forked_is_started_afresh(
 def test_images_that_nobody_uses_keep_no_more_than_so_many_clients(
     function: ImageRoot, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosts, "MOST_IMAGES", 1)
+    monkeypatch.setattr(zygotes, "MOST_IMAGES", 1)
     process = function.process
     processes = [dataclasses.replace(process, variables={**process.variables, "N": str(number)}) for number in range(3)]
     variants = [dataclasses.replace(function, process=one) for one in processes]
@@ -251,5 +251,5 @@ def test_images_that_nobody_uses_keep_no_more_than_so_many_clients(
         for one in variants[1:]:
             host.create(SandboxSpec(image=one, runtime="")).close()
         assert Served(kept).invoke({}).kind == "response"
-        alive = [key for key in host._zygotes if key[0] is IMAGE]
+        alive = [key for key in host._zygotes._started if key[0] is IMAGE]
         assert len(alive) == 2

@@ -14,8 +14,12 @@ from conftest import Start, require_client, require_interpreter
 
 from lading.sandbox.capabilities import find_hierarchies
 from lading.sandbox.host import Host, sweep
+from lading.sandbox.inside import kernel
 from lading.sandbox.owners import owner_name
 from lading.sandbox.spec import ColdStart, SandboxSpec
+
+_SHARED = 1 << 20
+"""MS_SHARED."""
 
 
 def groups_of(pid: int) -> list[Path]:
@@ -86,6 +90,30 @@ def test_close_leaves_nothing(start: Start, tmp_path: Path):
     assert [entry for path in groups_of(os.getpid()) for entry in path.iterdir() if entry.is_dir()] == groups
     del served
     assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
+
+
+def test_mounts_stay_where_they_are_made(start: Start, tmp_path: Path):
+    """Also where the folder of a function lies on a mount that others see changes of."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    kernel.mount("lading-test", str(shared), "tmpfs")
+    try:
+        kernel.mount("", str(shared), "", _SHARED)
+        code = shared / "code"
+        (code / "later").mkdir(parents=True)
+        (code / "lambda_function.py").write_text(
+            "import os\ndef lambda_handler(event, context): return os.listdir('later')"
+        )
+        served = start(code=code)
+        kernel.mount("lading-test", str(code / "later"), "tmpfs")
+        try:
+            (code / "later" / "file").touch()
+            assert served.invoke({}).body == []
+        finally:
+            kernel.umount(str(code / "later"))
+        served.box.close()
+    finally:
+        kernel.umount(str(shared))
 
 
 def test_walls_of_an_environment_are_its_own(start: Start):

@@ -10,6 +10,7 @@ import pytest
 from conftest import Served, require_client, require_interpreter
 from test_walls_leftovers import descendants, eventually
 
+from lading.sandbox import lessons
 from lading.sandbox.host import Host
 from lading.sandbox.live import Sandbox
 from lading.sandbox.spec import ColdStart, SandboxSpec
@@ -67,6 +68,42 @@ def test_dressed_walls_reset_and_start_later(ready_host: Host, spec: SandboxSpec
         assert served.invoke("first").body["mode"] == "first"
         served.reset()
         assert served.invoke("second").body["mode"] == "second"
+
+
+def test_what_a_start_writes_to_is_there_before_the_next_one(rooted: None, spec: SandboxSpec):
+    with Host(spares=1) as host:
+        host.warm(spec)
+        [standing] = waiting(host)
+        before = lessons.count(lessons.written(standing))
+        with host.create(spec) as box:
+            assert box.pid == standing
+            Served(box).invoke("first")
+            needed = lessons.written(box.pid)
+            assert before < lessons.count(needed) <= lessons.MOST
+            assert eventually(lambda: waiting(host) not in ([], [standing]))
+            [next_one] = waiting(host)
+            assert eventually(lambda: shared(next_one, needed) > 0.9), "it has its copies, and has not begun yet"
+            with host.create(spec) as second:
+                assert second.pid == next_one
+                assert Served(second).invoke("second").body["mode"] == "second"
+
+
+def waiting(host: Host) -> list[int]:
+    """First processes of walls that stand ready."""
+    made = [one for ready in host._spares._ready.values() for one in ready]
+    lines = [line for one in made for line in fdinfo(one.parts.pidfd)]
+    return [int(line.split()[1]) for line in lines if line.startswith("Pid:")]
+
+
+def fdinfo(descriptor: int) -> list[str]:
+    return Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+
+
+def shared(first: int, needed: lessons.Ranges) -> float:
+    """How much of what is needed a process below has for itself already."""
+    own = {page for start, end in lessons.written(first) for page in range(start, end, 4096)}
+    wanted = {page for start, end in needed for page in range(start, end, 4096)}
+    return len(own & wanted) / len(wanted)
 
 
 def test_many_at_once_use_what_stands_and_make_the_rest(ready_host: Host, spec: SandboxSpec):

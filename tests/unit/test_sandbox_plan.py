@@ -304,6 +304,7 @@ def test_v2_group_writes_and_reads_the_kernels_files(tmp_path):
     (tmp_path / "cgroup.procs").write_text("7\n8\n")
     (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 1\n")
     group = cgroups.Group("v2", dict.fromkeys(("memory", "cpu", "pids", "freezer"), tmp_path))
+    group.begin()
     group.limit(256, 512)
     group.limit_cpu(1769)
     group.freeze()

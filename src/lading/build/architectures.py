@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lading.build.image import NAME
-from lading.build.packing import replace_text
+from lading.build.packing import replacing_text
 from lading.build.run import BuildOptions, Report, build_project
 from lading.errors import BuildError
 from lading.model.artifact import Artifact, manifest_path
@@ -105,8 +105,8 @@ def _index(function: FunctionConfig, artifacts: Sequence[Artifact], folder: Path
     if _holds(destination, digest) and manifest_path(destination).is_file():
         return Artifact(destination, manifest, built=False, reason="nothing changed")
     attached = [document for layout in layouts for document in read_attached(layout, layout.attached())]
-    write_layout(destination, images, attached, name=NAME)
-    replace_text(manifest_path(destination), manifest.to_json())
+    with replacing_text(manifest_path(destination), manifest.to_json()):
+        write_layout(destination, images, attached, name=NAME)
     return Artifact(destination, manifest, reason=f"an index of {len(images)} images; Lambda takes single ones only")
 
 

@@ -1,7 +1,7 @@
 """An artifact's zip from bundles: copies prepared bytes, patches offsets, writes the central directory. Never deflates.
 
 What it reads is verified while it is copied; what it writes appears under its name whole or not at all. Memory: a few
-buffers and the central directory, whatever the artifact's size.
+windows on the blobs and the central directory, whatever the artifact's size.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import base64
 import contextlib
 import glob
 import hashlib
+import mmap
 import os
 import secrets
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import FileIO
@@ -25,10 +27,12 @@ from lading.build.records import LIMIT32, OFFSET_FIELD, end_records, widen
 from lading.errors import BuildError
 from lading.model.blobs import Blobs
 
-CHUNK = 1 << 20
-BUFFERS = 8
+WINDOW = 1 << 20
+"""Bytes of a blob that are mapped at a time; a multiple of every page size."""
+WINDOWS = 8
+"""Mapped at once, at most."""
 FLUSH = 4 << 20
-"""Bytes after which the kernel is told to begin writing to disk: else a rename over an existing file waits for all of it."""
+"""Bytes after which the kernel is told to begin writing to disk, where a file is replaced: its rename waits for all of it."""
 
 
 class ArchiveError(BuildError):
@@ -95,7 +99,7 @@ def assemble(selections: Sequence[Selection], destination: Path, blobs: Blobs) -
     selections, conflicts = settle(selections)
     pieces = [_Piece(selection.bundle, tuple(_ranges(selection))) for selection in selections]
     with _replacing(destination) as output:
-        writer = _Writer(output, blobs)
+        writer = _Writer(output, blobs, flush=destination.exists())
         with contextlib.closing(writer):
             for piece in pieces:
                 writer.copy(piece)
@@ -207,18 +211,17 @@ def _unzipped(piece: _Piece) -> int:
 class _Writer:
     """Copies pieces to an open file while two threads hash what is read and what is written."""
 
-    def __init__(self, output: FileIO, blobs: Blobs) -> None:
+    def __init__(self, output: FileIO, blobs: Blobs, *, flush: bool) -> None:
         self._output = output
         self._blobs = blobs
+        self._flush = flush
         self._hash = hashlib.sha256()
         self._checksums: list[tuple[Bundle, Checksum]] = []
         self._central: list[bytes | bytearray] = []
         self._count = 0
         self._written = Digester()
         self._read = Digester()
-        self._buffers = [bytearray(CHUNK) for _ in range(BUFFERS)]
-        self._tickets = [(0, 0)] * BUFFERS
-        self._turn = 0
+        self._tickets: deque[tuple[int, int]] = deque([(0, 0)] * WINDOWS, maxlen=WINDOWS)
         self._flushed = 0
         self.offset = 0
         self.sha256 = ""
@@ -232,28 +235,36 @@ class _Writer:
         checksum = Checksum()
         self._checksums.append((piece.bundle, checksum))
         with self._blobs.open(piece.bundle.data) as source:
-            position = 0
-            while length := self._step(source, checksum, position, spans):
-                position += length
+            size = os.fstat(source.fileno()).st_size
+            for position in range(0, size, WINDOW):
+                self._window(source, checksum, (position, min(position + WINDOW, size)), spans)
 
-    def _step(self, source: BinaryIO, checksum: Checksum, position: int, spans: list[tuple[int, int]]) -> int:
-        """Read one buffer, hash all of it, write what belongs to a span; the bytes read."""
-        turn = self._turn
-        self._turn = (turn + 1) % BUFFERS
-        buffer = memoryview(self._buffers[turn])
-        written, read = self._tickets[turn]
+    def _window(
+        self, source: BinaryIO, checksum: Checksum, window: tuple[int, int], spans: list[tuple[int, int]]
+    ) -> None:
+        """Hash all of one window of a blob, copy what of it belongs to a span."""
+        written, read = self._tickets.popleft()
         self._written.wait(written)
         self._read.wait(read)
-        length = source.readinto(buffer)  # type: ignore[attr-defined]
-        if not length:
-            return 0
-        read = self._read.update(checksum, buffer[:length])
-        for start, end in _overlaps(spans, position, position + length):
-            view = buffer[start - position : end - position]
-            written = self._written.update(self._hash, view)
-            self._write(view)
-        self._tickets[turn] = (written, read)
-        return int(length)
+        low, high = window
+        view = memoryview(mmap.mmap(source.fileno(), high - low, access=mmap.ACCESS_READ, offset=low))
+        read = self._read.update(checksum, view)
+        for start, end in _overlaps(spans, low, high):
+            written = self._written.update(self._hash, view[start - low : end - low])
+            self._transfer(source, start, view[start - low : end - low])
+        self._tickets.append((written, read))
+
+    def _transfer(self, source: BinaryIO, start: int, view: memoryview) -> None:
+        """From file to file within the kernel; from the mapping where it can't (other file systems, old kernels)."""
+        done = 0
+        with contextlib.suppress(OSError):  # a full disk: the write that follows says so
+            while done < len(view):
+                done += os.copy_file_range(source.fileno(), self._output.fileno(), len(view) - done, start + done)
+        self.offset += done
+        self._write(view[done:])
+        if self._flush and self.offset - self._flushed >= FLUSH:
+            os.posix_fadvise(self._output.fileno(), self._flushed, self.offset - self._flushed, os.POSIX_FADV_DONTNEED)
+            self._flushed = self.offset
 
     def _add_records(self, piece: _Piece) -> None:
         bundle, base = piece.bundle, self.offset
@@ -289,9 +300,6 @@ class _Writer:
         self.offset += len(data)
         while data:
             data = data[self._output.write(data) :]
-        if self.offset - self._flushed >= FLUSH:
-            os.posix_fadvise(self._output.fileno(), self._flushed, self.offset - self._flushed, os.POSIX_FADV_DONTNEED)
-            self._flushed = self.offset
 
     def close(self) -> None:
         self._written.close()

@@ -17,7 +17,7 @@ from pathlib import Path
 from lading.build.image import NAME
 from lading.build.image_base import platform_of
 from lading.build.image_sbom import attach
-from lading.build.packing import replace_text
+from lading.build.packing import replacing_text
 from lading.errors import BuildError
 from lading.model.artifact import Artifact, Manifest, PackedPackage, manifest_path
 from lading.model.finding import errors
@@ -32,7 +32,9 @@ from lading.oci.reference import DOCKER_HUB
 from lading.oci.registry import scheme
 from lading.oci.tar import Walker
 from lading.oci.validate import validate
+from lading.oci.verdict import is_unreadable
 from lading.store import Store
+from lading.store.folder import disk_errors
 
 BUILDERS = ("buildah", "podman", "docker")
 AWS_PUBLIC = "public.ecr.aws"
@@ -68,24 +70,35 @@ class DockerfileOptions:
 def build_dockerfile(function: FunctionConfig, destination: Path, store: Store, options: DockerfileOptions) -> Artifact:
     """The layout at `destination`, with its manifest beside it; neither is touched when a finding is an error.
 
-    Raises NoBuilderError, DockerfileError, ImageFormatError, LayoutWriteError, StoreError.
+    Raises NoBuilderError, DockerfileError, ImageFormatError, StoreError.
     """
     builder = find_builder()
     platform = platform_of(function.target)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".dockerfile-", dir=destination.parent) as scratch:
-        run = _Run(builder, function, platform, Path(scratch), options)
+    with _scratch(destination.parent) as scratch:
+        run = _Run(builder, function, platform, scratch, options)
         image = run.image(store)
         refused = validate(image, platform)
-        audit = ImageAudit() if errors(refused) else audit_image(image, Path(scratch))
+        audit = ImageAudit() if is_unreadable(refused) else audit_image(image, scratch)
         findings = tuple(one for one in (*refused, *audit.findings) if one.code not in options.allowed)
         manifest = _described(function, image, audit)
         reason = f"built by {builder.name}"
         if errors(findings):
             return Artifact(destination, manifest, findings, built=False, reason=f"{reason}; not written")
-        write_layout(destination, [image], attach(image, manifest), name=NAME)
-    replace_text(manifest_path(destination), manifest.to_json())
+        with replacing_text(manifest_path(destination), manifest.to_json()):
+            write_layout(destination, [image], attach(image, manifest), name=NAME)
     return Artifact(destination, manifest, findings, reason=reason)
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder beside the artifact, so that what is copied out is linked and not copied again. Raises StoreError."""
+    with disk_errors(f"can't write to {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=".dockerfile-", dir=folder))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def find_builder() -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lading.build.image_layers import LayerPlan, make_layers, split
 from lading.build.image_sbom import attach
-from lading.build.packing import PackPlan, manifest_of, replace_text
+from lading.build.packing import PackPlan, manifest_of, replacing_text
 from lading.build.plan import Unit
 from lading.errors import BuildError
 from lading.model.artifact import Artifact, Manifest, manifest_path
@@ -46,7 +46,7 @@ class ImagePacker:
     def write(self, plan: PackPlan, layers: Sequence[PackPlan], destination: Path, reason: str) -> Artifact:
         """The layout folder, with its manifest beside it; neither is touched when a finding is an error.
 
-        Raises NoClientError, StoreError, LayoutWriteError.
+        Raises NoClientError, StoreError.
         """
         manifest = manifest_of(plan, None)
         if errors(plan.findings):
@@ -55,9 +55,8 @@ class ImagePacker:
         made = make_layers(planned, plan.load.unit.compression, self._blobs, self._actions)
         image = self._image(plan, made)
         manifest = _described(manifest, image, self._base, planned)
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        write_layout(destination, [image], attach(image, manifest), name=NAME)
-        replace_text(manifest_path(destination), manifest.to_json())
+        with replacing_text(manifest_path(destination), manifest.to_json()):
+            write_layout(destination, [image], attach(image, manifest), name=NAME)
         return Artifact(destination, manifest, plan.findings, reason=reason)
 
     def _image(self, plan: PackPlan, made: Sequence[Layer]) -> Image:

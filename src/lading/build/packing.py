@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from lading.model.finding import Finding, Severity
 from lading.model.lock import Wheel
 from lading.model.project import Bytecode
 from lading.model.quotas import quotas
+from lading.store.folder import disk_errors
 
 
 @dataclass(frozen=True)
@@ -163,10 +165,10 @@ class Packer:
         if failed:
             manifest = manifest_of(plan, None)
             return Artifact(destination, manifest, plan.findings, built=False, reason=f"{reason}; not written")
-        destination.parent.mkdir(parents=True, exist_ok=True)
         assembled = assemble(plan.selections, destination, self._blobs)
         manifest = manifest_of(plan, assembled)
-        replace_text(manifest_path(destination), manifest.to_json())
+        with replacing_text(manifest_path(destination), manifest.to_json()):
+            pass
         return Artifact(destination, manifest, plan.findings, reason=reason)
 
 
@@ -176,11 +178,19 @@ def recipe_of(unit: Unit) -> Recipe:
     return Recipe(unit.prefix, options.drop_tests, options.botocore_services, options.strip)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
+@contextmanager
+def replacing_text(path: Path, text: str) -> Iterator[None]:
+    """A small file that is written before the block, and takes its place when the block ends well. Raises StoreError."""
     temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+    with disk_errors(f"can't write {path}"):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(text, "utf-8")
+            yield
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def manifest_of(plan: PackPlan, assembled: Assembled | None) -> Manifest:

@@ -33,6 +33,7 @@ from lading.store import Store
 if TYPE_CHECKING:
     from lading.build.image_base import BaseImages
     from lading.build.packing import Load, Packer, PackPlan
+    from lading.build.preparation import Preparation
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,17 @@ class Build:
     def packer(self) -> Packer:
         """Made, and its modules loaded, when something has to be built."""
         from lading.build.packing import Packer
+
+        options, preparation = self.options, self.preparation
+        return Packer(self.store.blobs, preparation, self.interpreters, allowed=options.allowed, today=options.today)
+
+    @functools.cached_property
+    def preparation(self) -> Preparation:
+        """Made when something seems to have changed."""
         from lading.build.preparation import Preparation
 
         blobs, actions = self.store.blobs, self.store.actions
-        preparation = self.stack.enter_context(Preparation(blobs, actions, self.interpreters, self.progress))
-        options = self.options
-        return Packer(blobs, preparation, self.interpreters, allowed=options.allowed, today=options.today)
+        return self.stack.enter_context(Preparation(blobs, actions, self.interpreters, self.progress))
 
     @functools.cached_property
     def bases(self) -> BaseImages:
@@ -205,12 +211,14 @@ class Build:
         self.locks.update(shared.locks)
 
     def compare(self) -> tuple[Step, ...]:
-        """Fingerprint every unit and decide."""
+        """Fingerprint every unit and decide. Own files that changed are compiled meanwhile: nothing else has to wait so long."""
         steps = []
         for unit in self.units:
             artifact = self.artifact_path(unit)
             kept = recall(artifact, self.store.actions)
-            self.own[unit.name] = self._own_files(unit)
+            own = self.own[unit.name] = self._own_files(unit)
+            if own and kept and kept[0].parts.get("code") != own.index:
+                self.preparation.start_own(own, style_of(unit))
             stamp = fingerprint(unit, self._parts(unit), artifact)
             steps.append(decide(unit, artifact, kept[0] if kept else None, stamp))
         return with_layers(steps)

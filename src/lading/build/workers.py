@@ -5,11 +5,12 @@ A source that takes a worker down or keeps it too long counts as not compiled; i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 SECONDS_PER_SOURCE = 60
 LARGE_SOURCE = 200_000
-"""Bytes of a source whose syntax tree takes tens of MB: such sources are compiled one at a time, each by an interpreter of its
-own, since one seldom gives memory back."""
+"""Bytes of a source whose syntax tree takes tens of MB: it gets an interpreter of its own, since one seldom gives memory back."""
+AT_ONCE = 450_000
+"""Bytes of all sources that are being compiled; a larger one is compiled alone."""
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_TRIM_THRESHOLD_": "131072"}
 _LARGEST_ANSWER = 1 << 30
 
@@ -60,23 +62,47 @@ class Compiled:
     facts: bytes
 
 
+class Allowance:
+    """How much may be compiled at once, which bounds the memory of all workers. Thread-safe; first come, first served."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._turn = threading.Lock()
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def of(self, size: int) -> Iterator[None]:
+        """Wait until `size` fits, or nothing else is taken; it is taken while the block runs."""
+        with self._turn, self._changed:  # whoever waits here keeps the next ones from slipping past
+            self._changed.wait_for(lambda: not self._taken or self._taken + size <= self._limit)
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= size
+                self._changed.notify()
+
+
 class Worker:
     """One running interpreter; answers one source at a time."""
 
-    def __init__(self, interpreter: Interpreter, alone: threading.Lock) -> None:
+    def __init__(self, interpreter: Interpreter, allowance: Allowance) -> None:
         self._interpreter = interpreter
-        self._alone = alone
-        """Held by the one worker that has a large source."""
+        self._allowance = allowance
         self._process: Popen[bytes] | None = None
 
     def compile(self, source: Source) -> Compiled:
-        if len(source.content) < LARGE_SOURCE:
-            return self._compile(source)
-        with self._alone:
+        size = len(source.content)
+        with self._allowance.of(size):
+            if size < LARGE_SOURCE:
+                return self._compile(source)
             self.close()
-            compiled = self._compile(source)
-            self.close()
-        return compiled
+            try:
+                return self._compile(source)
+            finally:
+                self.close()
 
     def _compile(self, source: Source) -> Compiled:
         try:
@@ -159,8 +185,8 @@ class CompilerPool:
     def __init__(self, interpreter: Interpreter, workers: int | None = None) -> None:
         self.interpreter = interpreter
         count = workers or len(os.sched_getaffinity(0))
-        alone = threading.Lock()
-        self._workers = [Worker(interpreter, alone) for _ in range(count)]
+        allowance = Allowance(AT_ONCE)
+        self._workers = [Worker(interpreter, allowance) for _ in range(count)]
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)

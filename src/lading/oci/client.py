@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
+from lading.oci.proxy import BadProxyError, Proxy, find_proxy
+
 if TYPE_CHECKING:
     import ssl
 
@@ -49,6 +51,8 @@ class Part:
 
 
 Body = bytes | Part | None
+_Key = tuple[str, str, int]
+"""Scheme, host and port: connections of one are as good as another's."""
 
 
 class ShortFileError(Exception):
@@ -126,32 +130,30 @@ class Client:
     """Sends requests. Safe between threads; follows no redirects and tries nothing twice but a connection that had gone stale."""
 
     def __init__(self) -> None:
-        self._idle: dict[tuple[str, str, int], list[_Connection]] = {}
+        self._idle: dict[_Key, list[_Connection]] = {}
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._closed = False
 
     def send(self, method: str, url: str, headers: Mapping[str, str], body: Body = None) -> Answer:
         """Raises TransportError, BadUrlError, ShortFileError."""
-        parts = urlsplit(url)
-        try:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError as error:
-            raise BadUrlError(f"{url[:200]!r}: {error}") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BadUrlError(f"{url[:200]!r} is no URL of a registry")
-        path = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
-        sending = _Sending(
-            method, path, {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "lading", **headers}, body
-        )
-        key = (parts.scheme, parts.hostname, port)
+        key, proxy, path = _read_url(url)
+        own = {"Host": urlsplit(url).netloc.rpartition("@")[2], "User-Agent": "lading"}
+        if proxy and key[0] == "http" and proxy.authorization:
+            own["Proxy-Authorization"] = proxy.authorization
+        sending = _Sending(method, path, {**own, **headers}, body)
         while (known := self._take(key)) is not None:
             with contextlib.suppress(TransportError):  # it was closed at the other end while nobody used it
                 return Answer(self, known, sending.over(known), Asked(method, url))
-        fresh = _Connection(key, self._tls() if parts.scheme == "https" else None)
-        return Answer(self, fresh, sending.over(fresh), Asked(method, url))
+        fresh = _Connection(key, self._tls() if key[0] == "https" else None, proxy)
+        try:
+            return Answer(self, fresh, sending.over(fresh), Asked(method, url))
+        except TransportError as error:
+            if proxy is None:
+                raise
+            raise TransportError(f"{error} (by way of the proxy {proxy})") from error
 
-    def _take(self, key: tuple[str, str, int]) -> _Connection | None:
+    def _take(self, key: _Key) -> _Connection | None:
         with self._lock:
             idle = self._idle.get(key)
             return idle.pop() if idle else None
@@ -185,21 +187,43 @@ class Client:
             connection.close()
 
 
+def _read_url(url: str) -> tuple[_Key, Proxy | None, str]:
+    """Where a URL leads, the proxy before it, and what a request asks for. Raises BadUrlError."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise BadUrlError(f"{url[:200]!r}: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadUrlError(f"{url[:200]!r} is no URL of a registry")
+    try:
+        proxy = find_proxy(parts.scheme, parts.hostname, port, os.environ)
+    except BadProxyError as error:
+        raise BadUrlError(str(error)) from None
+    path = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
+    if proxy and parts.scheme == "http":  # a proxy reads these; of TLS it passes on what it can't read
+        path = f"http://{parts.netloc.rpartition('@')[2]}{path}"
+    return (parts.scheme, parts.hostname, port), proxy, path
+
+
 class _Connection(http.client.HTTPConnection):
     """To one place. Names below .localhost mean this machine (RFC 6761), whether its resolver knows that or not."""
 
-    def __init__(self, key: tuple[str, str, int], context: ssl.SSLContext | None) -> None:
-        super().__init__(key[1], key[2])
+    def __init__(self, key: _Key, context: ssl.SSLContext | None, proxy: Proxy | None) -> None:
+        scheme, host, port = key
+        place = (proxy.host, proxy.port) if proxy else ("127.0.0.1" if host.endswith(".localhost") else host, port)
+        super().__init__(*place, timeout=CONNECT_SECONDS)
+        if proxy and scheme == "https":
+            self.set_tunnel(host, port, {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {})
         self.key = key
         self._tls = context
 
     def connect(self) -> None:
-        name = "127.0.0.1" if self.host.endswith(".localhost") else self.host
-        sock = socket.create_connection((name, self.port), CONNECT_SECONDS)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().connect()
+        sock: socket.socket = self.sock
         sock.settimeout(STALL_SECONDS)
         try:
-            self.sock = self._tls.wrap_socket(sock, server_hostname=self.host) if self._tls else sock
+            self.sock = self._tls.wrap_socket(sock, server_hostname=self.key[1]) if self._tls else sock
         except BaseException:
             sock.close()
             raise

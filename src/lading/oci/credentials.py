@@ -1,7 +1,7 @@
 """Logins for registries, from the files and helpers that docker and podman keep. Reads, never writes; asks nobody.
 
-Order, as podman has it: $REGISTRY_AUTH_FILE, containers' auth.json, then docker's config.json; in each file a helper for the
-registry, the stored login, the general helper. Source: containers-auth.json(5), Docker "docker login" reference.
+Order, as podman has it: $REGISTRY_AUTH_FILE or else the session's auth.json, the user's, docker's config.json, .dockercfg;
+in each file a helper for the registry, the stored login, the general helper. Source: containers-auth.json(5), "docker login".
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ LARGEST_FILE = 1 << 20
 _DOCKER_KEY = "https://index.docker.io/v1/"
 _HELPER = re.compile(r"[\w.-]{1,64}", re.ASCII)
 TOKEN_USER = "<token>"
+_OLD_FILE = ".dockercfg"
+"""Docker's file before config.json: a table of logins and nothing around it."""
 
 
 class CredentialsError(ConfigError):
@@ -51,6 +53,8 @@ def find_login(registry: str, repository: str = "") -> Login | None:
     for path in _files():
         if path.is_file():
             document = _read(path)
+            if path.name == _OLD_FILE:
+                document = {"auths": document}
             login = _from_document(document, path, registry, repository)
             if login:
                 return login
@@ -59,15 +63,17 @@ def find_login(registry: str, repository: str = "") -> Login | None:
 
 def _files() -> Iterator[Path]:
     stated = os.environ.get("REGISTRY_AUTH_FILE")
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
     if stated:
         yield Path(stated)
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime:
+    elif runtime:
         yield Path(runtime, "containers", "auth.json")
-    yield Path(f"/run/containers/{os.getuid()}/auth.json")
+    else:
+        yield Path(f"/run/containers/{os.getuid()}/auth.json")
     config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     yield Path(config, "containers", "auth.json")
     yield Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    yield Path.home() / _OLD_FILE
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -12,6 +12,9 @@ from typing import Any, BinaryIO, Protocol
 from lading.errors import AuditError
 
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+"""Of images that are made and run here, as of all that AWS takes."""
+REGISTERED = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+"""What OCI has registries know. Source: OCI image specification 1.1, "Registered algorithms"."""
 LARGEST_BLOB = 1 << 40
 MOST_ANNOTATIONS = 1000
 
@@ -93,12 +96,12 @@ def decode(data: bytes, what: str, *, limit: int) -> dict[str, Any]:
     return document
 
 
-def read_descriptor(value: object, what: str) -> Descriptor:
-    """A checked descriptor. Raises ImageFormatError."""
+def read_descriptor(value: object, what: str, digests: re.Pattern[str] = DIGEST) -> Descriptor:
+    """A checked descriptor, its digest of this form. Raises ImageFormatError."""
     if not isinstance(value, Mapping):
         raise _bad(what, "is not a descriptor")
     media_type, digest, size = value.get("mediaType", ""), value.get("digest"), value.get("size")
-    if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
+    if not isinstance(digest, str) or not digests.fullmatch(digest):
         raise _bad(what, f"has the digest {str(digest)[:80]!r}; only sha256 with 64 hex digits is known")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LARGEST_BLOB:
         raise _bad(what, f"has the size {str(size)[:40]!r}")

@@ -9,8 +9,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from urllib.parse import urlencode, urljoin
 
 from lading.errors import DownloadError
@@ -66,54 +66,44 @@ class Registry:
             self._authorization = ""
 
     def request(self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: Body = None) -> Answer:
-        """A whole answer, after retries and at most one renewal of the login. Raises RegistryError."""
-        with self.stream(method, url, headers=headers, body=body) as answer:
-            try:
+        """A whole answer, after retries and at most one renewal of the login in each. Raises RegistryError."""
+
+        def once() -> Answer:
+            answer = self._authorized(method, url, dict(headers or {}), body)
+            with closing(answer):
                 answer.read()
-            except TransportError as error:
-                raise self._unreachable(error) from None
             return answer
+
+        return self._answered(once)
 
     @contextmanager
     def stream(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: Body = None
     ) -> Iterator[Answer]:
         """An answer whose body is still to be read; reading it may raise TransportError."""
-        answer = self._send(method, url, dict(headers or {}), body)
-        try:
+        with closing(self._answered(lambda: self._authorized(method, url, dict(headers or {}), body))) as answer:
             yield answer
-        finally:
-            answer.close()
 
-    def _send(self, method: str, url: str, headers: dict[str, str], body: Body) -> Answer:
-        renewed = False
-        pause = FIRST_PAUSE
-        for attempt in range(1, TRIES + 1):
-            answer = self._attempt(method, url, headers, body, last=attempt == TRIES)
-            if answer is not None and answer.status == 401 and not renewed and self._same_host(answer.asked.url):
-                renewed = True
-                challenges = answer.headers.get_all("WWW-Authenticate") or []
-                answer.close()
-                self._authorize(challenges)
-                answer = self._attempt(method, url, headers, body, last=attempt == TRIES)
-            if answer is not None and (answer.status not in RETRIED or attempt == TRIES):
-                return answer
-            if answer is not None:
-                pause = _wanted_pause(answer, pause)
-                answer.close()
-            time.sleep(min(pause, LONGEST_PAUSE))
-            pause *= 2
-        raise AssertionError("unreachable")
-
-    def _attempt(self, method: str, url: str, headers: dict[str, str], body: Body, *, last: bool) -> Answer | None:
-        """One try; None where the connection failed and another try may help."""
-        full = url if "://" in url else f"{self.base}{url}"
+    def _answered(self, once: Callable[[], Answer]) -> Answer:
         try:
-            return self._follow(self._client.send(method, full, self._own(headers, full), body), headers)
+            return _patiently(once)
         except TransportError as error:
-            if not last and not isinstance(error, BadUrlError):
-                return None
             raise self._unreachable(error) from None
+
+    def _authorized(self, method: str, url: str, headers: dict[str, str], body: Body) -> Answer:
+        """One try, and where the registry asks for a login, or for a fresh token, another with it."""
+        full = url if "://" in url else f"{self.base}{url}"
+        used = self._authorization
+        answer = self._once(method, full, headers, body)
+        if answer.status != 401 or not self._same_host(answer.asked.url):
+            return answer
+        challenges = answer.headers.get_all("WWW-Authenticate") or []
+        answer.close()
+        self._authorize(challenges, used)
+        return self._once(method, full, headers, body)
+
+    def _once(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> Answer:
+        return self._follow(self._client.send(method, url, self._own(headers, url), body), headers)
 
     def _own(self, headers: Mapping[str, str], url: str) -> dict[str, str]:
         """With the login, for the registry itself and nobody else."""
@@ -143,9 +133,14 @@ class Registry:
     def _same_host(self, url: str) -> bool:
         return url.startswith(f"{scheme(self.reference.registry)}://{host(self.reference.registry)}/")
 
-    def _authorize(self, challenges: list[str]) -> None:
-        """Answer a challenge: Basic with the login, Bearer with a token fetched for it. Raises UnauthorizedError."""
+    def _authorize(self, challenges: list[str], refused: str) -> None:
+        """Answer a challenge: Basic with the login, Bearer with a token fetched for it. Raises UnauthorizedError.
+
+        `refused` is what the request had: where it has been renewed since, by another thread, that counts.
+        """
         with self._lock:
+            if self._authorization != refused:
+                return
             if not self._looked:
                 self._login = find_login(self.reference.registry, self.reference.repository)
                 self._looked = True
@@ -165,15 +160,21 @@ class Registry:
             raise self._unauthorized(f"its token server is {realm[:200]!r}")
         scopes = [f"repository:{self.reference.repository}:{self._access}"]
         scopes += [f"repository:{repository}:pull" for repository in sorted(self._mounts)]
+        where = f"the token server of {self.reference.registry}"
         try:
-            answer = self._ask_for_token(realm, challenge.get("service", ""), scopes)
+            answer = _patiently(lambda: self._ask_for_token(realm, challenge.get("service", ""), scopes))
             content = answer.read()
             document = json.loads(content) if len(content) <= LARGEST_TOKEN else {}
-        except (TransportError, ValueError) as error:
-            raise self._unauthorized(f"its token server failed: {error}") from None
+        except TransportError as error:
+            raise RegistryError(f"can't reach {where}: {error}", hint="check the network; try again later") from None
+        except ValueError:
+            document = {}
+        if answer.status in (400, 401, 403):
+            raise self._unauthorized(f"its token server answered {answer.status}")
         token = document.get("token") or document.get("access_token") if isinstance(document, Mapping) else None
         if answer.status != 200 or not isinstance(token, str):
-            raise self._unauthorized(f"its token server answered {answer.status}")
+            details = _registry_says(answer)
+            raise RegistryError(f"{where} failed with {answer.status}", details=details, hint="try again later")
         return token
 
     def _ask_for_token(self, realm: str, service: str, scopes: list[str]) -> Answer:
@@ -211,6 +212,25 @@ class Registry:
         if status == 404:
             return NotInRegistryError(f"{where} has no {what}", details=details, hint="check the name; was it pushed?")
         return RegistryError(f"{where}: {what} failed with {status}", details=details, hint="try again later")
+
+
+def _patiently(once: Callable[[], Answer]) -> Answer:
+    """The answer, asked for again while what comes in its place may pass. Raises TransportError where it does not."""
+    pause = FIRST_PAUSE
+    for attempt in range(1, TRIES + 1):
+        try:
+            answer = once()
+        except TransportError as error:
+            if attempt == TRIES or isinstance(error, BadUrlError):
+                raise
+        else:
+            if attempt == TRIES or answer.status not in RETRIED:
+                return answer
+            pause = _wanted_pause(answer, pause)
+            answer.close()
+        time.sleep(min(pause, LONGEST_PAUSE))
+        pause *= 2
+    raise AssertionError("unreachable")
 
 
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')

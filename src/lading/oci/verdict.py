@@ -65,7 +65,7 @@ def judge(text: str, platform: Platform | None, store: Store, progress: Progress
     Raises ImageFormatError, ImageReferenceError, RegistryError, StoreError.
     """
     found = _find(text, platform, store, progress)
-    audits = [assess(image, store.temporary) for image in found.images if not _unreadable(found.findings)]
+    audits = [assess(image, store.temporary) for image in found.images if not is_unreadable(found.findings)]
     findings = dict.fromkeys((*found.findings, *(finding for one in audits for finding in one.findings)))
     return Verdict(found.images, tuple(findings), tuple(dict.fromkeys(note for one in audits for note in one.notes)))
 
@@ -77,7 +77,8 @@ def assess(image: Image, scratch: Path) -> ImageAudit:
     return audit_image(image, scratch)
 
 
-def _unreadable(findings: tuple[Finding, ...]) -> bool:
+def is_unreadable(findings: tuple[Finding, ...]) -> bool:
+    """Whether what `validate` found leaves nothing to audit."""
     return not _DAMAGE.isdisjoint(finding.code for finding in findings)
 
 

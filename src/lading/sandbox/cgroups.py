@@ -90,8 +90,15 @@ class Group:
         """Where "THAWED" lets frozen processes die; v2 needs none."""
         return self._folders["freezer"] / "freezer.state" if self._version == "v1" and self._folders else None
 
+    def begin(self) -> None:
+        """What is the same for every function: it need not be written while one starts."""
+        if self._folders:
+            self._write("pids", "pids.max", str(_MOST_PROCESSES))
+        if self._version == "v1":
+            self._write("cpu", "cpu.cfs_period_us", str(_PERIOD))
+
     def limit(self, memory: int, storage: int = 0) -> None:
-        """Memory and what /tmp may hold of it, in MB, and the number of processes. Once for each group."""
+        """Memory and what /tmp may hold of it, in MB. Once for each group."""
         size = str(memory + storage << 20)
         if self._version == "v1":
             self._write("memory", "memory.limit_in_bytes", size)
@@ -101,14 +108,11 @@ class Group:
             self._write("memory", "memory.max", size)
             self._write("memory", "memory.swap.max", "0")
             self._write("memory", "memory.oom.group", "0")
-        if self._folders:
-            self._write("pids", "pids.max", str(_MOST_PROCESSES))
 
     def limit_cpu(self, memory: int) -> None:
         """The share of the CPUs that this much memory buys."""
         quota = max(1_000, _PERIOD * memory // MEMORY_OF_ONE_CPU)
         if self._version == "v1":
-            self._write("cpu", "cpu.cfs_period_us", str(_PERIOD))
             self._write("cpu", "cpu.cfs_quota_us", str(quota))
         elif self._version == "v2":
             self._write("cpu", "cpu.max", f"{quota} {_PERIOD}")

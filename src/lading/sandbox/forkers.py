@@ -55,6 +55,9 @@ def begin(channel, sources):
 """
 
 
+_CLOSED = kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
+
+
 class ForkerGoneError(SandboxError):
     """A launcher or zygote died; another one can be started."""
 
@@ -97,8 +100,7 @@ class Forker:
 
     def tree(self, sources: Sequence[Path]) -> int:
         """Folders of the host, merged (a later one wins), as a read-only mount that can be sent into an environment."""
-        attributes = kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
-        [descriptor] = self.ask({"do": "tree", "paths": [str(path) for path in sources], "attributes": attributes}, {})
+        [descriptor] = self.ask({"do": "tree", "paths": [str(path) for path in sources], "attributes": _CLOSED}, {})
         return descriptor
 
     @property
@@ -185,6 +187,21 @@ class Launcher(Forker):
         finally:
             os.close(sources)
         return Forker(f"the zygote of {command[0]}", ours, pidfd)
+
+
+def detached(source: Path) -> int:
+    """As `Forker.tree` for one folder, made by this process: for root. Raises SandboxError."""
+    tree = -1
+    try:
+        tree = kernel.open_tree(str(source))
+        kernel.set_mount_attributes("", _CLOSED, tree=tree, private=True)
+    except OSError as error:
+        if tree >= 0:
+            os.close(tree)
+        raise SandboxError(
+            f"{source} can't be mounted: {error}", hint="is it on a file system that allows it?"
+        ) from error
+    return tree
 
 
 def program(setup: Setup) -> int:

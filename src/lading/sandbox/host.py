@@ -1,4 +1,4 @@
-"""This machine as a place for environments: its launcher and zygotes, walls that stand ready, every sandbox made here."""
+"""This machine as a place for environments: every sandbox is made here, by a launcher, a zygote or from walls that stand."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import platform
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lading.errors import SandboxError
-from lading.sandbox import cgroups, layout, outgoing, seccomp, templates
+from lading.sandbox import cgroups, layout, lessons, outgoing, seccomp, templates
 from lading.sandbox.capabilities import NO_HIERARCHIES, find_capabilities, find_hierarchies
 from lading.sandbox.ceiling import Ceiling
-from lading.sandbox.environment import RESOURCE_LIMITS, UID, base_environment
-from lading.sandbox.forkers import Forker, ForkerGoneError, Launcher, Setup
-from lading.sandbox.live import Parts, Sandbox, await_ready, close_parts, interpreter_inside, runtime_start
+from lading.sandbox.environment import RESOURCE_LIMITS, UID
+from lading.sandbox.forkers import Forker, ForkerGoneError, detached
+from lading.sandbox.live import Parts, Sandbox, await_ready, close_parts, runtime_start
 from lading.sandbox.operations import Operation, join
 from lading.sandbox.plain import Guard, PlainSandbox
+from lading.sandbox.spares import Built, Spares
 from lading.sandbox.spec import (
     CREDENTIALS_API,
     RUNTIME_API,
@@ -33,28 +32,15 @@ from lading.sandbox.spec import (
     Network,
     SandboxSpec,
 )
-from lading.sandbox.startup import IMAGE, choose_cold_start, kind_of, root_tree, zygote_key, zygote_variables
+from lading.sandbox.startup import kind_of, root_tree
 from lading.sandbox.templates import Restored, Template
+from lading.sandbox.zygotes import Zygotes
 
 _FIRST_UID = 1_500_000_000
 """Host users of environments: one each, so that no limit or signal of one reaches another. Far above real users."""
 _UIDS = 4_096
 _NUMBERS = itertools.count(1)
 """Every host of this process takes its environments' numbers from here."""
-MOST_IMAGES = 16
-"""Clients of images that stand ready though nothing runs: each is an interpreter of 10 to 20 MB."""
-
-
-@dataclass(frozen=True)
-class Built:
-    """Walls that stand, for a function or waiting for one."""
-
-    number: int
-    identity: str
-    user: int
-    forker: Forker
-    parts: Parts
-    way: outgoing.Way | None = None
 
 
 class Host:
@@ -69,26 +55,21 @@ class Host:
         self._lock = threading.RLock()
         self.capabilities = find_capabilities(find_hierarchies(), isolation)
         self._hierarchies = find_hierarchies() if self.capabilities.cgroup != "none" else NO_HIERARCHIES
-        self._launcher: Launcher | None = None
-        self._zygotes: dict[tuple[Any, ...], Forker] = {}
-        self._unforkable: dict[tuple[Any, ...], str] = {}
-        """What images' clients can't be forked, and why."""
+        self._zygotes = Zygotes(user=self.capabilities.isolation is Isolation.USER)
+        self._spares = Spares(spares, self._build_spare)
         self._live: dict[str, Sandbox] = {}
         self._forkers: dict[str, Forker] = {}
         """What each of them was forked by, or its spare walls: it must live as long."""
         self._free: list[int] = []
-        self._spares = spares
         self._listen = [RUNTIME_API, SERVICE_API] if services else [RUNTIME_API]
-        self._ready: dict[tuple[Any, ...], list[Built]] = {}
         self._router: outgoing.Router | None = None
         self._guard: Guard | None = None
         self._ceiling = Ceiling()
-        self._work = ThreadPoolExecutor(1, "lading-spares")
         self._closed = False
         cgroups.sweep(self._hierarchies)
         self._hierarchies.prepare()
         if self.capabilities.isolation is Isolation.ROOT and self.capabilities.outgoing:
-            self._work.submit(outgoing.sweep)  # starts a program: not before the first environment
+            self._spares.submit(outgoing.sweep)  # starts a program: not before the first environment
 
     def __enter__(self) -> Host:
         return self
@@ -104,7 +85,7 @@ class Host:
         self._check(spec)
         if spec.isolation is Isolation.PROCESS:
             return self._plain(spec, start=start)
-        wish, _ = self._choose(spec)
+        wish, _ = self._zygotes.choose(spec)
         try:
             return self._make(spec, wish, start=start)
         except ForkerGoneError:  # killed since it was last used: once more, with a new one
@@ -115,10 +96,10 @@ class Host:
         self._check(spec)
         if spec.isolation is Isolation.PROCESS:
             return
-        wish, _ = self._choose(spec)
+        wish, _ = self._zygotes.choose(spec)
         self._forker(spec, wish)
-        if wish is ColdStart.FORK and self._spares:
-            self._fill(spec)
+        if wish is ColdStart.FORK:
+            self._spares.fill(spec)
 
     def keep(self, box: Sandbox) -> Template:
         """Makes a template of an environment's runtime process, which has finished its init and asked to be resumed.
@@ -144,11 +125,11 @@ class Host:
 
     def stand_by(self, template: Template) -> None:
         """Walls for the template's next copies are made ready in the background, as many as this host keeps spare."""
-        if self._spares and not self._closed:
-            self._work.submit(self._stand_by, template)
+        if self._spares.count:
+            self._spares.submit(self._stand_by, template)
 
     def _stand_by(self, template: Template) -> None:
-        while not self._closed and template.wants(self._spares):
+        while not self._closed and template.wants(self._spares.count):
             template.give(self._stand(template))
 
     def _stand(self, template: Template) -> Restored:
@@ -173,17 +154,13 @@ class Host:
     def close(self) -> None:
         """Ends every sandbox, zygote and the launcher."""
         self._closed = True
-        self._work.shutdown()
+        self._spares.close()
         with self._lock:
-            for made in [made for ready in self._ready.values() for made in ready]:
+            for made in self._spares.remove():
                 close_parts(made.parts, made.identity)
-            self._ready.clear()
             for box in reversed(list(self._live.values())):  # restored ones before their templates
                 box.close()
-            for forker in [*self._zygotes.values(), *filter(None, (self._launcher,))]:
-                forker.close()
-            self._zygotes.clear()
-            self._launcher = None
+            self._zygotes.close()
             if self._router is not None:
                 self._router.close()
                 self._router = None
@@ -202,7 +179,7 @@ class Host:
     @property
     def launcher_pid(self) -> int:
         """The process under which every zygote and environment of this host runs."""
-        return self._get_launcher().pid
+        return self._zygotes.launcher().pid
 
     def _check(self, spec: SandboxSpec) -> None:
         if spec.isolation is not self.capabilities.isolation:
@@ -217,65 +194,28 @@ class Host:
             if not folder.is_dir() and folder != spec.interpreter:
                 raise SandboxError(f"{folder} is not a folder", hint="unpack the code or layer there first")
 
-    def _get_launcher(self) -> Launcher:
-        with self._lock:
-            if self._launcher is None or not self._launcher.alive:
-                user = self.capabilities.isolation is Isolation.USER
-                self._launcher = Launcher(Setup(user=user, private=True))
-            return self._launcher
-
     def _forker(self, spec: SandboxSpec, wish: ColdStart) -> Forker:
-        return self._zygote(spec) if wish is ColdStart.FORK else self._get_launcher()
+        if wish is ColdStart.EXEC:
+            return self._zygotes.launcher()
+        forker = self._zygotes.get(spec)
+        if spec.image:
+            self._end_zygotes(self._zygotes.too_many(self._busy()))
+        return forker
 
-    def _choose(self, spec: SandboxSpec) -> tuple[ColdStart, str]:
-        """As `choose_cold_start`, and whether this image's interpreter bears it: one without ctypes doesn't."""
-        wish, reason = choose_cold_start(spec)
-        if wish is ColdStart.EXEC or spec.image is None:
-            return wish, reason
-        key = zygote_key(spec)
-        if key not in self._unforkable:
-            try:
-                self._zygote(spec)
-            except SandboxError as error:
-                self._unforkable[key] = error.message
-        return (ColdStart.EXEC, self._unforkable[key]) if key in self._unforkable else (wish, reason)
-
-    def _make_room(self) -> None:
-        """Ends the clients of images of which nothing was started for longest, and of which nothing lives."""
-        busy = set(self._forkers.values())
-        images = [key for key, forker in self._zygotes.items() if key[0] is IMAGE and forker not in busy]
-        for key in images[: max(len(images) - MOST_IMAGES, 0)]:
-            self._end_zygote(key)
-
-    def _end_zygote(self, key: tuple[Any, ...]) -> None:
-        for made in self._ready.pop(key, []):
-            close_parts(made.parts, made.identity)
-            self._give_back(made.number, made.way)
-        self._zygotes.pop(key).close()
+    def _busy(self) -> set[Forker]:
+        with self._lock:
+            return set(self._forkers.values())
 
     def leave(self, folders: tuple[Path, ...]) -> None:
         """Ends what stands ready on an image's root, which nobody needs any more: it would keep a mount in use."""
-        with self._lock:
-            busy = set(self._forkers.values())
-            gone = [key for key, forker in self._zygotes.items() if key[:2] == (IMAGE, folders) and forker not in busy]
-            for key in gone:
-                self._end_zygote(key)
+        self._end_zygotes(self._zygotes.on(folders, self._busy()))
 
-    def _zygote(self, spec: SandboxSpec) -> Forker:
-        key = zygote_key(spec)
-        with self._lock:
-            forker = self._zygotes.pop(key, None)
-            if forker is not None:
-                self._zygotes[key] = forker  # the last one used is the last
-            if forker is None or not forker.alive:
-                environment = base_environment(replace(spec, environment={})) | zygote_variables(spec)
-                command = [interpreter_inside(spec)]
-                with contextlib.ExitStack() as stack:
-                    trees = root_tree(spec, stack)
-                    forker = self._get_launcher().start_zygote(layout.base(spec), command, environment, trees)
-                self._zygotes[key] = forker
-                self._make_room()
-            return forker
+    def _end_zygotes(self, keys: Sequence[tuple[Any, ...]]) -> None:
+        for key in keys:
+            for made in self._spares.remove(key):
+                close_parts(made.parts, made.identity)
+                self._give_back(made.number, made.way)
+            self._zygotes.end(key)
 
     def _way(self, spec: SandboxSpec) -> outgoing.Way | None:
         """A link to the router, which is opened for the first environment that needs a way out."""
@@ -335,6 +275,7 @@ class Host:
                 except SandboxError:
                     box.close()
                     raise ForkerGoneError("a prepared environment is gone", hint="start another one") from None
+                self._spares.begun(box)
                 return box
             number = self._take_number()
             way = self._way(spec)
@@ -350,7 +291,7 @@ class Host:
         box.limit(self._ceiling)
         box.watch()
         box.cold_start = wish
-        box.cold_start_reason = choose_cold_start(spec)[1] or self._unforkable.get(zygote_key(spec), "")
+        box.cold_start_reason = self._zygotes.reason(spec)
         with self._lock:
             self._live[box.id] = box
             self._forkers[box.id] = made.forker
@@ -360,13 +301,16 @@ class Host:
         return box
 
     def _tree(self, sources: Sequence[Path], stack: contextlib.ExitStack) -> int:
-        descriptor = self._get_launcher().tree([source.resolve() for source in sources])
+        """A mount of these folders. Of one alone root makes it here, for asking the launcher takes two changes of process."""
+        resolved = [source.resolve() for source in sources]
+        alone = len(resolved) == 1 and self.capabilities.isolation is Isolation.ROOT
+        descriptor = detached(resolved[0]) if alone else self._zygotes.launcher().tree(resolved)
         stack.callback(os.close, descriptor)
         return descriptor
 
     def _build(self, forker: Forker, number: int, operations: Sequence[Operation], rest: Mapping[str, Any]) -> Built:
-        """Walls that stand, with their first process. rest: trees, way, start: what to run, prepare: fork ahead;
-        template, restored: see `templates`; and what `kind_of` says.
+        """Walls that stand, with their first process. rest: trees, way, start: what to run, prepare: fork ahead, pages: what for
+        (see `lessons`); template, restored: see `templates`; and what `kind_of` says.
         """
         identity, user = f"{os.getpid()}-{number}", self._user(number)
         message = {
@@ -384,6 +328,7 @@ class Host:
             },
             "start": rest.get("start", []),
             "prepare": rest.get("prepare", False),
+            "pages": rest.get("pages", ()),
             "plain": rest["plain"],
             "template": rest.get("template", False),
             "restored": rest.get("restored", False),
@@ -394,6 +339,7 @@ class Host:
             ours.callback(self._give_back, number, way)
             group = self._hierarchies.make(identity)
             ours.callback(group.remove)
+            group.begin()
             channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             ours.enter_context(channel)
             theirs.enter_context(other)
@@ -423,36 +369,19 @@ class Host:
         return Built(number, identity, user, forker, parts, way)
 
     def _take_spare(self, spec: SandboxSpec) -> Built | None:
-        """Walls that stand ready for this runtime; the next ones are prepared in the background."""
-        if not self._spares:
-            return None
-        key = zygote_key(spec)
-        with self._lock:
-            ready = self._ready.setdefault(key, [])
-            made = ready.pop(0) if ready else None
-        self._prepare(spec)
-        if made and made.forker.alive:
+        """Walls that stand ready for this runtime, and live."""
+        made = self._spares.take(spec)
+        if made is None or made.forker.alive:
             return made
-        if made:
-            close_parts(made.parts, made.identity)
-            self._release(made)
+        close_parts(made.parts, made.identity)
+        self._release(made)
         return None
 
-    def _prepare(self, spec: SandboxSpec) -> None:
-        self._work.submit(self._fill, spec)
-
-    def _fill(self, spec: SandboxSpec) -> None:
-        key = zygote_key(spec)
-        while not self._closed:
-            with self._lock:
-                if len(self._ready.setdefault(key, [])) >= self._spares:
-                    return
-            forker, number = self._zygote(spec), self._take_number()
-            way = self._way(spec)
-            rest = {"prepare": True, "way": way, **kind_of(spec)}
-            made = self._build(forker, number, layout.walls(self._user(number), way), rest)
-            with self._lock:
-                self._ready[key].append(made)
+    def _build_spare(self, spec: SandboxSpec, pages: lessons.Ranges) -> Built:
+        forker, number = self._forker(spec, ColdStart.FORK), self._take_number()
+        way = self._way(spec)
+        rest = {"prepare": True, "pages": pages, "way": way, **kind_of(spec)}
+        return self._build(forker, number, layout.walls(self._user(number), way), rest)
 
     def _user(self, number: int) -> int:
         """The environment's user as its first process knows it; in a user namespace there is one only."""

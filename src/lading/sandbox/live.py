@@ -81,6 +81,10 @@ class Sandbox:
     def fileno(self) -> int:
         return self._channel.fileno()
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def read_events(self) -> list[ProcessEnded]:
         """What ended since the last call; never blocks. Empty as well when the whole environment is gone: see pidfd."""
         events, self._events = self._events, []

@@ -73,8 +73,19 @@ class FolderBlobWriter:
         with disk_errors("can't write to the cache"):
             return self._file.write(data)
 
+    @property
+    def digest(self) -> str:
+        """The name that what was written so far would have."""
+        return self._hash.hexdigest()
+
+    def digest_by(self, algorithm: str) -> str:
+        """The digest by another algorithm than the store's (hex): reads all of it again."""
+        with disk_errors("can't read what was written"), self._path.open("rb") as file:
+            self._file.flush()
+            return hashlib.file_digest(file, algorithm).hexdigest()
+
     def commit(self, *, expect: str = "") -> str:
-        digest = self._hash.hexdigest()
+        digest = self.digest
         if expect and digest != expect:
             raise DownloadError(
                 "the content has another digest than promised",

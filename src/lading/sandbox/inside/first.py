@@ -247,7 +247,7 @@ class First:
 
     def _prepare(self) -> Client | None:
         """Forks the runtime process ahead: it gives up its privileges, then waits to hear what it is to run."""
-        return self._start({"name": "", "command": [], "wait": True})
+        return self._start({"name": "", "command": [], "wait": True, "pages": self.request["pages"]})
 
     def _hand_over(self, start: dict[str, Any]) -> bool:
         """Lets the process that was forked ahead be the one to start."""
@@ -298,6 +298,7 @@ class First:
             streams = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10) for descriptor in output] * 2
             process.enter(self.request["walls"], self.groups, streams or self.output, own)
             if "wait" in start:
+                process.rehearse(start["pages"])
                 start = process.await_start(process.KEPT)
             process.change_folder(start.get("folder") or self.request["walls"]["folder"])
             if start["command"]:

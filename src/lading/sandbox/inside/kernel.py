@@ -49,6 +49,7 @@ PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
+_MADV_POPULATE_WRITE = 23
 
 _SIOCSIFADDR = 0x8916
 _SIOCSIFNETMASK = 0x891C
@@ -107,9 +108,14 @@ def move_mount(tree: int, target: str) -> None:
     _call("move_mount", result, target)
 
 
-def set_mount_attributes(path: str, attributes: int, *, tree: int = _AT_FDCWD, recursive: bool = True) -> None:
-    """Adds MOUNT_ATTR_* flags to the mount at path (or of the detached tree, with an empty path)."""
-    value = struct.pack("=QQQQ", attributes, 0, 0, 0)
+def set_mount_attributes(
+    path: str, attributes: int, *, tree: int = _AT_FDCWD, recursive: bool = True, private: bool = False
+) -> None:
+    """Adds MOUNT_ATTR_* flags to the mount at path (or of the detached tree, with an empty path).
+
+    private: what is mounted in it later is seen nowhere else.
+    """
+    value = struct.pack("=QQQQ", attributes, 0, MS_PRIVATE if private else 0, 0)
     flags = (_AT_RECURSIVE if recursive else 0) | (0 if path else _AT_EMPTY_PATH)
     result = _libc.syscall(_MOUNT_SETATTR, tree, os.fsencode(path), flags, value, ctypes.c_size_t(len(value)))
     _call("mount_setattr", result, path)
@@ -156,6 +162,11 @@ def fork() -> int:
 
 def ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
     _call("ptrace", _libc.ptrace(request, pid, address, data), f"{request:#x} of {pid}")
+
+
+def populate(start: int, end: int) -> None:
+    """Has a range of this process's memory ready to be written to; where that isn't possible, nothing happens."""
+    _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_POPULATE_WRITE)
 
 
 def raise_loopback(address: str) -> None:

@@ -63,9 +63,8 @@ def empty(status: int, headers: Mapping[str, str]) -> HttpResponse:
 
 
 def digest_invalid(text: str) -> RefusedError:
-    return RefusedError(
-        400, "DIGEST_INVALID", f"{text[:200]!r} is no digest that this registry keeps: sha256 and 64 hex digits"
-    )
+    known = "sha256 and 64 hex digits, or sha512 and 128"
+    return RefusedError(400, "DIGEST_INVALID", f"{text[:200]!r} is no digest that this registry keeps: {known}")
 
 
 def blob_unknown(digest: str) -> RefusedError:

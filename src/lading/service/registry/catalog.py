@@ -88,20 +88,28 @@ class Catalog:
     # Blobs that a repository may use
 
     def has_blob(self, place: Place, digest: str) -> bool:
-        return self.state.get(_key(place.scope, BLOB, place.name, digest)) is not None
+        return self.stored_blob(place, digest) is not None
 
-    def use_blob(self, place: Place, digest: str) -> None:
+    def stored_blob(self, place: Place, digest: str) -> str | None:
+        """The name in the content store of a blob that the repository has."""
+        found = self.state.get(_key(place.scope, BLOB, place.name, digest))
+        return stored_as(found) if found is not None else None
+
+    def use_blob(self, place: Place, digest: str, stored: str) -> None:
         """From now on the repository has the blob, and has just asked for it: nothing collects it for a while."""
         with self.state.transaction():
             self.repository(place)
-            self.state.put(_key(place.scope, BLOB, place.name, digest), {"digest": digest, "used": self.now()})
+            document = {"digest": digest, "used": self.now(), **_stored(digest, stored)}
+            self.state.put(_key(place.scope, BLOB, place.name, digest), document)
 
-    def asked_for_blob(self, place: Place, digest: str) -> bool:
-        """Whether the repository has it; if so, nothing collects it for a while."""
+    def asked_for_blob(self, place: Place, digest: str) -> str | None:
+        """As `stored_blob`; where there is one, nothing collects it for a while."""
         found = self.state.get(_key(place.scope, BLOB, place.name, digest))
-        if found is not None and self.now() - found["used"] > RENEWAL:
-            self.use_blob(place, digest)
-        return found is not None
+        if found is None:
+            return None
+        if self.now() - found["used"] > RENEWAL:
+            self.use_blob(place, digest, stored_as(found))
+        return stored_as(found)
 
     def drop_blob(self, place: Place, digest: str) -> None:
         self.state.delete(_key(place.scope, BLOB, place.name, digest))
@@ -147,6 +155,7 @@ class Catalog:
             "configType": facts.config.media_type if facts.config else "",
             "annotations": dict(facts.annotations),
             "pushed": self.now(),
+            **_stored(facts.digest, facts.stored),
         }
 
     def _tag(self, place: Place, repository: Document, tag: str, digest: str) -> bool:
@@ -218,6 +227,16 @@ class Catalog:
 
 def _key(scope: Scope, kind: str, parent: str = "", name: str = "") -> Key:
     return Key(scope.account, scope.region, kind, parent, name)
+
+
+def stored_as(document: Document) -> str:
+    """The name in the content store (hex of sha256) of what a record of a blob or image is about."""
+    return str(document.get("stored") or document["digest"].removeprefix("sha256:"))
+
+
+def _stored(digest: str, stored: str) -> Document:
+    """That name where the digest doesn't say it: of another algorithm."""
+    return {} if digest == f"sha256:{stored}" else {"stored": stored}
 
 
 def is_immutable(repository: Document, tag: str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lading.errors import DownloadError
 from lading.service.registry.names import Place
 from lading.service.registry.refusals import no_upload
 from lading.store import Store, open_store
@@ -60,7 +61,7 @@ class Content:
 
     @contextlib.contextmanager
     def arriving(self, digest: str) -> Iterator[None]:
-        """While this lasts the blob is not garbage though nothing refers to it yet. `digest` as hex."""
+        """While this lasts the blob is not garbage though nothing refers to it yet. `digest` is its name in the store."""
         with self._lock:
             self._arriving[digest] = self._arriving.get(digest, 0) + 1
         try:
@@ -94,15 +95,21 @@ class Content:
             raise no_upload(place, identity)
         return found
 
-    def finish(self, upload: Upload, digest: str, link: Callable[[], None]) -> None:
-        """The upload becomes the blob `digest` (hex), and `link` records who has it. Over in any case.
+    def finish(self, upload: Upload, digest: str, link: Callable[[str], None]) -> None:
+        """The upload becomes a blob, and `link` records who has it, given the name that it has here. Over in any case.
 
-        Raises DownloadError for content of another digest, StoreError.
+        Raises DownloadError for content of another digest (with its algorithm) than this, StoreError.
         """
+        algorithm, _, expected = digest.partition(":")
         try:
-            with self.arriving(digest):
-                upload.writer.commit(expect=digest)
-                link()
+            if algorithm != "sha256" and (received := upload.writer.digest_by(algorithm)) != expected:
+                raise DownloadError(
+                    "the content has another digest than promised", details=(f"it has {algorithm}:{received}",)
+                )
+            name = upload.writer.digest
+            with self.arriving(name):
+                upload.writer.commit(expect=expected if algorithm == "sha256" else "")
+                link(name)
         finally:
             self.end(upload)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lading.service.contract.errors import ApiError
-from lading.service.registry.catalog import Document
+from lading.service.registry.catalog import Document, stored_as
 from lading.service.registry.ecr_call import EcrCall, Operation, Parameters, Result, moment, page
 from lading.service.registry.manifest import read_manifest
 from lading.service.registry.names import Place
@@ -112,7 +112,7 @@ def batch_get_image(call: EcrCall, parameters: Parameters) -> Result:
 
 
 def _got(call: EcrCall, place: Place, image: Document, tag: str | None) -> Result:
-    manifest = call.content.blobs.read(image["digest"].removeprefix("sha256:")).decode()
+    manifest = call.content.blobs.read(stored_as(image)).decode()
     return {
         **call.named(place),
         "imageId": {"imageDigest": image["digest"], "imageTag": tag},

@@ -30,8 +30,8 @@ def batch_check_layer_availability(call: EcrCall, parameters: Parameters) -> Res
         if not DIGEST.fullmatch(digest):
             reason = "Invalid request parameters: layer digest is not sha256 and 64 hex digits"
             failures.append({"layerDigest": digest, "failureCode": "InvalidLayerDigest", "failureReason": reason})
-        elif call.catalog.asked_for_blob(place, digest):
-            size = call.content.blobs.path(digest.removeprefix("sha256:")).stat().st_size
+        elif stored := call.catalog.asked_for_blob(place, digest):
+            size = call.content.blobs.path(stored).stat().st_size
             layers.append({"layerDigest": digest, "layerAvailability": "AVAILABLE", "layerSize": size})
         else:
             layers.append({"layerDigest": digest, "layerAvailability": "UNAVAILABLE"})
@@ -85,8 +85,7 @@ def complete_layer_upload(call: EcrCall, parameters: Parameters) -> Result:
             message = f"Layer with digest '{digest}' already exists in the repository with name '{place.name}'"
             raise ApiError("LayerAlreadyExistsException", message)
         try:
-            hexadecimal = digest.removeprefix("sha256:")
-            call.content.finish(upload, hexadecimal, lambda: call.catalog.use_blob(place, digest))
+            call.content.finish(upload, digest, lambda stored: call.catalog.use_blob(place, digest, stored))
         except DownloadError as error:
             raise ApiError("InvalidLayerException", "; ".join((error.message, *error.details))) from None
     return {**call.named(place), "uploadId": parameters["uploadId"], "layerDigest": digest}
@@ -96,7 +95,7 @@ def get_download_url_for_layer(call: EcrCall, parameters: Parameters) -> Result:
     """A link that works without credentials for an hour."""
     place, _ = call.repository(parameters)
     digest = parameters["layerDigest"]
-    if not call.catalog.asked_for_blob(place, digest):
+    if not DIGEST.fullmatch(digest) or not call.catalog.asked_for_blob(place, digest):
         raise layers_missing(place, [digest])
     link = layer_link(call.catalog.state, digest, call.catalog.now())
     return {"downloadUrl": f"{call.endpoint}{link}", "layerDigest": digest}

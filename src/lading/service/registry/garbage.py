@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lading.errors import LadingError
-from lading.service.registry.catalog import BLOB, IMAGE, Catalog
+from lading.service.registry.catalog import BLOB, IMAGE, Catalog, stored_as
 from lading.service.registry.content import Content
 from lading.service.registry.manifest import read_manifest
 from lading.service.registry.names import Place
@@ -44,7 +44,7 @@ def _drop_unused(catalog: Catalog, place: Place) -> None:
 def _used(catalog: Catalog, content: Content) -> Iterator[str]:
     for kind in (BLOB, IMAGE):
         for document in catalog.state.documents(kind):
-            yield document["digest"][_HEX:]
+            yield stored_as(document)
     for document in catalog.state.documents("version"):
         for version in (document, document.get("_serving", {})):
             if "_image" in version:
@@ -64,8 +64,8 @@ def _made_of(digest: str, content: Content) -> Iterator[str]:
 def _delete(catalog: Catalog, content: Content, digest: str) -> bool:
     """Unless it has come into use since it was looked at."""
     with catalog.state.transaction():
-        whole = f"sha256:{digest}"
-        found = any(catalog.state.find_everywhere(kind, "$.digest", whole) for kind in (BLOB, IMAGE))
+        known = (("$.digest", f"sha256:{digest}"), ("$.stored", digest))
+        found = any(catalog.state.find_everywhere(kind, *one) for kind in (BLOB, IMAGE) for one in known)
         if found or content.is_arriving(digest):
             return False
         content.blobs.delete(digest)

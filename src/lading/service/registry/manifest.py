@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lading.oci import media
-from lading.oci.descriptor import Descriptor, ImageFormatError, digest_of, read_annotations, read_descriptor
+from lading.oci.descriptor import (
+    REGISTERED,
+    Descriptor,
+    ImageFormatError,
+    digest_of,
+    read_annotations,
+    read_descriptor,
+)
 from lading.service.registry.refusals import unsupported_manifest
 
 KINDS = media.MANIFESTS | media.INDEXES
@@ -16,9 +24,10 @@ KINDS = media.MANIFESTS | media.INDEXES
 
 @dataclass(frozen=True)
 class ManifestFacts:
-    """A manifest's digest and size in bytes, and the descriptors in it."""
+    """A manifest's digest and size in bytes, and the descriptors in it. `stored`: its name in the content store."""
 
     digest: str
+    stored: str
     size: int
     media_type: str
     config: Descriptor | None
@@ -46,8 +55,11 @@ def _is_foreign(layer: Descriptor) -> bool:
     return "nondistributable" in layer.media_type or ".foreign." in layer.media_type
 
 
-def read_manifest(data: bytes, stated: str = "") -> ManifestFacts:
-    """`stated` is the media type that its sender gives. Raises ApiError for what is no manifest that a registry keeps."""
+def read_manifest(data: bytes, stated: str = "", algorithm: str = "sha256") -> ManifestFacts:
+    """`stated` is the media type that its sender gives, `algorithm` that of the digest it will go by.
+
+    Raises ApiError for what is no manifest that a registry keeps.
+    """
     if len(data) > media.LARGEST_MANIFEST:
         raise unsupported_manifest(f"it has {len(data)} bytes, more than {media.LARGEST_MANIFEST}")
     try:
@@ -58,9 +70,14 @@ def read_manifest(data: bytes, stated: str = "") -> ManifestFacts:
         raise unsupported_manifest("its schemaVersion is not 2")
     kind = _kind(document, stated.partition(";")[0].strip())
     try:
-        return _facts(data, document, kind)
+        facts = _facts(data, document, kind)
     except ImageFormatError as error:
         raise unsupported_manifest(error.message) from None
+    return (
+        facts
+        if algorithm == "sha256"
+        else replace(facts, digest=f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+    )
 
 
 def _kind(document: Mapping[str, Any], stated: str) -> str:
@@ -76,19 +93,20 @@ def _kind(document: Mapping[str, Any], stated: str) -> str:
 
 
 def _facts(data: bytes, document: Mapping[str, Any], kind: str) -> ManifestFacts:
-    config = read_descriptor(document.get("config"), "its config") if kind in media.MANIFESTS else None
+    config = _descriptor(document.get("config"), "its config") if kind in media.MANIFESTS else None
     subject = document.get("subject")
     artifact_type = document.get("artifactType")
     if not artifact_type and config is not None:
         artifact_type = config.media_type
     return ManifestFacts(
         digest=digest_of(data),
+        stored=digest_of(data).removeprefix("sha256:"),
         size=len(data),
         media_type=kind,
         config=config,
         layers=_descriptors(document, "layers", media.MOST_LAYERS),
         children=_descriptors(document, "manifests", media.MOST_MANIFESTS),
-        subject=read_descriptor(subject, "its subject") if subject is not None else None,
+        subject=_descriptor(subject, "its subject") if subject is not None else None,
         artifact_type=artifact_type if isinstance(artifact_type, str) else "",
         annotations=read_annotations(document.get("annotations"), "it"),
     )
@@ -98,4 +116,8 @@ def _descriptors(document: Mapping[str, Any], name: str, most: int) -> tuple[Des
     entries = document.get(name, [])
     if not isinstance(entries, list) or len(entries) > most:
         raise unsupported_manifest(f"its {name} are no list of at most {most}")
-    return tuple(read_descriptor(entry, f"{name} {number}") for number, entry in enumerate(entries))
+    return tuple(_descriptor(entry, f"{name} {number}") for number, entry in enumerate(entries))
+
+
+def _descriptor(value: object, what: str) -> Descriptor:
+    return read_descriptor(value, what, REGISTERED)

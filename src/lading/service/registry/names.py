@@ -91,8 +91,8 @@ def _is_here(registry: str, endpoint: str) -> bool:
 
 def read_reference(text: str) -> tuple[str, str]:
     """(tag, digest) of the last part of a manifest's path: one of them is empty; both for what is neither."""
-    from lading.oci.descriptor import DIGEST
+    from lading.oci.descriptor import REGISTERED
 
-    if DIGEST.fullmatch(text):
+    if REGISTERED.fullmatch(text):
         return "", text
     return (text, "") if TAG.fullmatch(text) else ("", "")

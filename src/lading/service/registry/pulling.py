@@ -14,7 +14,7 @@ from lading.errors import StoreError
 from lading.oci import media
 from lading.service.contract.http import CutStreamError, HttpResponse, Response, StreamedResponse
 from lading.service.registry.answers import VERSION, RefusedError, blob_unknown, document, empty
-from lading.service.registry.catalog import Document
+from lading.service.registry.catalog import Document, stored_as
 from lading.service.registry.names import read_reference
 from lading.service.registry.registry import LocalRegistry
 from lading.service.registry.request import PIECE, Ask
@@ -33,13 +33,14 @@ LINK_LIFETIME = 3600
 async def get_blob(ask: Ask) -> Response:
     digest = ask.digest(ask.label)
 
-    def check() -> None:
-        if not ask.registry.catalog.asked_for_blob(ask.place, digest):
+    def find() -> str:
+        stored = ask.registry.catalog.asked_for_blob(ask.place, digest)
+        if stored is None:
             ask.registry.catalog.repository(ask.place)
             raise blob_unknown(digest)
+        return stored
 
-    await ask.run(check)
-    return await _answer_blob(ask, digest)
+    return await _answer_blob(ask, digest, await ask.run(find))
 
 
 def layer_link(state: State, digest: str, now: float) -> str:
@@ -61,12 +62,12 @@ async def get_linked_layer(ask: Ask) -> Response:
         raise RefusedError(403, "DENIED", "the link's signature is wrong: ask for a new one")
     if int(expires) < now:
         raise RefusedError(403, "DENIED", "the link has expired: ask for a new one")
-    return await _answer_blob(ask, digest)
+    return await _answer_blob(ask, digest, digest.removeprefix("sha256:"))
 
 
-async def _answer_blob(ask: Ask, digest: str) -> Response:
+async def _answer_blob(ask: Ask, digest: str, stored: str) -> Response:
     """All of it, or the part that a Range header asks for. Raises RefusedError."""
-    file, size = await ask.run(lambda: _open(ask.registry, digest))
+    file, size = await ask.run(lambda: _open(ask.registry, digest, stored))
     headers = {
         **VERSION,
         "Content-Type": "application/octet-stream",
@@ -92,9 +93,9 @@ async def _answer_blob(ask: Ask, digest: str) -> Response:
     return StreamedResponse(status, headers, _read(ask.registry, file, start, end - start))
 
 
-def _open(registry: LocalRegistry, digest: str) -> tuple[BinaryIO, int]:
+def _open(registry: LocalRegistry, digest: str, stored: str) -> tuple[BinaryIO, int]:
     try:
-        file = registry.content.blobs.open(digest.removeprefix("sha256:"))
+        file = registry.content.blobs.open(stored)
     except StoreError:
         raise blob_unknown(digest) from None
     return file, os.fstat(file.fileno()).st_size
@@ -147,7 +148,7 @@ async def get_manifest(ask: Ask) -> Response:
 
 def _pull(ask: Ask, image: Document) -> bytes:
     ask.registry.catalog.pulled(ask.place, image["digest"])
-    return ask.registry.content.blobs.read(image["digest"].removeprefix("sha256:"))
+    return ask.registry.content.blobs.read(stored_as(image))
 
 
 async def list_tags(ask: Ask) -> Response:

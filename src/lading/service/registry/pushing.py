@@ -45,12 +45,13 @@ def _mount(ask: Ask, digest: str, source: str) -> bool:
     """Whether the repository has the blob now. What the client may not see it does not get."""
     catalog = ask.registry.catalog
     catalog.repository(ask.place)
-    if not is_repository(source) or not catalog.has_blob(Place(ask.place.scope, source), digest):
+    stored = catalog.stored_blob(Place(ask.place.scope, source), digest) if is_repository(source) else None
+    if stored is None:
         return False
-    with ask.registry.content.arriving(digest.removeprefix("sha256:")):
-        if not ask.registry.content.blobs.has(digest.removeprefix("sha256:")):
+    with ask.registry.content.arriving(stored):
+        if not ask.registry.content.blobs.has(stored):
             return False
-        catalog.use_blob(ask.place, digest)
+        catalog.use_blob(ask.place, digest, stored)
     return True
 
 
@@ -108,9 +109,9 @@ async def _receive(ask: Ask, upload: Upload) -> None:
 
 async def _finish(ask: Ask, upload: Upload, digest: str) -> Response:
     content, catalog = ask.registry.content, ask.registry.catalog
-    link = lambda: catalog.use_blob(ask.place, digest)  # noqa: E731
+    link = lambda stored: catalog.use_blob(ask.place, digest, stored)  # noqa: E731
     try:
-        await ask.run(lambda: content.finish(upload, digest.removeprefix("sha256:"), link))
+        await ask.run(lambda: content.finish(upload, digest, link))
     except DownloadError as error:
         raise RefusedError(400, "DIGEST_INVALID", f"{error.message}: {'; '.join(error.details)}") from None
     return _created(ask, digest)
@@ -155,7 +156,7 @@ async def put_manifest(ask: Ask) -> Response:
     if not tag and not digest:
         raise RefusedError(400, "TAG_INVALID", f"{ask.label[:200]!r} is neither a tag nor a digest")
     data = await ask.whole_body(media.LARGEST_MANIFEST)
-    facts = read_manifest(data, ask.head.header("content-type") or "")
+    facts = read_manifest(data, ask.head.header("content-type") or "", digest.partition(":")[0] or "sha256")
     if digest and digest != facts.digest:
         raise RefusedError(400, "DIGEST_INVALID", f"the manifest is {facts.digest}, not {digest}")
     content, catalog = ask.registry.content, ask.registry.catalog

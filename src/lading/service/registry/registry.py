@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lading.oci.descriptor import Content as BlobContent
 from lading.service.control.names import Scope
-from lading.service.registry.catalog import Catalog
+from lading.service.registry.catalog import Catalog, stored_as
 from lading.service.registry.content import Content
 from lading.service.registry.garbage import collect
 from lading.service.registry.names import read_image_uri
@@ -66,7 +66,8 @@ class LocalRegistry:
         if asked is None:
             return None
         found = self.catalog.find(asked.place, tag=asked.tag, digest=asked.digest)
-        return self.pinned(uri, found["digest"], found["mediaType"])
+        # AWS pins by sha256, whatever the image was pushed under.
+        return self.pinned(uri, f"sha256:{stored_as(found)}", found["mediaType"])
 
     def pinned(self, uri: str, digest: str, media_type: str) -> LocalImage:
         """An image resolved before, by its digest. Raises StoreError when it is gone."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lading.oci.descriptor import DIGEST
+from lading.oci.descriptor import REGISTERED
 from lading.service.contract.errors import ApiError
 from lading.service.contract.http import HttpRequest, Response
 from lading.service.front.body import DisconnectedError, Receive, read_body
@@ -42,7 +42,7 @@ class Ask:
 
     def digest(self, text: str) -> str:
         """A digest as the client gave it. Raises RefusedError."""
-        if not DIGEST.fullmatch(text):
+        if not REGISTERED.fullmatch(text):
             raise digest_invalid(text)
         return text
 
