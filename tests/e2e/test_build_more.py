@@ -369,8 +369,8 @@ def test_check_refuses_a_bomb_and_what_is_not_there(lading: Command, tmp_path: P
 def test_kills_during_a_large_cold_build_change_nothing(lading: Command, write: Write, tmp_path: Path) -> None:
     project = write(
         files={
-            "lambda_function.py": "import pandas, requests\n\n\ndef lambda_handler(event, context):\n    return 1\n",
-            "requirements.txt": "pandas\nrequests\n",
+            "lambda_function.py": "import numpy, requests\n\n\ndef lambda_handler(event, context):\n    return 1\n",
+            "requirements.txt": "numpy\nrequests\n",
         }
     )
     started = time.monotonic()
