@@ -8,6 +8,7 @@ import os
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from lading.model.progress import Silent
 from lading.model.target import find_target
 from lading.sandbox.host import Host
+from lading.sandbox.spec import Isolation, Network
 from lading.service.events import EnvironmentChanged, Event, EventStream, LogLine
 from lading.service.pool.environment import Environment
 from lading.service.pool.function import Budgets, FunctionVersion, InvokeRequest, Outcome, StreamSink
@@ -118,7 +120,8 @@ def test_an_external_extension_lives_through_all_phases(host: Host, tmp_path: Pa
     outcomes, events = asyncio.run(run(host, function, InvokeRequest("id-1", b"{}"), InvokeRequest("id-2", b"{}")))
     assert [outcome.answer.payload for outcome in outcomes] == [b'"ok"', b'"ok"']
     log = lines(events)
-    assert "EXTENSION\tName: watch\tState: Registered\tEvents: [INVOKE,SHUTDOWN]" in log
+    told = log.index("EXTENSION\tName: watch\tState: Ready\tEvents: [INVOKE, SHUTDOWN]")
+    assert log.index("registered extended False") < told < log.index("START RequestId: id-1 Version: $LATEST")
     assert "registered extended False" in log
     assert log.count("saw INVOKE ") == 2
     assert log[-1] == "saw SHUTDOWN spindown"
@@ -132,7 +135,7 @@ def test_a_timeout_tells_the_extension_and_starts_it_again(host: Host, tmp_path:
         tmp_path,
         "import time\ndef handler(event, context):\n    time.sleep(event['sleep'])\n    return 'ok'",
         layers=(layer(tmp_path, EXTENSION),),
-        timeout=1.0,
+        timeout=3.0,  # a restart of both has to fit into it
     )
     outcomes, events = asyncio.run(
         run(host, function, InvokeRequest("id-1", b'{"sleep": 30}'), InvokeRequest("id-2", b'{"sleep": 0}'))
@@ -143,11 +146,39 @@ def test_a_timeout_tells_the_extension_and_starts_it_again(host: Host, tmp_path:
     assert log.count("registered extended False") == 2
 
 
-def test_an_extension_that_crashes_in_init(host: Host, tmp_path: Path) -> None:
-    source = "#!/var/lang/bin/python3.13\nimport sys\nsys.exit(7)\n"
+@pytest.mark.parametrize(
+    ("source", "error_type", "message", "line"),
+    [
+        ("#!/var/lang/bin/python3.13\nimport sys\nsys.exit(7)\n", "Extension.Crash", "exit status 7", "State: Exited"),
+        (
+            "#!/not/there\n",
+            "Extension.LaunchError",
+            "fork/exec /opt/extensions/watch: no such file or directory",
+            "State: LaunchError\tEvents: []\tError Type: UnknownError",
+        ),
+    ],
+    ids=["crash", "launch"],
+)
+def test_an_extension_that_does_not_begin(
+    host: Host, tmp_path: Path, source: str, error_type: str, message: str, line: str
+) -> None:
     function = prepared(tmp_path, "def handler(event, context):\n    return 'ok'", layers=(layer(tmp_path, source),))
-    outcomes, _ = asyncio.run(run(host, function, InvokeRequest("id-1", b"{}")))
-    assert json.loads(outcomes[0].answer.payload)["errorType"] == "Extension.Crash"
+    outcomes, events = asyncio.run(run(host, function, InvokeRequest("id-1", b"{}")))
+    body = json.loads(outcomes[0].answer.payload)
+    assert body["errorType"] == error_type
+    assert message in body["errorMessage"]
+    assert any(line in one for one in lines(events) if one.startswith("EXTENSION\tName: watch"))
+
+
+def test_the_eleventh_extension_is_not_started(host: Host, tmp_path: Path) -> None:
+    folder = layer(tmp_path, EXTENSION)
+    for number in range(10):
+        (folder / "extensions" / f"a{number}").symlink_to("watch")
+    function = prepared(tmp_path, "def handler(event, context):\n    return 'ok'", layers=(folder,))
+    outcomes, events = asyncio.run(run(host, function, InvokeRequest("id-1", b"{}")))
+    assert json.loads(outcomes[0].answer.payload)["errorType"] == "Extension.LaunchError"
+    told = "EXTENSION\tName: watch\tState: LaunchError\tEvents: []\tError Type: TooManyExtensions"
+    assert told in lines(events)
 
 
 def stream_request(event: object) -> tuple[InvokeRequest, list[object]]:
@@ -285,11 +316,19 @@ def test_telemetry_is_delivered_inside(host: Host, tmp_path: Path) -> None:
     requests = [InvokeRequest(f"id-{number}", json.dumps({"n": number}).encode()) for number in (1, 2)]
     outcomes, events = asyncio.run(run(host, function, *requests, pause=0.5))
     records = json.loads(outcomes[1].answer.payload).splitlines()
-    assert records[:2] == ["platform.initStart", "platform.extension"]
-    for kind in ("telemetrySubscription", "initRuntimeDone", "initReport", "start", "runtimeDone", "report"):
-        assert f"platform.{kind}" in records, records
+    expected = (
+        "initStart",
+        "telemetrySubscription",
+        "initRuntimeDone",
+        "extension",
+        "initReport",
+        "start",
+        "runtimeDone",
+    )
+    order = [record for record in records if record != "function said 1"]
+    assert order[:8] == [f"platform.{kind}" for kind in (*expected, "report")], "as they were seen to come on Lambda"
     assert "function said 1" in records
-    assert "TELEMETRY\tName: watch\tState: Subscribed\tTypes: [platform, function]" in lines(events)
+    assert "TELEMETRY\tName: watch\tState: Subscribed\tTypes: [Platform, Function]" in lines(events)
 
 
 TCP_TELEMETRY = """
@@ -301,15 +340,16 @@ TCP_TELEMETRY = """
             connection, _ = server.accept()
             with connection, connection.makefile() as stream, open("/tmp/records", "a") as file:
                 for line in stream:
-                    file.write(json.loads(line)["type"] + "\\n")
+                    file.write(line)
+                    file.flush()
     threading.Thread(target=take, daemon=True).start()
     api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
     api.request("POST", "/2020-01-01/extension/register", '{"events": ["INVOKE"]}', {"Lambda-Extension-Name": "watch"})
     answer = api.getresponse()
     answer.read()
     me = {"Lambda-Extension-Identifier": answer.headers["Lambda-Extension-Identifier"]}
-    api.request("PUT", "/2022-07-01/telemetry", json.dumps({
-        "schemaVersion": "2022-12-13", "types": ["platform", "function"],
+    api.request("PUT", "/2020-08-15/logs", json.dumps({
+        "schemaVersion": "2021-03-18", "types": ["platform", "function"],
         "buffering": {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25},
         "destination": {"protocol": "TCP", "port": 8098},
     }), me)
@@ -320,7 +360,8 @@ TCP_TELEMETRY = """
 """
 
 
-def test_telemetry_over_tcp_is_a_record_a_line(host: Host, tmp_path: Path) -> None:
+@pytest.mark.parametrize("isolation", [Isolation.ROOT, Isolation.USER])
+def test_the_logs_api_over_tcp_is_a_record_a_line(host: Host, tmp_path: Path, isolation: Isolation) -> None:
     code = """
         import time
         def handler(event, context):
@@ -333,8 +374,18 @@ def test_telemetry_over_tcp_is_a_record_a_line(host: Host, tmp_path: Path) -> No
             return records
     """
     function = prepared(tmp_path, code, layers=(layer(tmp_path, TCP_TELEMETRY),), timeout=20.0)
+    function = replace(function, spec=replace(function.spec, isolation=isolation, network=Network.NONE))
     requests = [InvokeRequest(f"id-{number}", json.dumps({"n": number}).encode()) for number in (1, 2)]
-    outcomes, _ = asyncio.run(run(host, function, *requests, pause=0.5))
-    records = json.loads(outcomes[1].answer.payload).splitlines()
-    assert records[:2] == ["platform.initStart", "platform.extension"]
-    assert {"platform.start", "function", "platform.report"} <= set(records)
+    with nullcontext(host) if isolation is Isolation.ROOT else Host(isolation) as chosen:
+        outcomes, events = asyncio.run(run(chosen, function, *requests, pause=0.5))
+    records = [json.loads(line) for line in json.loads(outcomes[1].answer.payload).splitlines()]
+    assert [(record["type"], record["record"]) for record in records[:5]] == [
+        ("platform.logsSubscription", {"name": "watch", "state": "Subscribed", "types": ["platform", "function"]}),
+        ("platform.extension", {"name": "watch", "state": "Ready", "events": ["INVOKE"]}),
+        ("platform.start", {"requestId": "id-1", "version": "$LATEST"}),
+        ("function", "said 1\n"),
+        ("platform.runtimeDone", {"requestId": "id-1", "status": "success"}),
+    ]
+    assert [record["type"] for record in records[5:7]] == ["platform.end", "platform.report"]
+    assert set(records[6]["record"]) == {"requestId", "metrics"}
+    assert "LOGS\tName: watch\tState: Subscribed\tTypes: [Platform, Function]" in lines(events)

@@ -30,9 +30,10 @@ EVENT = Invocation("id-1", b'{"a": 1}', 1_700_000_000_000, "arn:aws:lambda:us-ea
 S = RuntimeState
 
 
-def new() -> Conversation:
+def new(*, restorable: bool = True) -> Conversation:
     counter = itertools.count(1)
-    return Conversation(Identity("f", "$LATEST", "m.h", "123456789012"), (), lambda: f"uuid-{next(counter)}")
+    identity = Identity("f", "$LATEST", "m.h", "123456789012")
+    return Conversation(identity, (), lambda: f"uuid-{next(counter)}", restorable=restorable)
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> calls.Request:
@@ -107,6 +108,7 @@ TABLE: dict[RuntimeState, dict[str, tuple[int, RuntimeState]]] = {
     S.RESTORING: {
         "next": (WAITS, S.READY),
         "restore/error": (202, S.RESTORE_ERROR),
+        "init/error": (202, S.RESTORE_ERROR),
         "response": (400, S.RESTORING),
         "error": (400, S.RESTORING),
     },
@@ -269,9 +271,37 @@ def test_snapstart_waits_then_resumes() -> None:
     assert talk.request("n", NEXT) == [InitDone()]
 
 
-def test_a_failing_restore_hook() -> None:
-    effects = reach(S.RESTORING).request("t", RESTORE_ERROR)
-    assert effects[1] == RestoreFailed("Runtime.Unknown", b"{}")
+@pytest.mark.parametrize(("call", "counted"), [(RESTORE_ERROR, "Runtime.Unknown"), (INIT_ERROR, "Runtime.Broken")])
+def test_a_failing_restore_hook(call: calls.Request, counted: str) -> None:
+    effects = reach(S.RESTORING).request("t", call)
+    assert effects[1] == RestoreFailed(counted, b"{}")
+
+
+@pytest.mark.parametrize("call", [RESTORE_NEXT, RESTORE_ERROR])
+def test_without_snapstart_there_is_nothing_to_restore(call: calls.Request) -> None:
+    talk = new(restorable=False)
+    assert talk.request("t", call) == [Reply("t", calls.NOT_FOUND)]
+    assert talk.state is S.STARTED
+
+
+@pytest.mark.parametrize(
+    ("sent", "got", "content_type"),
+    [
+        (
+            {"errorMessage": "no", "errorType": "E", "stackTrace": ["a"], "errorCause": {"x": 1}},
+            {"errorMessage": "no", "errorType": "E", "stackTrace": ["a"]},
+            "application/json",
+        ),
+        ({"errorType": "E"}, {"errorMessage": "", "errorType": "E"}, "application/json"),
+        ([], "Invalid error body", "application/octet-stream"),
+    ],
+)
+def test_the_cause_of_an_error_is_not_the_callers(sent: object, got: object, content_type: str) -> None:
+    path = RUNTIME + "invocation/id-1/error"
+    body = json.dumps(sent).encode()
+    _, responded = reach(S.RUNNING).request("t", request("POST", path, body, content_type=calls.ERROR_WITH_CAUSE))
+    assert isinstance(responded, Responded)
+    assert (json.loads(responded.body), responded.content_type) == (got, content_type)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +310,8 @@ def test_a_failing_restore_hook() -> None:
         ("Function.Broken", "Function.Broken"),
         ("Runtime.ImportModuleError", "Runtime.ImportModuleError"),
         ("Function.lower", "Function.Unknown"),
-        ("Function.With1Digit", "Function.Unknown"),
+        ("Function.With1Digit", "Function.With1Digit"),
+        ("MyRuntime.Odd", "MyRuntime.Odd"),
         ("ValueError", "Runtime.Unknown"),
         ("", "Runtime.Unknown"),
         ("Runtime.", "Runtime.Unknown"),
@@ -294,6 +325,7 @@ def test_error_types_are_normalised(given: str, counted: str) -> None:
     ("method", "path", "status"),
     [
         ("GET", "/", 404),
+        ("POST", "/2018-06-01/ping", 405),
         ("GET", RUNTIME + "invocation", 404),
         ("POST", RUNTIME + "invocation/id-1/other", 404),
         ("POST", RUNTIME + "invocation/next", 405),
@@ -305,6 +337,12 @@ def test_paths_and_methods_that_do_not_exist(method: str, path: str, status: int
     [reply] = new().request("t", request(method, path))
     assert isinstance(reply, Reply)
     assert reply.response.status == status
+
+
+def test_ping_is_answered_in_any_state() -> None:
+    [reply] = reach(S.RUNNING).request("t", request("GET", "/2018-06-01/ping"))
+    assert isinstance(reply, Reply)
+    assert (reply.response.status, reply.response.body) == (200, b"pong")
 
 
 def test_it_describes_itself() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import uuid
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from lading.runtimeapi.effects import (
 )
 from lading.runtimeapi.extensions import Identity
 from lading.runtimeapi.invocation import Invocation, ShutdownReason
+from lading.runtimeapi.states import ExtensionState
+from lading.runtimeapi.subscription import Destination
 
 EXTENSION = "/2020-01-01/extension/"
 RUNTIME = "/2018-06-01/runtime/"
@@ -157,7 +160,7 @@ def test_names_and_events_that_are_refused() -> None:
     assert kind(talk.register("internal", "INVOKE")) == (403, "Extension.InvalidExtensionState")
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"events": 3}', b'{"events": [1]}'])
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"events": 3}', b'{"events": [1]}', b'{"configurationKeys": ["a"]}'])
 def test_a_registration_that_is_not_one(body: bytes) -> None:
     talk = Talk()
     given = {"lambda-extension-name": "x"}
@@ -178,12 +181,28 @@ def test_registration_closes_when_the_runtime_is_ready() -> None:
     assert kind(talk.register("late")) == (403, "Extension.RegistrationClosed")
 
 
-def test_calls_without_or_with_an_unknown_identifier() -> None:
-    api = Talk().api
-    missing = reply(api.request("t", calls.Request("GET", EXTENSION + "event/next")))
-    assert kind(missing) == (403, "Extension.MissingExtensionIdentifier")
-    unknown = calls.Request("GET", EXTENSION + "event/next", {"lambda-extension-identifier": "x"})
-    assert kind(reply(api.request("t", unknown))) == (403, "Extension.UnknownExtensionIdentifier")
+@pytest.mark.parametrize(
+    "path", ["event/next", "init/error", "exit/error", "/2022-07-01/telemetry", "/2020-08-15/logs"]
+)
+def test_calls_without_or_with_a_wrong_identifier(path: str) -> None:
+    method = {"event/next": "GET", "init/error": "POST", "exit/error": "POST"}.get(path, "PUT")
+    fails = path.endswith("error")
+
+    def said(headers: dict[str, str]) -> tuple[int, str, str]:
+        full = path if path.startswith("/") else EXTENSION + path
+        answer = reply(Talk().api.request("t", calls.Request(method, full, headers)))
+        return *kind(answer), json.loads(answer.body)["errorMessage"]
+
+    unknown = str(uuid.UUID(int=7))
+    with_type = {"lambda-extension-function-error-type": "Extension.Odd"}
+    assert said({}) == (403, "Extension.MissingExtensionIdentifier", "Missing Lambda-Extension-Identifier header")
+    wrong = {"lambda-extension-identifier": "x"}
+    assert said(wrong) == (403, "Extension.InvalidExtensionIdentifier", "Invalid Lambda-Extension-Identifier")
+    shown = "Lambda-Extension-Identifier" if fails else f"extension {unknown}"
+    given = {"lambda-extension-identifier": unknown}
+    assert said(given | with_type) == (403, "Extension.UnknownExtensionIdentifier", f"Unknown {shown}")
+    if fails:
+        assert said(given)[:2] == (403, "Extension.MissingHeader"), "it is looked at first"
 
 
 def test_init_error_of_an_extension() -> None:
@@ -207,7 +226,78 @@ def test_exit_error_of_an_extension() -> None:
 def test_registration_is_reported() -> None:
     api = Talk("ext").api
     body = calls.Request("POST", EXTENSION + "register", {"lambda-extension-name": "ext"}, b'{"events":["INVOKE"]}')
-    assert api.request("t", body)[1] == ExtensionRegistered("ext", True, ("INVOKE",))
+    assert api.request("t", body)[1] == ExtensionRegistered("ext", True)
+    assert api.extensions.by_name["ext"].events == ("INVOKE",)
+
+
+E = ExtensionState
+WAITS = 0
+EXTENSION_TABLE: dict[ExtensionState, dict[str, tuple[int, ExtensionState]]] = {
+    # status (WAITS: kept until there is an event), state afterwards; what isn't listed is 403 and no change
+    E.REGISTERED: {
+        "event/next": (WAITS, E.READY),
+        "init/error": (202, E.INIT_ERROR),
+        "exit/error": (202, E.EXIT_ERROR),
+    },
+    E.READY: {"exit/error": (202, E.EXIT_ERROR)},
+    E.RUNNING: {"event/next": (WAITS, E.READY), "exit/error": (202, E.EXIT_ERROR)},
+    E.INIT_ERROR: {"init/error": (202, E.INIT_ERROR)},
+    E.EXIT_ERROR: {"exit/error": (202, E.EXIT_ERROR)},
+    E.EXITED: {},
+}
+TARGETS = {"register": "Registered", "event/next": "Ready", "init/error": "InitError", "exit/error": "Exited"}
+"""The states that refusals name."""
+
+
+def reach(state: ExtensionState) -> Talk:
+    """An extension brought into a state by legal steps only."""
+    talk = Talk("ext")
+    talk.register("ext", "INVOKE")
+    if state in (E.INIT_ERROR, E.EXIT_ERROR):
+        path = "init/error" if state is E.INIT_ERROR else "exit/error"
+        talk.call("ext", path, lambda_extension_function_error_type="Extension.First")
+    elif state is E.EXITED:
+        talk.api.exited("ext")
+    elif state is not E.REGISTERED:
+        talk.call("ext", "event/next")
+        talk.api.request("n", NEXT)
+        if state is E.RUNNING:
+            talk.api.dispatch(EVENT)
+    assert talk.api.extensions.by_name["ext"].state is state
+    return talk
+
+
+@pytest.mark.parametrize("call", list(TARGETS))
+@pytest.mark.parametrize("state", list(EXTENSION_TABLE))
+def test_extension_call_in_state(state: ExtensionState, call: str) -> None:
+    talk = reach(state)
+    status, after = EXTENSION_TABLE[state].get(call, (403, state))
+    if call == "register":
+        answered = [talk.register("ext", "INVOKE")]
+    else:
+        effects = talk.call("ext", call, lambda_extension_function_error_type="Extension.Second")
+        answered = [effect.response for effect in effects if isinstance(effect, Reply)]
+    assert [answer.status for answer in answered] == ([status] if status != WAITS else [])
+    entry = talk.api.extensions.by_name["ext"]
+    assert entry.state is after
+    if status == 403:
+        who = "ext" if call == "register" else entry.identifier
+        assert json.loads(answered[0].body) == {
+            "errorType": "Extension.InvalidExtensionState",
+            "errorMessage": f"State transition from {state} to {TARGETS[call]} failed for extension {who}. "
+            "Error: State transition is not allowed",
+        }
+    if state in (E.INIT_ERROR, E.EXIT_ERROR):
+        assert entry.error_type == "Extension.First"
+    if status == 202:
+        assert len(effects) == (1 if state in (E.INIT_ERROR, E.EXIT_ERROR) else 2), "the first error counts"
+
+
+def test_a_program_that_cannot_be_started() -> None:
+    extensions = Talk("ext").api.extensions
+    extensions.launch_failed("ext", "PermissionDenied")
+    entry = extensions.by_name["ext"]
+    assert (str(entry.state), entry.error_type) == ("LaunchError", "PermissionDenied")
 
 
 SUBSCRIPTION: dict[str, Any] = {
@@ -225,7 +315,9 @@ def test_a_telemetry_subscription() -> None:
     assert reply(effects).status == 200
     assert isinstance(effects[1], Subscribed)
     subscription = effects[1].subscription
-    assert (subscription.port, subscription.path, subscription.timeout) == (8080, "/logs", 0.1)
+    assert subscription.destination == Destination("HTTP", 8080, "/logs")
+    assert subscription.timeout == 0.1
+    assert not subscription.logs
 
 
 def test_the_older_logs_api() -> None:
@@ -234,7 +326,20 @@ def test_the_older_logs_api() -> None:
     body = {"types": ["function"], "destination": {"protocol": "TCP", "port": 9999}}
     effects = talk.subscribe("ext", body, "/2020-08-15/logs")
     assert isinstance(effects[1], Subscribed)
-    assert (effects[1].subscription.protocol, effects[1].subscription.port) == ("TCP", 9999)
+    assert effects[1].subscription.destination == Destination("TCP", 9999)
+    assert effects[1].subscription.schema == "2020-08-15", "it has a default, which the Telemetry API has not"
+    assert effects[1].subscription.logs
+
+
+def test_the_same_subscription_again_changes_nothing_and_one_by_the_other_api_is_refused() -> None:
+    talk = Talk("ext")
+    talk.register("ext")
+    assert len(talk.subscribe("ext", SUBSCRIPTION)) == 2
+    [again] = talk.subscribe("ext", SUBSCRIPTION)
+    assert isinstance(again, Reply)
+    assert (again.response.status, again.response.body) == (200, b'"OK"')
+    body = {"types": ["function"], "destination": {"protocol": "TCP", "port": 9999}}
+    assert kind(reply(talk.subscribe("ext", body, "/2020-08-15/logs"))) == (400, "Logs.ValidationError")
 
 
 @pytest.mark.parametrize(
@@ -243,6 +348,8 @@ def test_the_older_logs_api() -> None:
         {"types": []},
         {"types": ["odd"]},
         {"schemaVersion": "1999-01-01"},
+        {"schemaVersion": None},
+        {"schemaVersion": "2021-03-18"},
         {"buffering": {"maxItems": 1}},
         {"buffering": {"timeoutMs": 30_001}},
         {"buffering": []},
@@ -250,7 +357,12 @@ def test_the_older_logs_api() -> None:
         {"destination": {"protocol": "HTTP", "URI": "http://example.com:8080"}},
         {"destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:9001"}},
         {"destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:99999"}},
+        {"destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain/"}},
+        {"destination": {"protocol": "HTTP", "URI": "https://sandbox.localdomain:8080"}},
+        {"destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:8080/a b"}},
+        {"destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:8080", "method": "PUT"}},
         {"destination": {"protocol": "TCP", "port": True}},
+        {"destination": {"protocol": "TCP", "port": 0}},
     ],
 )
 def test_subscriptions_that_are_refused(change: dict[str, Any]) -> None:

@@ -51,6 +51,11 @@ _FIXED: Mapping[str, tuple[str, Call]] = {
     LOGS_PATH: ("PUT", Call.LOGS),
 }
 _INVOCATION = RUNTIME_PREFIX + "invocation/"
+_PING = "/2018-06-01/ping"
+RESTORE = (Call.RESTORE_NEXT, Call.RESTORE_ERROR)
+"""Calls that only runtimes under SnapStart have."""
+ERROR_WITH_CAUSE = "application/vnd.aws.lambda.error.cause+json"
+"""A content type of errors that bring a cause for X-Ray along."""
 
 
 @value
@@ -76,12 +81,16 @@ class Response:
 ACCEPTED = Response(202, b'{"status":"OK"}\n')
 NOT_FOUND = Response(404, b"404 page not found\n", content_type="text/plain; charset=utf-8")
 METHOD_NOT_ALLOWED = Response(405)
+_PONG = Response(200, b"pong", content_type="text/plain; charset=utf-8")
+"""Of a call that AWS keeps for those who found it."""
 
 
 def route(method: str, path: str) -> tuple[Call, str] | Response:
-    """The call of a request line and the request id its path names, or the refusal of one that doesn't exist."""
-    path = path.partition("?")[0]
+    """The call of a request line and the request id its path names, or the answer where there is nothing to call."""
+    path = path.partition("?")[0].removesuffix("/")
     request_id = ""
+    if path == _PING:
+        return _PONG if method == "GET" else METHOD_NOT_ALLOWED
     if path in _FIXED:
         expected, call = _FIXED[path]
     elif path.startswith(_INVOCATION):
@@ -114,10 +123,23 @@ _ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
 
 
 def normalise_error_type(given: str) -> str:
-    """What AWS's metrics and logs call an error type that a runtime sent: itself where well formed, else `….Unknown`."""
-    if _ERROR_TYPE.fullmatch(given):
+    """What AWS's metrics and logs call an error type that a runtime sent: itself where a well formed one is in it, else
+    `….Unknown`."""
+    if _ERROR_TYPE.search(given):
         return given
     return "Function.Unknown" if given.startswith("Function.") else "Runtime.Unknown"
+
+
+def without_cause(body: bytes) -> tuple[bytes, str]:
+    """What the caller gets of an error with a cause, and of which content type."""
+    try:
+        given = json.loads(body)
+        error = {name: str(given.get(name, "")) for name in ("errorMessage", "errorType")}
+        if given.get("stackTrace"):
+            error["stackTrace"] = given["stackTrace"]
+        return json.dumps(error).encode(), "application/json"
+    except (ValueError, AttributeError, RecursionError):
+        return b'"Invalid error body"', "application/octet-stream"
 
 
 def response_too_large(limit: int = MAXIMUM_PAYLOAD) -> bytes:

@@ -44,7 +44,11 @@ _IDLE = (RuntimeState.READY, RuntimeState.EXITED)
 class Conversation:
     """The state of one environment's runtime and extensions, and the calls that wait for an answer."""
 
-    def __init__(self, identity: Identity, external: tuple[str, ...], new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, identity: Identity, external: tuple[str, ...], new_id: Callable[[], str], *, restorable: bool = False
+    ) -> None:
+        """restorable: of a version with SnapStart, before its snapshot or after it."""
+        self._restorable = restorable
         self.state = RuntimeState.STARTED
         self.extensions = Extensions(identity, external, new_id)
         self.current: Invocation | None = None
@@ -65,6 +69,8 @@ class Conversation:
         if isinstance(found, Response):
             return [Reply(token, found)]
         call, request_id = found
+        if call in calls.RESTORE and not self._restorable:
+            return [Reply(token, calls.NOT_FOUND)]
         event = _EVENTS.get(call)
         if event is None:
             return [*self.extensions.request(token, call, request), *self._progress()]
@@ -159,7 +165,7 @@ class Conversation:
             self.extensions.close_registration()
             return [Restorable()]
         error_type = calls.normalise_error_type(request.headers.get(ERROR_TYPE, ""))
-        kind = InitFailed if call is Call.INIT_ERROR else RestoreFailed
+        kind = RestoreFailed if self.state is RuntimeState.RESTORE_ERROR else InitFailed
         return [Reply(token, calls.ACCEPTED), kind(error_type, request.body)]
 
     def _next(self, token: Hashable) -> list[Effect]:
@@ -182,10 +188,12 @@ class Conversation:
                 Reply(token, calls.TOO_LARGE),
                 Responded(request_id, body, "application/json", "Function.ResponseSizeTooLarge"),
             ]
-        error_type = ""
+        body, error_type = request.body, ""
         if call is Call.ERROR:
             error_type = calls.normalise_error_type(request.headers.get(ERROR_TYPE, ""))
-        return [Reply(token, calls.ACCEPTED), Responded(request_id, request.body, content_type, error_type)]
+            if content_type == calls.ERROR_WITH_CAUSE:
+                body, content_type = calls.without_cause(body)
+        return [Reply(token, calls.ACCEPTED), Responded(request_id, body, content_type, error_type)]
 
     def _bad_response_mode(self, token: Hashable) -> list[Effect]:
         """The caller gets an error at once, as from a response that can't be read."""

@@ -88,11 +88,10 @@ class ExtensionFailed:
 
 @dataclass(frozen=True, slots=True)
 class ExtensionRegistered:
-    """For the platform.extension record and the start of the runtime once all external ones have registered."""
+    """The runtime is started once all external ones have."""
 
     name: str
     external: bool
-    events: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

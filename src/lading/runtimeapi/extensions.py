@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ NAME = "lambda-extension-name"
 IDENTIFIER = "lambda-extension-identifier"
 FEATURES = "lambda-extension-accept-feature"
 ERROR_TYPE = "lambda-extension-function-error-type"
+_IDENTIFIER_HEADER = "Lambda-Extension-Identifier"
 EVENTS = ("INVOKE", "SHUTDOWN")
 _BUSY = (ExtensionState.LAUNCHED, ExtensionState.REGISTERED, ExtensionState.RUNNING)
 _CALLS = {
@@ -45,7 +47,11 @@ class Extension:
     external: bool
     state: ExtensionState = ExtensionState.LAUNCHED
     identifier: str = ""
-    events: frozenset[str] = frozenset()
+    events: tuple[str, ...] = ()
+    error_type: str = ""
+    """What it said of its failure, the first time."""
+    subscribed: Call | None = None
+    """By which API, once it did."""
     waiting: Hashable | None = None
     pending: list[tuple[str, bytes]] = field(default_factory=list)
     """Events not fetched yet: (identifier, body)."""
@@ -81,15 +87,12 @@ class Extensions:
     def request(self, token: Hashable, call: Call, request: Request) -> list[Effect]:
         if call is Call.REGISTER:
             return self._register(token, request)
-        found = self._find(request)
+        found = self._find(request, call)
         if isinstance(found, Response):
             return [Reply(token, found)]
         if call in (Call.TELEMETRY, Call.LOGS):
-            return self._subscribe(token, found, request, logs=call is Call.LOGS)
+            return self._subscribe(token, found, request, call)
         event = _CALLS[call]
-        if event is not ExtensionEvent.NEXT and not request.headers.get(ERROR_TYPE):
-            kind = "Extension.MissingHeader"
-            return [Reply(token, calls.refusal(403, kind, "Lambda-Extension-Function-Error-Type not found"))]
         refused = _advance(found, event)
         if refused is not None:
             return [Reply(token, refused)]
@@ -116,6 +119,12 @@ class Extensions:
         return self._broadcast(
             "SHUTDOWN", {"eventType": "SHUTDOWN", "shutdownReason": str(reason), "deadlineMs": deadline}
         )
+
+    def launch_failed(self, name: str, error_type: str) -> None:
+        """An external one's program could not be started. error_type: AWS's word in the record of it."""
+        entry = self.by_name[name]
+        _advance(entry, ExtensionEvent.LAUNCH_ERROR)
+        entry.error_type = error_type
 
     def exited(self, name: str) -> list[Effect]:
         entry = self.by_name.get(name)
@@ -145,9 +154,9 @@ class Extensions:
         refused = _advance(entry, ExtensionEvent.REGISTER)
         if refused is not None:
             return [Reply(token, refused)]
-        entry.identifier, entry.events = self._new_id(), frozenset(events)
+        entry.identifier, entry.events = self._new_id(), events
         self._by_identifier[entry.identifier] = entry
-        registered = ExtensionRegistered(name, entry.external, events)
+        registered = ExtensionRegistered(name, entry.external)
         return [Reply(token, self._registered(entry, request)), registered]
 
     def _refuse_registration(self, name: str, entry: Extension | None, events: tuple[str, ...]) -> Response | None:
@@ -180,30 +189,44 @@ class Extensions:
             body["accountId"] = self._identity.account_id
         return Response(200, json.dumps(body).encode(), (("Lambda-Extension-Identifier", entry.identifier),))
 
-    def _find(self, request: Request) -> Extension | Response:
+    def _find(self, request: Request, call: Call) -> Extension | Response:
         identifier = request.headers.get(IDENTIFIER, "")
         if not identifier:
-            return _forbidden("MissingExtensionIdentifier", "Missing Lambda-Extension-Identifier header")
+            return _forbidden("MissingExtensionIdentifier", f"Missing {_IDENTIFIER_HEADER} header")
         entry = self._by_identifier.get(identifier)
+        if entry is None and not _is_uuid(identifier):
+            return _forbidden("InvalidExtensionIdentifier", f"Invalid {_IDENTIFIER_HEADER}")
+        fails = call in (Call.EXTENSION_INIT_ERROR, Call.EXTENSION_EXIT_ERROR)
+        if fails and not request.headers.get(ERROR_TYPE):
+            return _forbidden("MissingHeader", "Lambda-Extension-Function-Error-Type not found")
         if entry is None:
-            return _forbidden("UnknownExtensionIdentifier", "Unknown extension " + identifier[:64])
+            unknown = _IDENTIFIER_HEADER if fails else f"extension {identifier}"
+            return _forbidden("UnknownExtensionIdentifier", f"Unknown {unknown}")
         return entry
 
-    def _subscribe(self, token: Hashable, entry: Extension, request: Request, *, logs: bool) -> list[Effect]:
-        what = "Logs" if logs else "Telemetry"
+    def _subscribe(self, token: Hashable, entry: Extension, request: Request, call: Call) -> list[Effect]:
+        """Once for each extension; the same again changes nothing."""
+        logs = call is Call.LOGS
+        what, invalid = ("Logs", "Logs.ValidationError") if logs else ("Telemetry", "ValidationError")
         if self._closed:
             return [
                 Reply(token, calls.refusal(403, f"{what}.SubscriptionClosed", f"{what} API subscription is closed"))
             ]
         try:
             subscription = parse_subscription(request.body, logs=logs)
+            if entry.subscribed not in (None, call):
+                raise InvalidSubscriptionError(f"{entry.name} has subscribed by the other API already")
         except InvalidSubscriptionError as error:
-            return [Reply(token, calls.refusal(400, "ValidationError", str(error)))]
-        return [Reply(token, Response(200, b'"OK"')), Subscribed(entry.name, subscription)]
+            return [Reply(token, calls.refusal(400, invalid, str(error)))]
+        known, entry.subscribed = entry.subscribed, call
+        effects: list[Effect] = [Reply(token, Response(200, b'"OK"'))]
+        return effects if known else [*effects, Subscribed(entry.name, subscription)]
 
     def _failed(self, token: Hashable, entry: Extension, event: ExtensionEvent, request: Request) -> list[Effect]:
         reply = Reply(token, calls.ACCEPTED)
-        error_type = request.headers[ERROR_TYPE]
+        if entry.error_type:
+            return [reply]
+        entry.error_type = error_type = request.headers[ERROR_TYPE]
         if event is ExtensionEvent.EXIT_ERROR:
             return [reply, ExtensionFailed(entry.name, "Extension.ExitError")]
         body = calls.failure("Extension.InitError", f"Extension {entry.name} failed: {error_type}")
@@ -224,7 +247,8 @@ class Extensions:
 def _advance(entry: Extension, event: ExtensionEvent) -> Response | None:
     target = EXTENSION.get((entry.state, event))
     if target is None:
-        return calls.invalid_transition(entry.state, EXTENSION_TARGETS[event], f"extension {entry.name}")
+        who = entry.name if event is ExtensionEvent.REGISTER else entry.identifier
+        return calls.invalid_transition(entry.state, EXTENSION_TARGETS[event], f"extension {who}")
     entry.state = target
     return None
 
@@ -248,12 +272,22 @@ def _hand_over(entry: Extension) -> list[Effect]:
 def _parse_events(body: bytes) -> tuple[str, ...] | Response:
     try:
         data = json.loads(body)
+        if data.get("configurationKeys"):
+            raise ValueError("configurationKeys are deprecated; use environment variables instead")
         events = data.get("events") or []
         if not isinstance(events, list) or not all(isinstance(event, str) for event in events):
             raise ValueError("events must be a list of names")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         return calls.refusal(403, "InvalidRequestFormat", str(error))
     return tuple(dict.fromkeys(events))
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _forbidden(kind: str, message: str) -> Response:

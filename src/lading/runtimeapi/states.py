@@ -51,6 +51,7 @@ class ExtensionState(StrEnum):
     RUNNING = "Running"
     INIT_ERROR = "InitError"
     EXIT_ERROR = "ExitError"
+    LAUNCH_ERROR = "LaunchError"
     EXITED = "Exited"
 
 
@@ -62,6 +63,7 @@ class ExtensionEvent(StrEnum):
     INIT_ERROR = "POST /init/error"
     EXIT_ERROR = "POST /exit/error"
     DISPATCH = "an event is handed over"
+    LAUNCH_ERROR = "the program can't be started"
     EXIT = "the process ends"
 
 
@@ -77,6 +79,8 @@ RUNTIME: Mapping[tuple[RuntimeState, RuntimeEvent], RuntimeState] = {
     (_R.RESTORE_READY, _RE.INIT_ERROR): _R.INIT_ERROR,
     (_R.RESTORING, _RE.NEXT): _R.READY,
     (_R.RESTORING, _RE.RESTORE_ERROR): _R.RESTORE_ERROR,
+    # AWS's emulator takes it for the other: clients have reported failed hooks so.
+    (_R.RESTORING, _RE.INIT_ERROR): _R.RESTORE_ERROR,
     # A client whose connection broke asks again and gets the same answer.
     (_R.READY, _RE.NEXT): _R.READY,
     (_R.READY, _RE.DISPATCH): _R.RUNNING,
@@ -91,14 +95,17 @@ RUNTIME: Mapping[tuple[RuntimeState, RuntimeEvent], RuntimeState] = {
 
 EXTENSION: Mapping[tuple[ExtensionState, ExtensionEvent], ExtensionState] = {
     (_E.LAUNCHED, _EE.REGISTER): _E.REGISTERED,
+    (_E.LAUNCHED, _EE.LAUNCH_ERROR): _E.LAUNCH_ERROR,
     (_E.REGISTERED, _EE.NEXT): _E.READY,
     (_E.REGISTERED, _EE.INIT_ERROR): _E.INIT_ERROR,
     (_E.REGISTERED, _EE.EXIT_ERROR): _E.EXIT_ERROR,
-    (_E.READY, _EE.NEXT): _E.READY,
     (_E.READY, _EE.DISPATCH): _E.RUNNING,
     (_E.READY, _EE.EXIT_ERROR): _E.EXIT_ERROR,
     (_E.RUNNING, _EE.NEXT): _E.READY,
     (_E.RUNNING, _EE.EXIT_ERROR): _E.EXIT_ERROR,
+    # Said again: the first error counts.
+    (_E.INIT_ERROR, _EE.INIT_ERROR): _E.INIT_ERROR,
+    (_E.EXIT_ERROR, _EE.EXIT_ERROR): _E.EXIT_ERROR,
     **{(state, _EE.EXIT): _E.EXITED for state in _E if state is not _E.EXITED},
 }
 
@@ -115,7 +122,7 @@ EXTENSION_TARGETS: Mapping[ExtensionEvent, ExtensionState] = {
     _EE.REGISTER: _E.REGISTERED,
     _EE.NEXT: _E.READY,
     _EE.INIT_ERROR: _E.INIT_ERROR,
-    _EE.EXIT_ERROR: _E.EXIT_ERROR,
+    _EE.EXIT_ERROR: _E.EXITED,
 }
 
 _State = TypeVar("_State", bound=StrEnum)

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 
-from lading.runtimeapi import calls, effects
+from lading.runtimeapi import effects
 from lading.runtimeapi.calls import Request
 from lading.runtimeapi.conversation import Conversation
 from lading.runtimeapi.extensions import Identity
@@ -21,12 +21,12 @@ from lading.sandbox.live import Sandbox
 from lading.sandbox.spec import ProcessEnded
 from lading.service.pool import faults
 from lading.service.pool.custom_runtime import judge_entry
+from lading.service.pool.exchange import Exchange
 from lading.service.pool.faults import Fault
-from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest
+from lading.service.pool.function import SNAP_START, FunctionVersion
 from lading.service.pool.image_function import judge_image, launch_error
 from lading.service.pool.journal import Journal
 from lading.service.pool.server import Connection
-from lading.service.pool.streams import Pace
 from lading.service.pool.telemetry import Telemetry
 
 _TRAILER_TYPE = "lambda-runtime-function-error-type"
@@ -41,61 +41,6 @@ def _error_body(trailers: Mapping[str, str]) -> bytes:
         return base64.b64decode(trailers.get(_TRAILER_BODY, ""), validate=True)
     except ValueError:
         return b""
-
-
-class Exchange:
-    """One request and the answer to it, which comes whole or piece by piece. The first answer counts."""
-
-    def __init__(
-        self, request: InvokeRequest, answered: Callable[[Answer], None] | None, accepted: float, *, first: bool
-    ) -> None:
-        """`accepted`: monotonic seconds. `first`: no other was here before."""
-        self.request = request
-        self.accepted = accepted
-        self.first = first
-        self.answer: Answer | None = None
-        self.dispatched = 0.0
-        self.streamed = 0
-        self._answered = answered
-        self._collected = bytearray()
-        self.held = False
-        """No more of a streamed response is read for now."""
-        self._pace = Pace(time.monotonic())
-
-    def respond(self, answer: Answer) -> None:
-        if self.answer is not None:
-            return
-        self.answer = answer
-        if self._answered is not None:
-            self._answered(answer)
-
-    def add(self, data: bytes) -> None:
-        """A piece of a streamed response."""
-        self.streamed += len(data)
-        if self.streamed > calls.MAXIMUM_STREAM:
-            return
-        self._pace.take(len(data), time.monotonic())
-        if self.request.sink is not None:
-            self.request.sink.chunk(data)
-        elif len(self._collected) <= calls.MAXIMUM_PAYLOAD:
-            self._collected += data
-
-    def hold(self, resume: Callable[[], None]) -> bool:
-        """Whether time has to go by or the caller to catch up first; then `resume` is called."""
-        seconds = self._pace.wait(time.monotonic())
-        if seconds:
-            asyncio.get_running_loop().call_later(seconds, resume)
-            return True
-        return self.request.sink is not None and self.request.sink.hold(resume)
-
-    def complete(self, step: effects.Responded) -> None:
-        body = step.body
-        if step.streamed and self.request.sink is None:
-            body = bytes(self._collected)
-            if len(body) > calls.MAXIMUM_PAYLOAD:
-                self.respond(Answer(calls.response_too_large(), error_type="Function.ResponseSizeTooLarge"))
-                return
-        self.respond(Answer(body, step.content_type or "application/json", step.error_type, step.streamed))
 
 
 class Dialogue:
@@ -121,7 +66,8 @@ class Dialogue:
         self.disconnect()
         function = self._function
         identity = Identity(function.name, function.version, function.spec.handler, function.account_id)
-        self.talk = Conversation(identity, extensions, lambda: str(uuid.uuid4()))
+        restorable = function.initialization_type == SNAP_START
+        self.talk = Conversation(identity, extensions, lambda: str(uuid.uuid4()), restorable=restorable)
         self.new_turn()
 
     def enter(self, box: Sandbox) -> None:
@@ -146,11 +92,20 @@ class Dialogue:
         self.apply(self.talk.dispatch(invocation))
 
     def process_ended(self, event: ProcessEnded) -> None:
+        if event.refused and event.name != "runtime":
+            self.extension_refused(event.name, event.refused)
+            return
         self.apply(self.talk.exited(event.name))
         fault = faults.process_ended(event)
         if event.name == "runtime":
             self.exit_fault = fault = self._judge(event) or fault
         self.settle(fault)
+
+    def extension_refused(self, name: str, reason: str, error_type: str = "") -> None:
+        """An external extension's program can't be started."""
+        kind = error_type or ("PermissionDenied" if reason == "permission denied" else "UnknownError")
+        self.talk.extensions.launch_failed(name, kind)
+        self.settle(faults.extension_refused(name, reason))
 
     def _judge(self, event: ProcessEnded) -> Fault | None:
         spec = self._function.spec
@@ -217,24 +172,31 @@ class Dialogue:
 
     def _apply_rare(self, step: effects.Effect) -> None:
         if isinstance(step, effects.ExtensionRegistered):
-            self._journal.extension_registered(step.name, step.events)
             if step.external and self.talk.extensions.all_registered and self._box is not None:
                 (self.start_runtime or self._box.start_runtime)()
         elif isinstance(step, effects.ExtensionFailed):
             self.settle(Fault(step.error_type, f"Extension {step.name} reported an error"))
-        elif isinstance(step, effects.RuntimeDone) and self.exchange is not None:
-            answer = self.exchange.answer
-            status = "error" if answer and answer.error_type else "success"
-            duration = (time.monotonic() - self.exchange.dispatched) * 1000
-            self._journal.runtime_done(step.request_id, status, duration)
+        elif isinstance(step, effects.RuntimeDone):
+            self._tell_done()
         elif isinstance(step, effects.Subscribed):
             self._subscribe(step)
         elif isinstance(step, effects.StreamStarted) and self.exchange and self.exchange.request.sink:
             self.exchange.request.sink.started(step.content_type)
 
+    def _tell_done(self) -> None:
+        exchange = self.exchange
+        if exchange is not None and self._journal.structured:
+            error_type = exchange.answer.error_type if exchange.answer else ""
+            self._journal.runtime_done(exchange.done_record("error" if error_type else "success", error_type))
+
+    def tell_failed(self, fault: Fault) -> None:
+        """The invoke ends without the runtime's own word."""
+        exchange = self.exchange
+        if exchange is not None and exchange.dispatched and not exchange.told and self._journal.structured:
+            self._journal.runtime_done(exchange.done_record(fault.status, fault.error_type))
+
     def _subscribe(self, step: effects.Subscribed) -> None:
         """From now on, and what was recorded of this init before."""
         assert self._box is not None, "a subscriber lives inside"
-        self._journal.follow = self._telemetry.add
-        self._journal.subscribed(step.name, step.subscription.types)
-        self._telemetry.subscribe(step.subscription, self._box.pid)
+        self._journal.subscribed(step.name, step.subscription.types, logs=step.subscription.logs)
+        self._telemetry.subscribe(step.subscription, self._box.connect)

@@ -13,10 +13,10 @@ import select
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
-from lading.runtimeapi import effects
+from lading.runtimeapi.calls import MAXIMUM_EXTENSIONS
 from lading.runtimeapi.invocation import Invocation, ShutdownReason
 from lading.sandbox.environment import process_environment
 from lading.sandbox.host import Host
@@ -24,10 +24,13 @@ from lading.sandbox.live import Sandbox
 from lading.service.alarm import Alarm
 from lading.service.events import EnvironmentChanged, EventStream, InvocationEnded
 from lading.service.pool import faults, logs
-from lading.service.pool.dialogue import Dialogue, Exchange
+from lading.service.pool.dialogue import Dialogue
 from lading.service.pool.door import Door
+from lading.service.pool.exchange import Exchange
+from lading.service.pool.external import find_extensions
 from lading.service.pool.faults import Fault
 from lading.service.pool.function import Answer, FunctionVersion, InvokeRequest, Outcome
+from lading.service.pool.init import Init, judge
 from lading.service.pool.journal import Journal
 from lading.service.pool.server import serve
 from lading.service.pool.stillness import Stillness
@@ -36,15 +39,6 @@ from lading.service.pool.variables import extension_variables, function_variable
 
 MEGABYTE = 1024 * 1024
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Init:
-    """How an init phase went. `answer` is what a caller gets where it failed. Milliseconds."""
-
-    duration: float
-    fault: Fault | None = None
-    answer: Answer | None = None
 
 
 class Environment:
@@ -64,7 +58,7 @@ class Environment:
         self._loop = asyncio.get_running_loop()
         self._box: Sandbox | None = None
         self._servers: list[asyncio.Server] = []
-        self._telemetry = Telemetry()
+        self._telemetry = Telemetry(structured=function.log_format == "JSON")
         self._inside = Dialogue(function, self._journal, self._telemetry)
         self._needs_init = True
         self._init: Init | None = None
@@ -72,11 +66,9 @@ class Environment:
         self._limit = Alarm(self._loop)
         """Until an invoke or init must have ended."""
         self._still = Stillness(self._loop, function.budgets.linger, self._telemetry.drain)
-        self._extensions = _external_extensions(function)
+        self._extensions = find_extensions(function)
         self._pipe: tuple[int, ...] = ()
         """What external extensions write to: apart from the function's output. Read end, write end."""
-        if self._extensions:
-            self._journal.follow = self._telemetry.add
 
     def __repr__(self) -> str:
         return f"<Environment {self.id[:8]} of {self.function.name}:{self.function.version}, {self.state}>"
@@ -142,11 +134,13 @@ class Environment:
         if self._needs_init:
             init = None
             failed = await self._retry_init(started)
-        self._journal.invoke_started(request.request_id)
+        self._journal.invoke_started(request.request_id, request.trace_id)
         fault = failed.fault if failed else await self._run(request, started, timeout)
         duration = (time.monotonic() - started) * 1000
         if isinstance(fault, faults.TimedOut):
             duration = max(duration, timeout * 1000)
+        if fault and not failed:
+            self._inside.tell_failed(fault)
         if failed and failed.answer:
             exchange.respond(failed.answer)
         outcome = self._conclude(exchange, duration, init, fault)
@@ -185,26 +179,27 @@ class Environment:
 
     def _begin_conversation(self) -> None:
         self._telemetry.begin_init()
+        self._journal.follow = self._telemetry.add
         self._inside.begin(self._extensions)
 
     def _start_extensions(self) -> None:
         """External ones first: the runtime starts when all of them have registered."""
         assert self._box is not None
         variables = extension_variables(process_environment(self._box.spec))
-        for name in self._extensions:
+        for name in self._extensions[:MAXIMUM_EXTENSIONS]:
             self._box.start_process(name, [f"/opt/extensions/{name}"], variables, self._pipe[1])
+        for name in self._extensions[MAXIMUM_EXTENSIONS:]:
+            self._inside.extension_refused(name, f"more than {MAXIMUM_EXTENSIONS} extensions", "TooManyExtensions")
 
     async def _finish_init(self, phase: str, budget: float, started: float) -> Init:
         """Wait for the end of an init phase that has begun; after a failure the environment is reset."""
         result = await self._wait(budget - (time.monotonic() - started) if budget else 0)
         duration = (time.monotonic() - started) * 1000
         self._journal.flush()
-        init = self._judge_init(result, duration)
+        init = judge(result, duration)
         status = "success" if init.fault is None else "timeout" if init.fault.status == "timeout" else "error"
         error_type = init.fault.error_type if init.fault and status == "error" else ""
-        self._journal.init_runtime_done(phase, status)
-        self._journal.init_ended(duration, phase, status, error_type)
-        self._telemetry.end_init()
+        self._end_init(duration, phase, status, error_type)
         self._needs_init = init.fault is not None
         if init.fault is None:
             self._limit_cpu()
@@ -212,14 +207,17 @@ class Environment:
             await self._reset(ShutdownReason.FAILURE)
         return init
 
-    def _judge_init(self, result: object, duration: float) -> Init:
-        if isinstance(result, effects.InitDone):
-            return Init(duration)
-        if isinstance(result, effects.InitFailed):
-            fault = Fault(result.error_type, "the runtime reported an init error", reported=True)
-            return Init(duration, fault, Answer(result.body, error_type=result.error_type))
-        assert isinstance(result, Fault)
-        return Init(duration, result)
+    def _end_init(self, duration: float, phase: str, status: str, error_type: str) -> None:
+        """Its records. Who has not subscribed by now won't any more."""
+        self._journal.init_runtime_done(phase, status, error_type)
+        self._journal.extensions_begun(self._inside.talk.extensions.by_name.values())
+        self._journal.init_ended(duration, phase, status, error_type)
+        self._end_telemetry()
+
+    def _end_telemetry(self) -> None:
+        self._telemetry.end_init()
+        if not self._telemetry.wanted:
+            self._journal.follow = None
 
     async def _retry_init(self, started: float) -> Init | None:
         """The suppressed init: within the invoke and its timeout. What failed, or None."""
@@ -309,11 +307,11 @@ class Environment:
         """Of the restore that came before this invoke, for its report."""
         return {}
 
-    async def _wait(self, seconds: float) -> object:
-        """The end of this phase: an effect, or a fault. 0 seconds means no limit."""
+    async def _wait(self, seconds: float, late: Fault | None = None) -> object:
+        """The end of this phase: an effect, or a fault. 0 seconds means no limit, but with a fault for being `late`."""
         turn = self._inside.turn
-        if seconds or self.function.timeout:
-            fault = faults.time_is_up(self.function.timeout)
+        if seconds or self.function.timeout or late:
+            fault = late or faults.time_is_up(self.function.timeout)
             self._limit.set(max(0.0, seconds), functools.partial(self._inside.settle, fault))
         try:
             return await turn
@@ -403,17 +401,3 @@ class Environment:
     def _change(self, state: str) -> None:
         self.state = state
         self._events.append(EnvironmentChanged(time.time(), self.function.arn, self.id, state))
-
-
-def _external_extensions(function: FunctionVersion) -> tuple[str, ...]:
-    """Executables of /opt/extensions, from every layer, in the order they are started (by name)."""
-    names = set()
-    for layer in function.spec.layers:
-        folder = layer / "extensions"
-        if folder.is_dir():
-            names |= {path.name for path in folder.iterdir() if path.is_file() and os.access(path, os.X_OK)}
-    if function.spec.image:
-        view = function.spec.image.view
-        found = {name: view.follow(f"opt/extensions/{name}") for name in view.list("opt/extensions")}
-        names |= {name for name, path in found.items() if path and path.is_file() and os.access(path, os.X_OK)}
-    return tuple(sorted(names))

@@ -59,6 +59,11 @@ def process_ended(ended: ProcessEnded) -> Fault:
     return Fault("Runtime.ExitError", message)
 
 
+def extension_refused(name: str, reason: str) -> Fault:
+    """What the kernel, or the platform, says of an extension's program."""
+    return Fault("Extension.LaunchError", f"fork/exec /opt/extensions/{name}: {reason}")
+
+
 ENVIRONMENT_GONE = Fault("Sandbox.Failure", "The execution environment ended unexpectedly")
 EXTENSION_EXIT = "Extension.ExitError"
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from lading.model.target import runtimes
+from lading.runtimeapi import records
+from lading.runtimeapi.extensions import Extension
 from lading.service.events import EventStream, LogLine
 from lading.service.pool import logs
 from lading.service.pool.faults import Fault, TimedOut
@@ -23,6 +25,8 @@ _DEBUG = ("platform.initRuntimeDone", "platform.runtimeDone", "platform.restoreR
 """Records that are in a JSON log at system log level DEBUG only; the default is INFO."""
 
 
+_NOT_LOGGED = (*_DEBUG, records.END, records.FAULT)
+"""Neither are two that only subscribers of the Logs API get."""
 _ERROR = "[ERROR] "
 """How AWS's client begins a report of an exception. Without AWS's own log descriptor it writes that in one line, with
 carriage returns in it; on AWS it is one event of several lines."""
@@ -40,7 +44,7 @@ class Journal:
         self._json = function.log_format == "JSON"
         self._group = function.group
         self._tail = logs.Tail()
-        self._request_id = ""
+        self._request_id = self._trace_id = ""
         self._cutters: dict[int, logs.LineCutter] = {}
         self._readable = select.poll()
 
@@ -104,14 +108,31 @@ class Journal:
         """An image's process could not be started."""
         self._record(text, "platform")
 
-    def init_runtime_done(self, phase: str, status: str) -> None:
+    def init_runtime_done(self, phase: str, status: str, error_type: str) -> None:
         record = {"initializationType": self._function.initialization_type, "phase": phase, "status": status}
+        if error_type:
+            record["errorType"] = error_type
         self._platform("platform.initRuntimeDone", record, "")
 
-    def subscribed(self, name: str, types: tuple[str, ...]) -> None:
+    def subscribed(self, name: str, types: tuple[str, ...], *, logs: bool) -> None:
+        """By the Logs API, or by the Telemetry API."""
         record = {"name": name, "state": "Subscribed", "types": list(types)}
-        text = f"TELEMETRY\tName: {name}\tState: Subscribed\tTypes: [{', '.join(types)}]"
-        self._platform("platform.telemetrySubscription", record, text)
+        shown = ", ".join(one.capitalize() for one in types)
+        text = f"{'LOGS' if logs else 'TELEMETRY'}\tName: {name}\tState: Subscribed\tTypes: [{shown}]"
+        if not logs:
+            self._platform("platform.telemetrySubscription", record, text)
+        else:
+            self._platform(records.LOGS_SUBSCRIPTION, record, text)
+
+    def extensions_begun(self, extensions: Iterable[Extension]) -> None:
+        """How far each of them came, at the end of init."""
+        for one in extensions:
+            record: dict[str, Any] = {"name": one.name, "state": str(one.state), "events": list(one.events)}
+            text = f"EXTENSION\tName: {one.name}\tState: {one.state}\tEvents: [{', '.join(one.events)}]"
+            if one.error_type:
+                record["errorType"] = one.error_type
+                text += f"\tError Type: {one.error_type}"
+            self._platform("platform.extension", record, text)
 
     def init_ended(self, duration: float, phase: str, status: str, error_type: str) -> None:
         record: dict[str, Any] = {
@@ -149,24 +170,25 @@ class Journal:
             "functionVersion": self._function.version,
         }
 
-    def invoke_started(self, request_id: str) -> None:
-        self._request_id = request_id
-        if self._structured:
-            self._platform("platform.start", {"requestId": request_id, "version": self._function.version}, "")
+    def invoke_started(self, request_id: str, trace_id: str) -> None:
+        self._request_id, self._trace_id = request_id, trace_id
+        if self.structured:
+            record = {"requestId": request_id, "version": self._function.version, **logs.tracing(trace_id)}
+            self._platform("platform.start", record, "")
         if not self._json:
             self._write(logs.start_line(request_id, self._function.version), "platform")
 
-    def runtime_done(self, request_id: str, status: str, duration: float) -> None:
-        if self._structured:
-            record = {"requestId": request_id, "status": status, "metrics": {"durationMs": round(duration, 3)}}
-            self._platform("platform.runtimeDone", record, "")
+    def runtime_done(self, record: dict[str, Any]) -> None:
+        """Of an invoke, with its figures. Only where `structured`."""
+        self._platform("platform.runtimeDone", record | logs.tracing(self._trace_id), "")
 
     def invoke_ended(self, report: logs.Report, fault: Fault | None) -> str:
         """The last lines of an invoke; returns its log's tail. Output that comes later belongs to no invoke."""
-        if fault and not fault.reported and not self._json:
+        if fault and not fault.reported:
             self._fault(report.request_id, fault)
-        if self._structured:
-            self._platform("platform.report", logs.report_record(report), "")
+        if self.structured:
+            self._platform(records.END, {"requestId": report.request_id}, "")
+            self._platform("platform.report", logs.report_record(report) | logs.tracing(self._trace_id), "")
         if not self._json:
             self._write(logs.end_line(report.request_id), "platform")
             self._write(logs.report_line(report), "platform")
@@ -174,30 +196,28 @@ class Journal:
         self._tail, self._request_id = logs.Tail(), ""
         return text
 
-    def extension_registered(self, name: str, events: tuple[str, ...]) -> None:
-        record = {"name": name, "state": "Registered", "events": list(events)}
-        text = f"EXTENSION\tName: {name}\tState: Registered\tEvents: [{','.join(events)}]"
-        self._platform("platform.extension", record, text)
-
     def _fault(self, request_id: str, fault: Fault) -> None:
         if isinstance(fault, TimedOut):
-            self._write(logs.timeout_line(request_id, fault.seconds, time.time()), "platform")
-            return
-        self._write(f"RequestId: {request_id} Error: {fault.message}", "platform")
-        self._write(fault.error_type, "platform")
+            lines = [logs.timeout_line(request_id, fault.seconds, time.time())]
+        else:
+            lines = [f"RequestId: {request_id} Error: {fault.message}", fault.error_type]
+        if self.follow:
+            self.follow({"time": logs.iso(time.time()), "type": records.FAULT, "record": "\n".join(lines) + "\n"})
+        for line in lines if not self._json else ():
+            self._write(line, "platform")
 
     @property
-    def _structured(self) -> bool:
+    def structured(self) -> bool:
         """Whether anybody takes records: each invoke has some, and mostly nobody does."""
         return self._json or self.follow is not None
 
     def _platform(self, kind: str, record: dict[str, Any], text: str) -> None:
         """Once, in the log's format. `text` is "" where the text format has no line of its own for it."""
-        if self._structured:
+        if self.structured:
             whole = logs.platform_record(kind, record, time.time())
             if self.follow:
                 self.follow(whole)
-            if self._json and kind not in _DEBUG:
+            if self._json and kind not in _NOT_LOGGED:
                 self._write(logs.json_line(whole), "platform")
         if text and not self._json:
             self._write(text, "platform")

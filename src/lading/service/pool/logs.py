@@ -110,6 +110,13 @@ def platform_record(kind: str, record: dict[str, Any], now: float) -> dict[str, 
     return {"time": iso(now), "type": kind, "record": record}
 
 
+def tracing(trace_id: str) -> dict[str, Any]:
+    """What records say of a trace that is kept; nothing of others."""
+    if "Sampled=1" not in trace_id:
+        return {}
+    return {"tracing": {"type": "X-Amzn-Trace-Id", "value": trace_id}}
+
+
 def report_record(report: Report) -> dict[str, Any]:
     """The record of platform.report."""
     metrics: dict[str, Any] = {

@@ -30,6 +30,7 @@ from lading.service.pool.function import FunctionVersion
 from lading.service.pool.server import serve
 from lading.service.pool.variables import function_variables
 
+_TOO_SLOW = Fault("Sandbox.Timedout", "the restore did not end in time", "timeout")
 SHARE = 0.25
 """Of this machine's memory, what templates may hold together."""
 
@@ -119,9 +120,7 @@ class Initialising(_Begun):
         if isinstance(fault, TimedOut):
             fault = Fault("Sandbox.Timedout", "the init did not end in time", "timeout")
         status = "success" if fault is None else "timeout" if fault.status == "timeout" else "error"
-        self._journal.init_runtime_done("init", status)
-        self._journal.init_ended(duration, "init", status, fault.error_type if fault and status == "error" else "")
-        self._telemetry.end_init()
+        self._end_init(duration, "init", status, fault.error_type if fault and status == "error" else "")
         if fault is not None:
             raise SnapshotError(self.function, fault)
 
@@ -165,12 +164,12 @@ class Restored(_Begun):
 
     async def _finish_restore(self, started: float) -> None:
         budget = self.function.budgets.restore
-        result = await self._within(budget - (time.monotonic() - started))
+        result = await self._wait(budget - (time.monotonic() - started), _TOO_SLOW)
         loading = time.monotonic()
         if isinstance(result, effects.Restorable):
             self._inside.new_turn()
             self._inside.apply(self._inside.talk.restore())
-            result = await self._within(budget - (time.monotonic() - started))
+            result = await self._wait(budget - (time.monotonic() - started), _TOO_SLOW)
         if isinstance(result, BaseException):
             raise result
         ended = time.monotonic()
@@ -179,20 +178,12 @@ class Restored(_Begun):
         status = "success" if fault is None else fault.status if fault.status == "timeout" else "error"
         self._duration, self._loading = (ended - started) * 1000, (ended - loading) * 1000
         self._journal.restore_ended(self._duration, status, fault.error_type if fault else "")
-        self._telemetry.end_init()
+        self._journal.extensions_begun(self._inside.talk.extensions.by_name.values())
+        self._end_telemetry()
         if fault is not None:
             body = result.body if isinstance(result, effects.RestoreFailed) else b""
             raise RestoreError(self.function, fault, body)
         self._limit_cpu()
-
-    async def _within(self, seconds: float) -> object:
-        """As `_wait`, with a limit of its own whatever the function's timeout is."""
-        fault = Fault("Sandbox.Timedout", "the restore did not end in time", "timeout")
-        timer = self._loop.call_later(max(0.0, seconds), self._inside.settle, fault)
-        try:
-            return await self._inside.turn
-        finally:
-            timer.cancel()
 
     def _restore_figures(self) -> dict[str, float]:
         duration, self._duration = self._duration, None
