@@ -150,7 +150,7 @@ def test_json_log_has_awss_records(host: Host, make: Callable[..., FunctionVersi
 def test_a_timeout_spends_the_environment_and_the_next_one_is_restored(
     host: Host, make: Callable[..., FunctionVersion]
 ):
-    [late, after], lines = run(host, make(HOOKS, timeout=0.3), "sleep", 1)
+    [late, after], lines = run(host, make(HOOKS, timeout=1.5), "sleep", 1)
     assert isinstance(late, Outcome) and isinstance(after, Outcome)
     assert (late.status, after.status) == ("timeout", "success")
     assert late.environment != after.environment
