@@ -1,7 +1,7 @@
 """The calls that deployment tools make, in their order, with what they read of the answers.
 
-Terraform's AWS provider: functions and permissions as read in its public source (internal/service/lambda; November 2026); layers,
-aliases, roles and objects, CDK's hotswap, `sam sync` and CloudFormation as generally known. The tools themselves aren't run here.
+Terraform's AWS provider as read in its public source (internal/service/lambda, iam/role.go, s3/object.go; November 2026); CDK's
+hotswap, `sam sync` and CloudFormation as generally known. The tools themselves aren't run here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from hashlib import md5
 from typing import Any
 
 import pytest
@@ -191,6 +192,21 @@ def test_terraform_alias_and_permission(api: Any) -> None:
     assert statement["Condition"]["StringEquals"]["AWS:SourceAccount"] == ACCOUNT
     assert statement["Resource"] == made["AliasArn"]
     assert refusal(api.get_policy, FunctionName="aliased")[:2] == (404, "ResourceNotFoundException")
+    twice = refusal(
+        api.add_permission, FunctionName="aliased", Qualifier="live", StatementId="gateway", Principal="s3.amazonaws.com",
+        Action="lambda:InvokeFunction",
+    )  # fmt: skip
+    assert twice[:2] == (409, "ResourceConflictException")
+    api.add_permission(
+        FunctionName="aliased", Qualifier="live", StatementId="url", Action="lambda:InvokeFunctionUrl", Principal="*",
+        FunctionUrlAuthType="AWS_IAM", PrincipalOrgID="o-a1b2c3d4e5", EventSourceToken="token",
+    )  # fmt: skip
+    _, second = json.loads(api.get_policy(FunctionName="aliased", Qualifier="live")["Policy"])["Statement"]
+    assert (second["Principal"], second["Sid"]) == ("*", "url")
+    assert second["Condition"]["StringEquals"] == {
+        "lambda:FunctionUrlAuthType": "AWS_IAM", "aws:PrincipalOrgID": "o-a1b2c3d4e5", "lambda:EventSourceToken": "token",
+    }  # fmt: skip
+    api.remove_permission(FunctionName="aliased", Qualifier="live", StatementId="url")
     api.remove_permission(FunctionName="aliased", Qualifier="live", StatementId="gateway")
     assert refusal(api.get_policy, FunctionName="aliased", Qualifier="live")[:2] == (404, "ResourceNotFoundException")
     again = refusal(api.remove_permission, FunctionName="aliased", Qualifier="live", StatementId="gateway")
@@ -217,6 +233,97 @@ def test_terraform_object_and_the_function_made_of_it(url: str, api: Any) -> Non
     for version in (first, second):
         s3.delete_object(Bucket="artifacts", Key="f.zip", VersionId=version)
     s3.delete_bucket(Bucket="artifacts")
+
+
+def read_role(iam: Any, name: str) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """As `resourceRoleRead`: the role, its inline policies, what is attached."""
+    role: dict[str, Any] = iam.get_role(RoleName=name)["Role"]
+    assert role["Arn"].startswith("arn:aws:iam::"), "a unique id in place of the ARN is asked for again"
+    names = iam.get_paginator("list_role_policies").paginate(RoleName=name).build_full_result()["PolicyNames"]
+    inline = {one: iam.get_role_policy(RoleName=name, PolicyName=one)["PolicyDocument"] for one in names}
+    pages = iam.get_paginator("list_attached_role_policies").paginate(RoleName=name)
+    attached = [one["PolicyArn"] for page in pages for one in page["AttachedPolicies"]]
+    return role, inline, attached
+
+
+def test_terraform_role_from_create_to_destroy(url: str) -> None:
+    iam = client(url, "iam")
+    basic = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
+    allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}
+    iam.create_role(
+        RoleName="tf-role", AssumeRolePolicyDocument=TRUST, Path="/", Description="first", MaxSessionDuration=3600,
+        Tags=[{"Key": "team", "Value": "a"}],
+    )  # fmt: skip
+    iam.put_role_policy(RoleName="tf-role", PolicyName="read", PolicyDocument=json.dumps(allow))
+    iam.attach_role_policy(RoleName="tf-role", PolicyArn=basic)
+    role, inline, attached = read_role(iam, "tf-role")
+    assert (role["Description"], role["MaxSessionDuration"], role["Path"]) == ("first", 3600, "/")
+    assert (role["Tags"], inline, attached) == ([{"Key": "team", "Value": "a"}], {"read": allow}, [basic])
+    assert role["AssumeRolePolicyDocument"] == json.loads(TRUST) and "PermissionsBoundary" not in role
+    # update: each attribute has its call
+    both = json.loads(TRUST)
+    both["Statement"][0]["Principal"]["Service"] = ["lambda.amazonaws.com", "edgelambda.amazonaws.com"]
+    iam.update_assume_role_policy(RoleName="tf-role", PolicyDocument=json.dumps(both))
+    iam.update_role_description(RoleName="tf-role", Description="second")
+    iam.update_role(RoleName="tf-role", MaxSessionDuration=7200)
+    iam.put_role_permissions_boundary(RoleName="tf-role", PermissionsBoundary="arn:aws:iam::aws:policy/ReadOnlyAccess")
+    iam.delete_role_policy(RoleName="tf-role", PolicyName="read")
+    iam.put_role_policy(RoleName="tf-role", PolicyName="write", PolicyDocument=json.dumps(allow))
+    iam.untag_role(RoleName="tf-role", TagKeys=["team"])
+    iam.tag_role(RoleName="tf-role", Tags=[{"Key": "owner", "Value": "b"}])
+    role, inline, attached = read_role(iam, "tf-role")
+    assert (role["Description"], role["MaxSessionDuration"], role["AssumeRolePolicyDocument"]) == ("second", 7200, both)
+    assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == "arn:aws:iam::aws:policy/ReadOnlyAccess"
+    assert (role["Tags"], list(inline), attached) == ([{"Key": "owner", "Value": "b"}], ["write"], [basic])
+    iam.delete_role_permissions_boundary(RoleName="tf-role")
+    assert "PermissionsBoundary" not in read_role(iam, "tf-role")[0]
+    # destroy: what hangs on it first
+    assert refusal(iam.delete_role, RoleName="tf-role")[:2] == (409, "DeleteConflict")
+    assert iam.list_instance_profiles_for_role(RoleName="tf-role")["InstanceProfiles"] == []
+    iam.detach_role_policy(RoleName="tf-role", PolicyArn=basic)
+    assert refusal(iam.detach_role_policy, RoleName="tf-role", PolicyArn=basic)[:2] == (404, "NoSuchEntity")
+    iam.delete_role_policy(RoleName="tf-role", PolicyName="write")
+    iam.delete_role(RoleName="tf-role")
+    assert refusal(iam.get_role, RoleName="tf-role")[:2] == (404, "NoSuchEntity")
+
+
+def test_terraform_object_from_create_to_destroy(url: str) -> None:
+    """`resourceObjectUpload`, `Read`, `Update` and `Delete`, with and without versions."""
+    s3 = client(url, "s3")
+    s3.create_bucket(Bucket="tf-objects", CreateBucketConfiguration={"LocationConstraint": REGION})
+    plain = {"Bucket": "tf-objects", "Key": "plain.txt"}
+    s3.put_object(**plain, Body=b"one", ContentType="text/plain", Metadata={"a": "b"}, Tagging="team=a&stage=x%20y")
+    head = s3.head_object(**plain)
+    assert (head["ETag"], head["ContentType"], head["Metadata"]) == (
+        f'"{md5(b"one").hexdigest()}"',
+        "text/plain",
+        {"a": "b"},
+    )
+    assert not {"VersionId", "StorageClass", "ObjectLockMode", "WebsiteRedirectLocation"} & set(head)
+    tags = {one["Key"]: one["Value"] for one in s3.get_object_tagging(**plain)["TagSet"]}
+    assert tags == {"team": "a", "stage": "x y"}
+    s3.put_object_acl(**plain, ACL="private")
+    s3.put_object_tagging(**plain, Tagging={"TagSet": [{"Key": "owner", "Value": "b"}]})
+    s3.delete_object_tagging(**plain)
+    assert s3.get_object_tagging(**plain)["TagSet"] == []
+    s3.put_object(**plain, Body=b"two", ChecksumAlgorithm="SHA256", ServerSideEncryption="AES256")
+    head = s3.head_object(**plain, ChecksumMode="ENABLED")
+    assert (head["ChecksumSHA256"], head["ServerSideEncryption"]) == (sha256(b"two"), "AES256")
+    s3.delete_object(**plain)
+    assert refusal(s3.head_object, **plain)[0] == 404
+    s3.delete_object(**plain)  # what is gone already is no error
+
+    s3.put_bucket_versioning(Bucket="tf-objects", VersioningConfiguration={"Status": "Enabled"})
+    kept = {"Bucket": "tf-objects", "Key": "kept.txt"}
+    made = [s3.put_object(**kept, Body=body)["VersionId"] for body in (b"one", b"two")]
+    assert s3.head_object(**kept)["VersionId"] == made[1]
+    s3.put_object(Bucket="tf-objects", Key="kept.txt.other", Body=b"")  # the prefix finds it, too
+    pages = s3.get_paginator("list_object_versions").paginate(Bucket="tf-objects", Prefix="kept.txt")
+    found = [one["VersionId"] for page in pages for one in page["Versions"] if one["Key"] == "kept.txt"]
+    assert sorted(found) == sorted(made)
+    for version in found:
+        s3.delete_object(**kept, VersionId=version)
+    assert refusal(s3.head_object, **kept)[0] == 404
 
 
 def test_hotswap_and_sync(api: Any) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from serve_support import ACCOUNT, REGION, client, create, refusal, settle, zipped
 
+from lading.service.lineage import short_name
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="environments need root on Linux")
 
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function"
@@ -165,6 +167,29 @@ def test_reserved_concurrency_throttles(url: str, api: Any) -> None:
     assert response["ResponseMetadata"]["HTTPHeaders"]["retry-after"]
     api.delete_function_concurrency(FunctionName="narrow")
     assert call(api, "narrow")[0]["StatusCode"] == 200
+
+
+def test_a_chain_that_is_too_long_is_stopped_unless_it_may_go_on(api: Any) -> None:
+    """As a function's own SDK would call: with the trace header that it was called with."""
+    code = "import os\ndef handler(event, context):\n    return os.environ['_X_AMZN_TRACE_ID']\n"
+    create(api, "chained", Code={"ZipFile": zipped({"app.py": code})})
+    name = short_name(f"{ARN}:chained")
+
+    def call(count: int) -> tuple[str, str]:
+        header = f"Root=1-5759e988-bd862e3fe1be46a994272793;Lineage=other:99|{name}:{count}"
+        tracing = client(api.meta.endpoint_url)
+        tracing.meta.events.register(
+            "before-send", lambda request, **_: request.headers.update({"X-Amzn-Trace-Id": header})
+        )
+        answer = tracing.invoke(FunctionName="chained")
+        return json.load(answer["Payload"]), answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-trace-id"]
+
+    inside, told = call(15)
+    assert inside == told == f"Root=1-5759e988-bd862e3fe1be46a994272793;Lineage=other:99|{name}:16"
+    status, code, message = refusal(call, count=16)
+    assert (status, code) == (400, "RecursiveInvocationException") and "recursive loop" in message
+    api.put_function_recursion_config(FunctionName="chained", RecursiveLoop="Allow")
+    assert call(16)[0].endswith(f"{name}:17")
 
 
 def test_layers_are_on_the_path(api: Any) -> None:

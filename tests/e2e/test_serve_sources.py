@@ -244,6 +244,33 @@ def test_what_always_fails_goes_to_the_dead_letter_queue(url: str, api: Any, que
 
 
 @needs_environments
+def test_a_loop_through_a_queue_is_stopped(url: str, api: Any, queue: tuple[str, str]) -> None:
+    """By the trace header that the SDK sends along inside a function, and SQS keeps with the message."""
+    address, arn = queue
+    sqs = client(url, "sqs")
+    dead = sqs.create_queue(QueueName="looped")["QueueUrl"]
+    redrive = json.dumps({"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:looped", "maxReceiveCount": 1})
+    sqs.set_queue_attributes(QueueUrl=address, Attributes={"RedrivePolicy": redrive, "VisibilityTimeout": "10"})
+    code = (
+        "import json, boto3\nsqs = boto3.client('sqs')\ndef handler(event, context):\n"
+        "    [record] = event['Records']\n    print('GOT', json.dumps(event))\n"
+        f"    sqs.send_message(QueueUrl={address!r}, MessageBody=str(int(record['body']) + 1))\n"
+    )
+    create(api, "looper", Code={"ZipFile": zipped({"app.py": code})}, MemorySize=1769, Timeout=10)
+    api.invoke(FunctionName="looper", Payload=b'{"Records": []}')  # so that a busy machine has loaded boto3 by then
+    uuid = mapped(api, arn, "looper", BatchSize=1)
+    sqs.send_message(QueueUrl=address, MessageBody="1")
+    [message] = until(lambda: sqs.receive_message(QueueUrl=dead).get("Messages"), 120)
+    assert message["Body"] == "17"
+    rounds = until(lambda: got if len(got := batches(url, arn, "looper")) >= 16 else None)
+    assert [batch[0]["body"] for batch in rounds] == [str(number) for number in range(1, 17)]
+    headers = [batch[0]["attributes"].get("AWSTraceHeader", "") for batch in rounds]
+    assert headers[0] == "" and all(headers[count].endswith(f":{count}") for count in range(1, 16))
+    end(api, uuid)
+    sqs.delete_queue(QueueUrl=dead)
+
+
+@needs_environments
 def test_a_disabled_mapping_reads_nothing_and_a_state_folder_keeps_it(tmp_path: Path) -> None:
     arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:kept"
 

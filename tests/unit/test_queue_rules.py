@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lading.service.clock import Clock
 from lading.service.control.names import Scope
+from lading.service.lineage import MOST_IN_CHAIN, read_lineage, short_name, write_lineage
 from lading.service.queue import rules
 from lading.service.queue.dispatch import Plan, Queue
 from lading.service.queue.event import Delivery, QueuedEvent, Result
@@ -74,14 +75,14 @@ def test_throttles_back_off_to_five_minutes_until_the_event_is_too_old(age: int,
 
 
 def test_lineage_survives_the_trace_header() -> None:
-    trace = rules.write_lineage("Root=1-a;Sampled=0", {"arn": 2, "other": 1})
-    assert rules.read_lineage(trace) == {"arn": 2, "other": 1}
-    assert rules.write_lineage(trace, {}) == "Root=1-a;Sampled=0"
+    trace = write_lineage("Root=1-a;Sampled=0", {"arn": 2, "other": 1})
+    assert read_lineage(trace) == {"arn": 2, "other": 1}
+    assert write_lineage(trace, {}) == "Root=1-a;Sampled=0"
 
 
 @given(st.text(max_size=200))
 def test_any_trace_header_is_read(text: str) -> None:
-    assert all(count >= 0 for count in rules.read_lineage(text).values())
+    assert all(count >= 0 for count in read_lineage(text).values())
 
 
 def test_record_of_exhausted_retries() -> None:
@@ -213,7 +214,7 @@ def test_a_loop_ends_in_the_dead_letter_queue() -> None:
     clock = Clock()
     functions = Scripted(Plan({}, dead_letters="arn:dlq"))
     arn = SCOPE.function_arn("orders")
-    run(functions, [replace(fresh(clock), lineage={rules.short_name(arn): rules.MOST_IN_CHAIN})], clock)
+    run(functions, [replace(fresh(clock), lineage={short_name(arn): MOST_IN_CHAIN})], clock)
     assert functions.tried == []
     assert functions.sent[0].attributes["ErrorMessage"] == "RecursiveInvocationException"
 

@@ -140,6 +140,12 @@ class Control:
         """Whether there is a function of that name."""
         return self.state.get(Key(scope.account, scope.region, "function", name=name)) is not None
 
+    async def may_recur(self, scope: Scope, name: str) -> bool:
+        """Whether a function's recursion config lets it call itself without end."""
+        key = Key(scope.account, scope.region, "function", name=name)
+        found = await asyncio.get_running_loop().run_in_executor(self._operations, self.state.get, key)
+        return (found or {}).get("recursive") == "Allow"
+
     def has_version(self, scope: Scope, name: str, version: str) -> bool:
         return self.state.get(Key(scope.account, scope.region, "version", name, version)) is not None
 

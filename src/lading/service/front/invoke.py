@@ -28,6 +28,7 @@ from lading.service.control.invocation import (
 from lading.service.control.names import FunctionReference, Scope, read_reference
 from lading.service.control.refusal import not_here
 from lading.service.identity import new_trace
+from lading.service.lineage import extend_trace, is_loop, read_lineage, recursive
 
 OPERATIONS = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
 ASYNC_LIMIT = 1_048_576
@@ -78,13 +79,16 @@ class Invocations:
         check_invocable(target)
         if self._invoker is None:
             raise not_here(operation, "this service was started without environments")
+        trace = request.header("x-amzn-trace-id") or ""
+        if is_loop(read_lineage(trace), target.arn) and not await self._control.may_recur(target.scope, target.name):
+            raise recursive()
         invocation = InvokeRequest(
             target=target,
             request_id=origin.request_id,
             event=event or b"{}",
             invoked_arn=invoked_arn,
             log_tail=parameters.get("LogType") == "Tail",
-            trace_id=request.header("x-amzn-trace-id") or new_trace(),
+            trace_id=extend_trace(trace or new_trace(), target.arn),
             client_context=read_client_context(parameters.get("ClientContext")),
         )
         if operation == "InvokeWithResponseStream":

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote_to_bytes
 from lading.service.contract.http import HttpRequest, HttpResponse
 from lading.service.control.names import Scope
 from lading.service.front.keyring import IssuedKey
+from lading.service.neighbours.mended import mend
 
 SERVICES = (
     "s3", "iam", "sts", "sqs", "sns", "dynamodb", "events", "ssm", "secretsmanager", "kms", "kinesis", "ec2",
@@ -63,7 +64,8 @@ def call_moto(service: str, request: HttpRequest, account: str, url: str) -> Htt
         status[:], headers[:] = [line], pairs
 
     with contextlib.nullcontext() if service == "sqs" else _TURN:
-        body = b"".join(application(_environment(request, account, url), start))
+        mended = mend(service, request, account)
+        body = b"".join(application(_environment(mended, account, url), start))
     found: dict[str, str] = {}
     for name, value in headers:
         if name.lower() not in ("content-length", "connection", "date", "server") or (

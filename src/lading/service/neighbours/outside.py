@@ -13,10 +13,10 @@ from typing import Any
 from lading.service.contract.errors import ApiError
 from lading.service.control.names import Scope, read_reference
 from lading.service.control.refusal import invalid, not_here
+from lading.service.lineage import extend_lineage
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.queue.event import Delivery, QueuedEvent
 from lading.service.queue.records import object_key
-from lading.service.queue.rules import extend_lineage
 
 PRINCIPAL = "lambda.amazonaws.com"
 Accept = Callable[[QueuedEvent], Awaitable[None]]
@@ -132,7 +132,7 @@ class Sender:
 
     def _event(self, event: QueuedEvent, delivery: Delivery) -> QueuedEvent:
         reference = read_reference(event.scope, delivery.arn)
-        lineage = extend_lineage(dict(event.lineage), event.scope.function_arn(event.name))
+        lineage = extend_lineage(event.lineage, event.scope.function_arn(event.name))
         return QueuedEvent(
             id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"{event.id} {delivery.arn}")),  # twice sent is once queued
             scope=event.scope,

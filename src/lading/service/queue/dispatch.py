@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from lading.service.clock import Clock
+from lading.service.lineage import is_loop
 from lading.service.queue import rules
 from lading.service.queue.event import Config, Delivery, QueuedEvent, Result
 from lading.service.queue.records import deliveries
@@ -166,7 +167,7 @@ class Queue:
             await self._change([], [event.id])
             return None
         decision: rules.Decision | None = rules.before(event, plan.config, plan.reserved, self._clock.now())
-        if decision is None and rules.is_loop(dict(event.lineage), event.scope.function_arn(event.name)):
+        if decision is None and is_loop(event.lineage, event.scope.function_arn(event.name)):
             decision = None if plan.recursion_allowed else rules.Ended(rules.LOOP, None, event.attempts)
         if decision is None:
             result = await self._functions.attempt(event)

@@ -12,9 +12,9 @@ from lading.service.control.invocation import Invoker, InvokeRequest, check_invo
 from lading.service.control.names import LATEST, FunctionReference, read_reference
 from lading.service.front.invoke import Accept, AsyncCall, read_client_context
 from lading.service.identity import new_trace
+from lading.service.lineage import extend_lineage, read_lineage, write_lineage
 from lading.service.queue.dispatch import Plan, Queue
 from lading.service.queue.event import QueuedEvent, Result
-from lading.service.queue.rules import extend_lineage, read_lineage, write_lineage
 from lading.service.state import Key
 
 
@@ -85,7 +85,7 @@ class ServiceFunctions:
                     request_id=event.id,
                     event=event.event or b"{}",
                     invoked_arn=event.scope.function_arn(event.name, event.qualifier),
-                    trace_id=write_lineage(event.trace_id, extend_lineage(dict(event.lineage), arn)),
+                    trace_id=write_lineage(event.trace_id, extend_lineage(event.lineage, arn)),
                     client_context=event.client_context,
                     asynchronous=True,
                 )

@@ -1,12 +1,10 @@
 """How asynchronous events end or go on. Pure: times are given, decisions are returned.
 
-Sources: Lambda Developer Guide, "How Lambda handles errors and retries with asynchronous invocation" and "Recursive
-loop detection".
+Source: Lambda Developer Guide, "How Lambda handles errors and retries with asynchronous invocation".
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 
 from lading.service.queue.event import Config, QueuedEvent, Result
@@ -15,8 +13,6 @@ RETRY_DELAYS = (60.0, 120.0)
 """Seconds before the second and third attempt."""
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
 DEFAULT_RETRIES, DEFAULT_AGE = 2, 21_600
-MOST_IN_CHAIN = 16
-"""Invokes of one function by one chain of events before it counts as a loop."""
 SUCCESS, EXHAUSTED, TOO_OLD = "Success", "RetriesExhausted", "EventAgeExceeded"
 NO_CONCURRENCY, LOOP = "ZeroReservedConcurrency", "RecursiveInvocationException"
 
@@ -74,37 +70,3 @@ def maximum_age(config: Config) -> float:
 def backoff(refusals: int) -> float:
     """Seconds before the next try: 1 s, doubling, at most 5 minutes."""
     return float(min(FIRST_BACKOFF * 2.0 ** min(refusals, 20), LAST_BACKOFF))
-
-
-def extend_lineage(lineage: dict[str, int], arn: str) -> dict[str, int]:
-    name = short_name(arn)
-    return {**lineage, name: lineage.get(name, 0) + 1}
-
-
-def short_name(arn: str) -> str:
-    """A function as a lineage names it: short, and without colons."""
-    return hashlib.sha256(arn.encode()).hexdigest()[:8]
-
-
-def is_loop(lineage: dict[str, int], arn: str) -> bool:
-    """Whether one more invoke of the function would be one too many in its chain."""
-    return lineage.get(short_name(arn), 0) >= MOST_IN_CHAIN
-
-
-def read_lineage(trace: str) -> dict[str, int]:
-    """Function → times, from the trace header's Lineage ("hash:count|hash:count"); {} for anything else."""
-    part = next((part for part in trace.split(";") if part.startswith("Lineage=")), "")
-    found: dict[str, int] = {}
-    for entry in part.removeprefix("Lineage=").split("|")[:64]:
-        name, _, count = entry.partition(":")
-        if name and count.isascii() and count.isdigit() and len(count) < 6:
-            found[name] = int(count)
-    return found
-
-
-def write_lineage(trace: str, lineage: dict[str, int]) -> str:
-    """The trace header with this Lineage in place of any other."""
-    parts = [part for part in trace.split(";") if part and not part.startswith("Lineage=")]
-    if lineage:
-        parts.append("Lineage=" + "|".join(f"{name}:{count}" for name, count in lineage.items()))
-    return ";".join(parts)

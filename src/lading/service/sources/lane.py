@@ -100,7 +100,7 @@ class Lane:
                 continue
             age = max(0.0, now - attempt.records[-1].arrived)
             self._around.note(self._shard, len(attempt.records), age * 1000)
-            result = await self._around.invoke(self._mapping, make_event(attempt.records))
+            result = await self._around.invoke(self._mapping, make_event(attempt.records), "")
             outcome = rules.after(attempt, result, self._mapping)
             await self._around.tell(_told(result, outcome))
             await self._done(outcome.done)

@@ -51,5 +51,6 @@ class SourceMapping:
         return "ReportBatchItemFailures" in self.settings["FunctionResponseTypes"]
 
 
-Invoke = Callable[[SourceMapping, bytes], Awaitable[Result]]
-"""One synchronous call of the mapping's function with a batch; `refused` where it didn't run."""
+Invoke = Callable[[SourceMapping, bytes, str], Awaitable[Result]]
+"""One synchronous call of the mapping's function with a batch and its trace header ("" for a new one); `refused` where it
+didn't run."""

@@ -18,6 +18,7 @@ from lading.service.control.invocation import Invoker, InvokeRequest, check_invo
 from lading.service.control.names import LATEST, Scope, read_reference
 from lading.service.events import EventStream, StreamRead
 from lading.service.identity import new_trace, request_id
+from lading.service.lineage import extend_trace, is_loop, read_lineage
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.queue.event import Result
 from lading.service.sources.discards import Discards
@@ -134,7 +135,7 @@ class Sources:
         if mapping.kind == "sqs":
             name = mapping.source.rpartition(":")[2]
             queue = NeighbourQueue(self._service.neighbours, mapping.source_scope, name, self._threads)
-            poller = QueuePoller(mapping, queue, self._invoke)
+            poller = QueuePoller(mapping, queue, self._invoke, self._loops)
         else:
             stream = NeighbourStream(self._service.neighbours, mapping, self._threads)
             positions = StatePositions(self._control.state, key, self._threads)
@@ -169,7 +170,14 @@ class Sources:
 
         return Around(self._service.clock, self._invoke, role, discard, note, tell)
 
-    async def _invoke(self, mapping: SourceMapping, event: bytes) -> Result:
+    async def _loops(self, mapping: SourceMapping, trace: str) -> bool:
+        """Whether a message came out of too long a chain of the mapping's function."""
+        name = mapping.function.name
+        if not is_loop(read_lineage(trace), mapping.scope.function_arn(name)):
+            return False
+        return not await self._control.may_recur(mapping.scope, name)
+
+    async def _invoke(self, mapping: SourceMapping, event: bytes, trace: str) -> Result:
         scope, version = mapping.scope, LATEST
         try:
             target = (await self._control.choose(Origin(scope, ""), mapping.function)).pick()
@@ -180,7 +188,7 @@ class Sources:
                 request_id=request_id(),
                 event=event,
                 invoked_arn=scope.function_arn(mapping.function.name, mapping.function.qualifier),
-                trace_id=new_trace(),
+                trace_id=extend_trace(trace or new_trace(), target.arn),
                 asynchronous=True,
             )
             assert self._invoker is not None

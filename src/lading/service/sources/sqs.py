@@ -11,8 +11,10 @@ import base64
 import json
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from lading.service.lineage import TRACE, join_traces
 from lading.service.sources.mapping import PAYLOAD, Invoke, SourceMapping
 from lading.service.sources.response import failed_records
 from lading.service.sources.stream_rules import pause_after
@@ -40,13 +42,18 @@ class QueueClient(Protocol):
         ...
 
 
+Loops = Callable[[SourceMapping, str], Awaitable[bool]]
+"""Whether a message of this trace header came out of too long a chain of the mapping's function."""
+
+
 class QueuePoller:
     """`run` until `stop`: batches at work are finished then."""
 
-    def __init__(self, mapping: SourceMapping, queue: QueueClient, invoke: Invoke) -> None:
+    def __init__(self, mapping: SourceMapping, queue: QueueClient, invoke: Invoke, loops: Loops) -> None:
         self._mapping = mapping
         self._queue = queue
         self._invoke = invoke
+        self._loops = loops
         fifo = mapping.source.endswith(".fifo")
         most = mapping.settings.get("ScalingConfig", {}).get("MaximumConcurrency", CONCURRENCY)
         self._room = asyncio.Semaphore(1 if fifo else most)  # order within groups: one batch after the other
@@ -142,9 +149,21 @@ class QueuePoller:
             self._room.release()
 
     async def _try(self, batch: list[Message]) -> None:
+        """A message of a loop is not worked on: it comes back, until the queue's redrive policy takes it away."""
+        looping = [message for message in batch if await self._loops(self._mapping, _trace(message))]
+        if looping:
+            log.warning(
+                "%s: %d messages go round in a loop of %s",
+                self._mapping.source,
+                len(looping),
+                self._mapping.function.name,
+            )
+            batch = [message for message in batch if message not in looping]
+        if not batch:
+            return
         records = [make_record(message, self._mapping) for message in batch]
         event = json.dumps({"Records": records}, separators=(",", ":")).encode()
-        result = await self._invoke(self._mapping, event)
+        result = await self._invoke(self._mapping, event, join_traces(map(_trace, batch)))
         if result.refused:
             await self._pause(1)  # its place stays taken: fewer batches are tried while there is no room
             return
@@ -158,6 +177,11 @@ class QueuePoller:
             done = batch[: next(at for at, message in enumerate(batch) if message["MessageId"] in failed)]
         if done:
             await self._queue.delete(done)
+
+
+def _trace(message: Message) -> str:
+    """Of who sent it; "" where nobody traces."""
+    return str(message.get("Attributes", {}).get(TRACE, ""))
 
 
 def make_record(message: Message, mapping: SourceMapping) -> dict[str, Any]:
