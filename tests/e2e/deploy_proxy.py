@@ -48,10 +48,11 @@ class Answer:
 
 @dataclass
 class Trouble:
-    """`answer` may answer in place of the endpoint; `drop` may cut the connection before the endpoint is told anything,
-    `lose` after it has done its work; `before` and `after` are told of each request."""
+    """`answer` may refuse and `say` answer (XML) in place of the endpoint; `drop` may cut the connection before the endpoint
+    is told anything, `lose` after it has done its work; `before` and `after` are told of each request."""
 
     answer: Callable[[Seen], Answer | None] = lambda seen: None
+    say: Callable[[Seen, bytes], str | None] = lambda seen, body: None
     drop: Callable[[Seen], bool] = lambda seen: False
     lose: Callable[[Seen], bool] = lambda seen: False
     before: Callable[[Seen], None] = lambda seen: None
@@ -86,6 +87,10 @@ class Handler(BaseHTTPRequestHandler):
         answer = self.trouble.answer(seen)
         if answer is not None:
             self.send(answer.status, *error_body(answer, seen.service))
+            return
+        said = self.trouble.say(seen, body)
+        if said is not None:
+            self.send(200, {"Content-Type": "text/xml"}, said.encode())
             return
         if self.trouble.drop(seen):
             self.cut()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lading.aws.refusal import MISSING, AwsError, CredentialsError, no_credentials, translate
+from lading.aws.resources import Where, resources_of
 from lading.errors import DeployError
 from lading.model.suggest import did_you_mean
 
@@ -43,6 +45,11 @@ class Identity:
     def partition(self) -> str:
         return self.arn.split(":")[1]
 
+    @property
+    def is_root(self) -> bool:
+        """The account's own user, whom no policy limits."""
+        return self.arn.endswith(":root")
+
 
 class Account:
     """Thread-safe. `calls` counts requests by (service, operation)."""
@@ -55,7 +62,9 @@ class Account:
         self.region = region
         self.endpoint_url = access.endpoint_url or session._session.get_config_variable("endpoint_url") or ""
         self.calls: Counter[tuple[str, str]] = Counter()
+        self._where = Where("aws", region, "*")
         self.identity = self._identity()
+        self._where = Where(self.identity.partition, region, self.identity.account)
 
     def call(self, service: str, operation: str, /, **parameters: Any) -> dict[str, Any]:
         """One request. Raises AwsError and what is below it."""
@@ -68,7 +77,7 @@ class Account:
         try:
             response: dict[str, Any] = getattr(client, xform_name(operation))(**parameters)
         except (BotoCoreError, ClientError) as error:
-            raise translate(error, service, operation, parameters) from error
+            raise self._translated(error, service, operation, parameters) from error
         response.pop("ResponseMetadata", None)
         return response
 
@@ -94,8 +103,11 @@ class Account:
                     self.calls[service, operation] += 1
                 found += page.get(result, [])
         except (BotoCoreError, ClientError) as error:
-            raise translate(error, service, operation, parameters) from error
+            raise self._translated(error, service, operation, parameters) from error
         return found
+
+    def _translated(self, error: Exception, service: str, operation: str, parameters: Mapping[str, Any]) -> AwsError:
+        return translate(error, service, operation, resources_of(service, operation, parameters, self._where))
 
     def problems(self, service: str, operation: str, parameters: Mapping[str, Any]) -> str:
         """What botocore's model says against parameters, before anything is sent; empty when nothing."""
@@ -138,7 +150,7 @@ def open_account(access: Access) -> Account:
     from botocore.exceptions import BotoCoreError, ProfileNotFound
 
     try:
-        session = boto3.session.Session(profile_name=access.profile or None)
+        session = boto3.session.Session(botocore_session=_core_session(access.profile))
     except ProfileNotFound as error:
         # AWS_PROFILE may be what names it: a session would look for it again.
         known = botocore.session.Session().available_profiles
@@ -150,11 +162,27 @@ def open_account(access: Access) -> Account:
     try:
         credentials = session.get_credentials()
     except BotoCoreError as error:
-        raise translate(error, "sts", "GetCallerIdentity", {}) from error
+        raise translate(error, "sts", "GetCallerIdentity") from error
     if credentials is None:
         raise no_credentials()
     account = Account(session, access, region)
     return _assume(account, access) if access.assume_role else account
+
+
+def _core_session(profile: str = "") -> Any:
+    """AWS's models take a third of a second to read, and are the same for every account and region: they are read once."""
+    import botocore.session
+
+    core = botocore.session.Session(profile=profile or None)
+    core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+    return core
+
+
+@functools.cache
+def _loader(path: str | None) -> Any:
+    from botocore.loaders import create_loader
+
+    return create_loader(path)
 
 
 def _check_region(session: Any, region: str, access: Access) -> None:
@@ -172,7 +200,6 @@ def _check_region(session: Any, region: str, access: Access) -> None:
 def _assume(account: Account, access: Access) -> Account:
     """The account as seen by the role to deploy as. Its keys are renewed before they end, however long a roll-out takes."""
     import boto3
-    import botocore.session
     from botocore.credentials import RefreshableCredentials
 
     def keys() -> dict[str, str]:
@@ -185,7 +212,7 @@ def _assume(account: Account, access: Access) -> Account:
             "expiry_time": found["Expiration"].isoformat(),
         }
 
-    core = botocore.session.get_session()
+    core = _core_session()
     credentials = RefreshableCredentials.create_from_metadata(
         metadata=keys(), refresh_using=keys, method="sts-assume-role"
     )

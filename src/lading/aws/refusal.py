@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lading.aws.actions import action_of
@@ -90,13 +90,13 @@ class UnservedError(AwsError):
     """The endpoint isn't AWS and has no such operation."""
 
 
-def translate(error: Exception, service: str, operation: str, parameters: Mapping[str, Any]) -> AwsError:
-    """The error for what botocore raised."""
+def translate(error: Exception, service: str, operation: str, resources: Sequence[str] = ("*",)) -> AwsError:
+    """The error for what botocore raised. `resources` are the ARNs that the call is about."""
     from botocore import exceptions
 
     name = action_of(service, operation)
     if isinstance(error, exceptions.ClientError):
-        return _refused(error.response, name, parameters)
+        return _refused(error.response, name, resources)
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return no_credentials()
     if isinstance(error, exceptions.TokenRetrievalError | exceptions.CredentialRetrievalError | exceptions.SSOError):
@@ -116,12 +116,12 @@ def no_credentials() -> CredentialsError:
     )
 
 
-def _refused(response: Mapping[str, Any], name: str, parameters: Mapping[str, Any]) -> AwsError:
+def _refused(response: Mapping[str, Any], name: str, resources: Sequence[str]) -> AwsError:
     found, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
     code, said = str(found.get("Code", "")), str(found.get("Message", ""))
     retried = metadata.get("RetryAttempts", 0) > 0
     if code in DENIED or (metadata.get("HTTPStatusCode") == 403 and code not in BAD_LOGIN and "authorized" in said):
-        return _denied(name, said, parameters, code)
+        return _denied(name, said, resources, code)
     if code in BAD_LOGIN:
         return CredentialsError(f"AWS does not take the credentials: {said}", code=code, hint="log in again")
     page = code == "404" and "<html" in said
@@ -133,19 +133,16 @@ def _refused(response: Mapping[str, Any], name: str, parameters: Mapping[str, An
     return AwsError(f"{name}: {said or code} ({code})", code=code, retried=retried, hint=hint)
 
 
-def _denied(name: str, said: str, parameters: Mapping[str, Any], code: str) -> DeniedError:
+def _denied(name: str, said: str, resources: Sequence[str], code: str) -> DeniedError:
+    """AWS mostly tells the ARN; where it tells a name or nothing, it is that of the call."""
     told = _PERFORM.search(said)
     action = told[1] if told else name
-    resource = told[2] if told and told[2] else _resource(parameters)
-    line = json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
+    known = bool(told and told[2] and (told[2] == "*" or told[2].startswith("arn:")))
+    covered = [told[2]] if told and known else list(resources) if action == name else ["*"]
+    line = json.dumps({"Effect": "Allow", "Action": action, "Resource": covered[0] if len(covered) == 1 else covered})
     more = "; the role's trust policy has to let you in as well" if action == "sts:AssumeRole" else ""
     hint = f"this statement allows it: {line}{more}"
-    return DeniedError(f"not allowed: {action} on {resource}", code=code, hint=hint)
-
-
-def _resource(parameters: Mapping[str, Any]) -> str:
-    names = ("Resource", "ResourceArn", "FunctionName", "RoleName", "LayerName", "Bucket", "Rule", "Name")
-    return next((str(parameters[name]) for name in names if isinstance(parameters.get(name), str)), "*")
+    return DeniedError(f"not allowed: {action} on {covered[0]}", code=code, hint=hint)
 
 
 _HINTS = {

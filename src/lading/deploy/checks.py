@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lading.aws.account import Account
@@ -13,8 +14,11 @@ from lading.aws.refusal import DeniedError, UnservedError
 from lading.aws.roles import find_role
 from lading.deploy.grants import policy_document
 from lading.deploy.instruction import FILE, Instruction, Problem, fill
+from lading.deploy.kinds import permission
+from lading.deploy.kinds.kind import rest_of
 from lading.deploy.layers import Layers
 from lading.deploy.unit import Subject, Unit
+from lading.deploy.wish import Wish
 from lading.model.limits import number
 from lading.model.quotas import quotas
 
@@ -57,6 +61,7 @@ def check_units(units: Sequence[Unit], layers: Layers) -> Iterator[Problem]:
 
 def _check_texts(unit: Unit) -> Iterator[Problem]:
     """What is known only with the values that AWS keeps, and with the statements that the settings add."""
+    yield from _check_policy(unit)
     scope, revealed = unit.subject.scope, fill(unit.variables(), lambda _, label: unit.hidden.get(label, ""))
     size, most = (
         sum(len(key.encode()) + len(value.encode()) for key, value in revealed.items()),
@@ -72,6 +77,17 @@ def _check_texts(unit: Unit) -> Iterator[Problem]:
     if size > most:
         text = f"{scope}: its role's statements have {size:,} characters; IAM takes {most:,}"
         yield Problem(text, "put some into a managed policy of your own, and name it in role.policies")
+
+
+def _check_policy(unit: Unit) -> Iterator[Problem]:
+    """Of the function itself, as AWS writes what AddPermission is told: in full, with a condition for each source."""
+    most = number("permissions", "policy")
+    for statements in permission.wanted(unit).values():
+        written = [{"Sid": sid, "Effect": "Allow", "Resource": unit.arn, **one} for sid, one in statements.items()]
+        size = len(json.dumps({"Version": "2012-10-17", "Id": "default", "Statement": written}))
+        if size > most:
+            text = f"{unit.subject.scope}: its own policy would have {size:,} characters; Lambda takes {most:,}"
+            yield Problem(text, "fewer permissions and events: one rule, or one organization, in place of many")
 
 
 def check_roles(account: Account, units: Iterable[Unit]) -> Iterator[Problem | str]:
@@ -104,26 +120,61 @@ def trusts_lambda(document: Any) -> bool:
     return False
 
 
-def check_concurrency(
-    account: Account, units: Iterable[Unit], seen: Mapping[Subject, FunctionFound | None]
-) -> Iterator[Problem | str]:
-    """AWS is asked only where reservations change. A text is a note: the endpoint can't tell."""
-    more = 0
+@dataclass(frozen=True)
+class Growth:
+    """What a plan takes of the account's own limits: concurrent executions, and bytes of code."""
+
+    reserved: int = 0
+    provisioned: int = 0
+    """Of functions without a reservation of their own."""
+    code: int = 0
+
+
+_STORING = ("CreateFunction", "UpdateFunctionCode", "PublishVersion", "PublishLayerVersion")
+"""What makes Lambda keep another copy of a zip."""
+
+
+def growth_of(
+    wish: Wish, units: Iterable[Unit], seen: Mapping[Subject, FunctionFound | None], instructions: Iterable[Instruction]
+) -> Growth:
+    reserved = provisioned = code = 0
+    alone = set()
     for unit in units:
-        found = seen[unit.subject]
-        more += (unit.wish.reserved_concurrency or 0) - ((found.reserved if found else None) or 0)
-    if more <= 0:
+        found, number_wanted = seen[unit.subject], unit.wish.reserved_concurrency
+        reserved += (number_wanted or 0) - ((found.reserved if found else None) or 0)
+        if number_wanted is None:
+            alone.add(unit.subject.scope)
+    for one in instructions:
+        package = wish.packages.get(one.scope or rest_of(one.key))
+        if one.operation in _STORING and package is not None and not package.image:
+            code += package.size
+        if one.operation == "PutProvisionedConcurrencyConfig" and one.scope in alone:
+            provisioned += one.changes[0].will - (one.changes[0].was or 0)
+    return Growth(reserved, provisioned, code)
+
+
+def check_account(account: Account, more: Growth) -> Iterator[Problem | str]:
+    """AWS is asked only where something grows. A text is a note: the endpoint can't tell."""
+    if max(more.reserved, more.provisioned, more.code) <= 0:
         return
     try:
-        limits = account.call("lambda", "GetAccountSettings")["AccountLimit"]
+        found = account.call("lambda", "GetAccountSettings")
     except UnservedError as error:
-        yield f"can't tell whether {more} more may be reserved: {error.message}"
+        yield f"can't tell whether the account's limits leave room: {error.message}"
         return
-    left = limits["UnreservedConcurrentExecutions"] - more
+    limits, usage = found["AccountLimit"], found.get("AccountUsage", {})
     least = number("concurrency", "unreserved")
-    if left < least:
-        text = f"reserved-concurrency: {more} more would leave {left} unreserved; AWS keeps {least}"
+    left = limits["UnreservedConcurrentExecutions"] - max(more.reserved, 0)
+    if more.reserved > 0 and left < least:
+        text = f"reserved-concurrency: {more.reserved} more would leave {left} unreserved; AWS keeps {least}"
         yield Problem(text, "reserve less, or ask AWS for more concurrency")
+    if more.provisioned > max(left - least, 0):
+        text = f"provisioned-concurrency: {more.provisioned} more, and {max(left - least, 0)} are left for it"
+        yield Problem(text, "provision less, or ask AWS for more concurrency")
+    size, most = usage.get("TotalCodeSize", 0) + more.code, limits.get("TotalCodeSize", 0)
+    if more.code > 0 and most and size > most:
+        text = f"code storage: {more.code:,} bytes more would make {size:,}; the account has {most:,}"
+        yield Problem(text, "remove old versions (keep-versions, keep-layers), or ask AWS for more")
 
 
 def check_parameters(account: Account, instructions: Iterable[Instruction]) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ from lading.deploy.kinds.registry import (
 )
 from lading.deploy.layers import Layers, plan_layers
 from lading.deploy.parts import read_parts
+from lading.deploy.permitted import check_permissions
 from lading.deploy.place import FUNCTION_TAG, Place
 from lading.deploy.secrets import Hidden, read_hidden
 from lading.deploy.transport import Load, Transport, find_transport, sending
@@ -192,7 +193,7 @@ class _Planning:
             if job.unit is None:
                 keys = {key: False for key in keys if kind_of(key) not in GONE_WITH_FUNCTION}
             # What a function has can't be there before it is; roles are made before.
-            there = job.seen is not None or "role" in names or "rule" in names
+            there = job.seen is not None or names & {"role", "rule", "schedule"}
             found = kind.observe(self.account, job.subject, keys) if keys and there else {}
             for key in keys:
                 strange = kind_of(key) in MARKED_BY_FUNCTION and key in found and key not in job.kept
@@ -256,12 +257,15 @@ class _Planning:
 
     def _check(self, units: list[Unit], seen: Mapping[Subject, FunctionFound | None], layers: Layers) -> None:
         self.steps += checks.check_units(units, layers)
+        planned = [one for one in self.steps if isinstance(one, Instruction)]
+        self.steps += checks.check_parameters(self.account, planned)
+        growth = checks.growth_of(self.wish, units, seen, planned)
         found = list[Problem | str]()
-        found += self._allowed([], lambda: list(checks.check_concurrency(self.account, units, seen)))
+        found += self._allowed([], lambda: list(checks.check_account(self.account, growth)))
         found += checks.check_roles(self.account, units)
+        found += check_permissions(self.account, self.place, planned)
         self.notes += [one for one in found if isinstance(one, str)]
         self.steps += [one for one in found if isinstance(one, Problem)]
-        self.steps += checks.check_parameters(self.account, [one for one in self.steps if isinstance(one, Instruction)])
 
     def _finish(self, hidden: Hidden) -> Planned:
         problems = list(dict.fromkeys(step for step in self.steps if isinstance(step, Problem)))

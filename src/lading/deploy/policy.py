@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lading.deploy.grants import made_roles
 from lading.deploy.kinds.function import log_group
 from lading.deploy.place import Place
 from lading.deploy.unit import Package, Subject, Unit
@@ -47,6 +48,8 @@ def _unit(config: FunctionConfig, place: Place) -> Unit:
 def _project_grants(project: Project, place: Place) -> Iterator[Grant]:
     prefix = f"arn:{place.partition}"
     yield "Read", ["sts:GetCallerIdentity", "tag:GetResources", "iam:ListRoles", "lambda:GetAccountSettings"], ["*"]
+    # The one action without which a deployment works: it lets a plan tell what would be denied.
+    yield "Foresee", ["iam:SimulatePrincipalPolicy"], ["*"]
     if project.layers:
         names = [
             f"{prefix}:lambda:{place.region}:{place.account}:layer:{place.name(one.name)}" for one in project.layers
@@ -59,15 +62,15 @@ def _project_grants(project: Project, place: Place) -> Iterator[Grant]:
     about = ["s3:CreateBucket", "s3:DeleteBucket", "s3:ListBucket", "s3:GetBucketTagging", "s3:PutBucketTagging"]
     yield "Bucket", [*about, "s3:PutBucketPublicAccessBlock", "s3:PutLifecycleConfiguration"], [bucket]
     yield "Bucket", ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"], [f"{bucket}/{place.project}/{place.stage}/*"]
-    yield from _image_grants(project, place, prefix)
+    yield from _image_grants(project, place)
 
 
-def _image_grants(project: Project, place: Place, prefix: str) -> Iterator[Grant]:
+def _image_grants(project: Project, place: Place) -> Iterator[Grant]:
     if not any(config.package == "image" for config in project.functions):
         return
     from lading.deploy.kinds.package import repository_name
 
-    repository = f"{prefix}:ecr:{place.region}:{place.account}:repository/{repository_name(place)}"
+    repository = place.repository_arn(repository_name(place))
     yield "Images", ["ecr:GetAuthorizationToken"], ["*"]
     yield "Images", [
         "ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:DeleteRepository", "ecr:ListTagsForResource",
@@ -93,6 +96,7 @@ def _function_grants(unit: Unit) -> Iterator[Grant]:
         "logs:TagResource", "logs:ListTagsForResource",
     ], [f"{group}:{log_group(unit)}", f"{group}:{log_group(unit)}:*"]  # fmt: skip
     yield from _role_grants(unit)
+    yield from _looked_at_grants(unit)
     yield from _version_grants(wish, arn)
     if unit.package.image and place.deployment.keep_images is not None:
         yield "Images", ["lambda:ListVersionsByFunction"], [arn]
@@ -102,13 +106,33 @@ def _function_grants(unit: Unit) -> Iterator[Grant]:
 def _role_grants(unit: Unit) -> Iterator[Grant]:
     if unit.wish.role.arn:
         yield "Roles", ["iam:GetRole", "iam:PassRole"], [unit.role]
-        return
-    yield "Roles", [
-        "iam:CreateRole", "iam:GetRole", "iam:DeleteRole", "iam:TagRole", "iam:PassRole", "iam:PutRolePolicy",
-        "iam:GetRolePolicy", "iam:DeleteRolePolicy", "iam:AttachRolePolicy", "iam:DetachRolePolicy",
-        "iam:ListAttachedRolePolicies", "iam:UpdateAssumeRolePolicy", "iam:PutRolePermissionsBoundary",
-        "iam:DeleteRolePermissionsBoundary",
-    ], [unit.role]  # fmt: skip
+    made = [unit.place.role_arn(role.name) for role in made_roles(unit)]
+    if made:
+        yield "Roles", [
+            "iam:CreateRole", "iam:GetRole", "iam:DeleteRole", "iam:TagRole", "iam:PassRole", "iam:PutRolePolicy",
+            "iam:GetRolePolicy", "iam:DeleteRolePolicy", "iam:AttachRolePolicy", "iam:DetachRolePolicy",
+            "iam:ListAttachedRolePolicies", "iam:UpdateAssumeRolePolicy", "iam:PutRolePermissionsBoundary",
+            "iam:DeleteRolePermissionsBoundary",
+        ], made  # fmt: skip
+    stated = [one.settings["role"] for one in unit.wish.triggers if one.kind == "scheduler" and "role" in one.settings]
+    if stated:
+        yield "Roles", ["iam:PassRole"], stated
+
+
+def _looked_at_grants(unit: Unit) -> Iterator[Grant]:
+    """What Lambda looks at as the caller when a function is made or changed. Source: Lambda developer guide, the pages on VPC,
+    file systems, layers, and encryption of environment variables."""
+    wish = unit.wish
+    if wish.vpc is not None:
+        about = ("SecurityGroups", "Subnets", "Vpcs")
+        yield "Network", [*(f"ec2:Describe{name}" for name in about), "ec2:GetSecurityGroupsForVpc"], ["*"]
+    if wish.file_systems:
+        yield "Files", ["elasticfilesystem:DescribeMountTargets"], ["*"]
+    if wish.kms_key:
+        yield "Key", ["kms:CreateGrant", "kms:Encrypt", "kms:Decrypt"], [wish.kms_key]
+    strange = [one.arn for one in unit.config.layers if one.arn]
+    if strange:
+        yield "Layers", ["lambda:GetLayerVersion"], strange
 
 
 def _version_grants(wish: FunctionDeployment, arn: str) -> Iterator[Grant]:
@@ -156,6 +180,10 @@ def _outside_grants(unit: Unit, place: Place) -> Iterator[Grant]:
                 "events:DescribeRule", "events:ListTargetsByRule", "events:PutRule", "events:PutTargets",
                 "events:RemoveTargets", "events:DeleteRule", "events:TagResource",
             ], [rule]  # fmt: skip
+        elif trigger.kind == "scheduler":
+            names = ("Create", "Get", "Update", "Delete")
+            schedule = place.schedule_arn(place.rule_name(unit.name, trigger.name))
+            yield "Schedules", [f"scheduler:{name}Schedule" for name in names], [schedule]
         elif trigger.kind == "s3":
             bucket = f"arn:{place.partition}:s3:::{trigger.settings['bucket']}"
             yield "Notifications", ["s3:GetBucketNotification", "s3:PutBucketNotification"], [bucket]
