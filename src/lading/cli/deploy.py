@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from lading.cli.deployment import (
 from lading.errors import DeployError, UsageError
 
 if TYPE_CHECKING:
+    from lading.deploy.instruction import Instruction, Plan
     from lading.deploy.plan import Planned
     from lading.model.project import Project
 
@@ -76,8 +78,7 @@ def compare(file: Path, plans: list[Planned]) -> None:
     now = tuple(planned.plan for planned in plans)
     if write_plans(before) == write_plans(now):
         return
-    was = {one.id: one for plan in before for one in plan.instructions}
-    will = {one.id: one for plan in now for one in plan.instructions}
+    was, will = by_place(before), by_place(now)
     details = [f"no longer needed: {was[name].subject}: {was[name].operation}" for name in was.keys() - will.keys()]
     details += [f"new: {will[name].subject}: {will[name].operation}" for name in will.keys() - was.keys()]
     details += [f"differs: {will[name].subject}: {will[name].operation}" for name in will.keys() & was.keys()
@@ -87,6 +88,11 @@ def compare(file: Path, plans: list[Planned]) -> None:
         details=sorted(details),
         hint="look at the new plan: lading plan",
     )
+
+
+def by_place(plans: Iterable[Plan]) -> dict[tuple[str, str, str], Instruction]:
+    """Instructions by account, region and id, which two places may have in common."""
+    return {(plan.account, plan.region, one.id): one for plan in plans for one in plan.instructions}
 
 
 def confirm(plans: list[Planned], *, yes: bool) -> None:

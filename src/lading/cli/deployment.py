@@ -129,8 +129,8 @@ def package_of(path: Path, manifest: Manifest) -> Package:
 
 
 def open_accounts(project: Project, given: dict[str, Any]) -> list[Account]:
-    """One for each region: of the command line, else of the project, else what boto3 finds. Raises DeployError for all of
-    those that can't be opened."""
+    """One for each account and region: of the command line, else of the project, else what boto3 finds. Raises DeployError
+    for all of those that can't be opened, and where two are the same."""
     from lading.aws.account import open_account
 
     accounts, errors = [], []
@@ -145,8 +145,20 @@ def open_accounts(project: Project, given: dict[str, Any]) -> list[Account]:
         raise unique[0]
     if unique:
         details = [f"{one.message} ({one.hint})" for one in unique]
-        raise DeployError(f"{len(unique)} regions can't be reached as they are stated", details=details)
+        raise DeployError(f"{len(unique)} places can't be reached as they are stated", details=details)
+    places = [place_of(account) for account in accounts]
+    twice = {place for place in places if places.count(place) > 1}
+    if twice:
+        raise DeployError(
+            f"two of the stated accounts or regions are the same: {', '.join(sorted(twice))}",
+            hint="profiles or roles that lead to different accounts, each region once",
+        )
     return accounts
+
+
+def place_of(account: Account) -> str:
+    """ "111122223333 eu-west-1"."""
+    return f"{account.identity.account} {account.region}"
 
 
 def first_account(project: Project, given: dict[str, Any]) -> Account:
@@ -157,16 +169,20 @@ def first_account(project: Project, given: dict[str, Any]) -> Account:
 
 
 def accesses(project: Project, given: dict[str, Any]) -> Iterator[Access]:
+    """Each account's regions. Whom the command line names takes the place of all that the project states."""
     from lading.aws.account import Access
+    from lading.model.deployment import Destination
 
     stated = project.deployment
-    for region in given["regions"] or stated.regions or ("",):
-        yield Access(
-            region,
-            given["profile"] or stated.profile,
-            given["endpoint_url"] or stated.endpoint_url,
-            given["assume_role"] or stated.assume_role,
-        )
+    named = Destination(given["profile"], given["assume_role"])
+    for place in (named,) if given["profile"] or given["assume_role"] else stated.accounts or (named,):
+        for region in given["regions"] or place.regions or stated.regions or ("",):
+            yield Access(
+                region,
+                place.profile or stated.profile,
+                given["endpoint_url"] or stated.endpoint_url,
+                place.assume_role or stated.assume_role,
+            )
 
 
 def plan_everywhere(wish: Wish, accounts: Iterable[Account]) -> list[Planned]:
@@ -178,12 +194,12 @@ def plan_everywhere(wish: Wish, accounts: Iterable[Account]) -> list[Planned]:
         try:
             plans.append(make_plan(wish, account))
         except PlanError as error:
-            errors.append((account.region, error))
+            errors.append((place_of(account), error))
     if len(errors) == 1:
         raise errors[0][1]
     if errors:
-        details = [f"{region}: {line}" for region, error in errors for line in (error.details or (error.message,))]
-        raise PlanError(f"problems in {len(errors)} regions, nothing was changed", details=details)
+        details = [f"{place}: {line}" for place, error in errors for line in (error.details or (error.message,))]
+        raise PlanError(f"problems in {len(errors)} places, nothing was changed", details=details)
     return plans
 
 
@@ -195,7 +211,7 @@ def print_plan(plan: Plan, *, err: bool = False) -> None:
 
 
 def apply_everywhere(plans: list[Planned], accounts: list[Account]) -> int:
-    """How many instructions were carried out, region after region."""
+    """How many instructions were carried out, place after place."""
     from lading.cli.progress import choose_progress
     from lading.deploy.apply import apply_plan
 

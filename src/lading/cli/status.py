@@ -35,7 +35,18 @@ def print_status(found: list[FunctionStatus]) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    for title in ("function", "region", "state", "runtime", "memory", "code", "aliases", "changed"):
+    several = len({one.account for one in found}) > 1
+    for title in (
+        "function",
+        *(("account",) if several else ()),
+        "region",
+        "state",
+        "runtime",
+        "memory",
+        "code",
+        "aliases",
+        "changed",
+    ):
         table.add_column(title)
     table.add_column("invokes/24 h", justify="right")
     table.add_column("errors", justify="right")
@@ -44,7 +55,8 @@ def print_status(found: list[FunctionStatus]) -> None:
         memory = f"{one.memory} MB" if one.memory else ""
         size = f"{one.code_size / 1e6:.1f} MB" if one.code_size else ""
         changed = one.modified[:16].replace("T", " ")
-        cells = (one.name, one.region, one.state, one.runtime, memory, size, "; ".join(one.aliases), changed)
+        place = (one.account, one.region) if several else (one.region,)
+        cells = (one.name, *place, one.state, one.runtime, memory, size, "; ".join(one.aliases), changed)
         table.add_row(*cells, *numbers)
     Console().print(table)
     for one in found:

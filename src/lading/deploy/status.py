@@ -26,6 +26,7 @@ class FunctionStatus:
 
     function: str
     name: str
+    account: str
     region: str
     state: str
     """AWS's `State` and, where an update isn't through, `LastUpdateStatus`; "not deployed"."""
@@ -61,7 +62,7 @@ def _one(config: FunctionConfig, place: Place, account: Account) -> FunctionStat
     name = place.name(config.name)
     found = find_function(account, name)
     if found is None:
-        return FunctionStatus(config.name, name, place.region, "not deployed")
+        return FunctionStatus(config.name, name, place.account, place.region, "not deployed")
     there = found.configuration
     update = there.get("LastUpdateStatus", "Successful")
     begin = dt.datetime.now(dt.UTC) - dt.timedelta(hours=HOURS)
@@ -69,6 +70,7 @@ def _one(config: FunctionConfig, place: Place, account: Account) -> FunctionStat
     return FunctionStatus(
         config.name,
         name,
+        place.account,
         place.region,
         state if update == "Successful" else f"{state}, update {update.lower()}",
         there.get("Runtime", "image"),
