@@ -71,6 +71,18 @@ filters = [{{ body = {{ kind = ["new"] }} }}]
 type = "schedule"
 schedule = "cron(0 3 * * ? *)"
 input = {{ full = true }}
+[tool.lading.functions.orders.events.early]
+type = "scheduler"
+schedule = "cron(0 6 * * ? *)"
+time-zone = "Europe/Berlin"
+flexible-window = 15
+start = "2027-01-31T08:00:00+01:00"
+on-failure = "{QUEUE}"
+input = {{ full = false }}
+[tool.lading.functions.orders.events.once]
+type = "scheduler"
+schedule = "at(2027-01-31T08:00:00)"
+role = "arn:aws:iam::111122223333:role/scheduler"
 [tool.lading.functions.orders.events.made]
 type = "rule"
 pattern = {{ source = ["shop"] }}
@@ -221,6 +233,11 @@ def test_cloudformation_says_what_a_deployment_would_do(full: Portable, tmp_path
     }
     rules = [one["Properties"] for one in resources.values() if one["Type"] == "AWS::Events::Rule"]
     assert {json.dumps(one["Targets"][0]["Arn"]) for one in rules} == {'{"Ref": "OrdersAlias"}'}
+    early, once = [one["Properties"] for one in resources.values() if one["Type"] == "AWS::Scheduler::Schedule"]
+    assert early["Target"]["RoleArn"] == {"Fn::GetAtt": ["OrdersSchedulerRole", "Arn"]}
+    assert early["Target"]["Arn"] == {"Ref": "OrdersAlias"}
+    assert (early["StartDate"], early["FlexibleTimeWindow"]["MaximumWindowInMinutes"]) == ("2027-01-31T07:00:00Z", 15)
+    assert once["Target"]["RoleArn"] == "arn:aws:iam::111122223333:role/scheduler"
     assert "t0p" not in json.dumps(document)
     package = full.packages["orders"]
     digest = hashlib.sha256(package.path.read_bytes()).hexdigest()
@@ -260,7 +277,7 @@ def test_terraform_is_read_by_a_parser_of_its_language(full: Portable, tmp_path:
         "aws_iam_role_policy", "aws_lambda_function", "aws_lambda_alias", "aws_lambda_function_url",
         "aws_lambda_permission", "aws_lambda_function_event_invoke_config",
         "aws_lambda_provisioned_concurrency_config", "aws_lambda_event_source_mapping", "aws_cloudwatch_event_rule",
-        "aws_cloudwatch_event_target", "aws_s3_bucket_notification",
+        "aws_cloudwatch_event_target", "aws_s3_bucket_notification", "aws_scheduler_schedule",
     }  # fmt: skip
     function = resources["aws_lambda_function", "orders"]
     assert full.packages["orders"].digest in function["source_code_hash"]

@@ -9,7 +9,17 @@ import pytest
 
 from lading.config import load
 from lading.config.problems import InvalidConfigError
-from lading.model.deployment import AsyncConfig, Cors, Reference, Rollout, Statement, Trigger, UrlConfig, Vpc
+from lading.model.deployment import (
+    AsyncConfig,
+    Cors,
+    Destination,
+    Reference,
+    Rollout,
+    Statement,
+    Trigger,
+    UrlConfig,
+    Vpc,
+)
 from lading.model.schedule import schedule_problem
 
 HANDLER = "def lambda_handler(event, context):\n    return event\n"
@@ -111,6 +121,39 @@ def test_a_stage_is_laid_over_the_project(tmp_path: Path) -> None:
         ("events.a = { type = 'schedule', schedule = 'cron(0 25 * * ? *)' }", "'25' is no hours"),
         ("events.a = { type = 'schedule', schedule = 'rate(5 minute)' }", "write rate\\(5 minutes\\)"),
         ("events.a = { type = 'schedule' }", "events.a: 'schedule' is missing"),
+        ("events.a = { type = 'schedule', schedule = 'at(2027-01-31T08:00:00)' }", "neither rate"),
+        ("events.a = { type = 'schedule', schedule = 'rate(1 day)', time-zone = 'UTC' }", "time-zone: unknown key"),
+        ("events.a = { type = 'scheduler', schedule = 'at(2027-02-30T08:00:00)' }", "day is out of range"),
+        ("events.a = { type = 'scheduler', schedule = 'cron(0 25 * * ? *)' }", "'25' is no hours"),
+        (
+            "events.a = { type = 'scheduler', schedule = 'rate(1 day)', time-zone = 'Europe/Berlim' }",
+            "no time zone 'Europe/Berlim'|did you mean 'Europe/Berlin'",
+        ),
+        (
+            "events.a = { type = 'scheduler', schedule = 'rate(1 day)', flexible-window = 2000 }",
+            "2000 is not in 1–1440",
+        ),
+        (
+            "events.a = { type = 'scheduler', schedule = 'rate(1 day)', start = '2027-01-31T08:00:00' }",
+            "not what AWS takes",
+        ),
+        (
+            "events.a = { type = 'scheduler', schedule = 'rate(1 day)', start = '2027-13-31T08:00:00Z' }",
+            "month must be in",
+        ),
+        (
+            (
+                "events.a = { type = 'scheduler', schedule = 'rate(1 day)', start = '2027-01-31T08:00:00Z', "
+                "end = '2027-01-31T08:00:00+01:00' }"
+            ),
+            "is not after the start",
+        ),
+        (
+            "events.a = { type = 'scheduler', schedule = 'rate(1 day)', on-failure = 'arn:aws:sns:eu-west-1:1:t' }",
+            "is no queue",
+        ),
+        ("[tool.lading.deploy]\naccounts = [{ assume-role = 'deployer' }]", "not what AWS takes|arn:aws:iam"),
+        ("[tool.lading.deploy]\naccounts = [{ region = 'x' }]", "region: unknown key|did you mean 'regions'"),
         ("events.a = { type = 's3', bucket = 'b-1', events = ['created'] }", "'created' is no event of S3"),
         ("provisioned-concurrency = 1", "provisioned-concurrency: works on published versions only|alias"),
         ("rollout = { strategy = 'linear' }", "rollout: works on published versions only"),
@@ -172,3 +215,19 @@ def test_good_schedules(expression: str) -> None:
 )  # fmt: skip
 def test_bad_schedules(expression: str) -> None:
     assert schedule_problem(expression)
+    assert schedule_problem(expression, once=True)
+
+
+def test_a_schedule_for_once_is_one_of_the_scheduler_only() -> None:
+    assert schedule_problem("at(2027-01-31T08:00:00)", once=True) == ""
+    assert schedule_problem("at(2027-01-31T08:00:00)")
+    assert schedule_problem("at(2027-01-31 08:00)", once=True)
+
+
+def test_accounts_are_read_each_with_its_regions(tmp_path: Path) -> None:
+    role = "arn:aws:iam::111122223333:role/deployer"
+    text = (
+        f"[tool.lading.deploy]\naccounts = [{{ profile = 'a' }}, {{ assume-role = '{role}', regions = ['eu-west-1'] }}]"
+    )
+    project = load(make(tmp_path, f"[tool.lading.functions.f]\n{text}\n"))
+    assert project.deployment.accounts == (Destination("a"), Destination("", role, ("eu-west-1",)))

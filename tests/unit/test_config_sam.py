@@ -246,6 +246,18 @@ Resources:
       Role: !GetAtt Own.Arn
       Events:
         Nightly: {Type: Schedule, Properties: {Schedule: rate(1 day), Input: '{"a": 1}', State: DISABLED, Name: n}}
+        Zoned:
+          Type: ScheduleV2
+          Properties:
+            ScheduleExpression: cron(0 9 * * ? *)
+            ScheduleExpressionTimezone: Europe/Berlin
+            FlexibleTimeWindow: {Mode: FLEXIBLE, MaximumWindowInMinutes: 15}
+            RetryPolicy: {MaximumRetryAttempts: 3}
+            StartDate: 2027-01-31T08:00:00Z
+            EndDate: "2028-01-31T08:00:00"
+            DeadLetterConfig: {Arn: "arn:aws:sqs:eu-west-1:111122223333:letters"}
+            Input: '{"b": 2}'
+        Lettered: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 day), DeadLetterConfig: {Type: SQS}}}
         Queue: {Type: SQS, Properties: {Queue: !Ref Queue, BatchSize: 5, FunctionResponseTypes: [ReportBatchItemFailures]}}
         Own: {Type: SQS, Properties: {Queue: !GetAtt Made.Arn}}
         Stream:
@@ -277,6 +289,19 @@ def test_what_a_template_says_of_deploying(tmp_path: Path) -> None:
     assert (statement.actions, statement.resources) == (("s3:GetObject",), ("arn:aws:s3:::b/*",))
     assert {one.name: (one.kind, one.settings) for one in wish.triggers} == {
         "Nightly": ("schedule", {"schedule": "rate(1 day)", "input": {"a": 1}, "enabled": False}),
+        "Zoned": (
+            "scheduler",
+            {
+                "schedule": "cron(0 9 * * ? *)",
+                "time-zone": "Europe/Berlin",
+                "flexible-window": 15,
+                "retries": 3,
+                "start": "2027-01-31T08:00:00+00:00",
+                "end": "2028-01-31T08:00:00Z",
+                "on-failure": "arn:aws:sqs:eu-west-1:111122223333:letters",
+                "input": {"b": 2},
+            },
+        ),
         "Queue": (
             "sqs",
             {
@@ -305,6 +330,7 @@ def test_what_a_template_says_of_deploying(tmp_path: Path) -> None:
         "F: Role is known when deployed only (!GetAtt)",
         "F: event Own is known when deployed only",
         "F: event Late: lading doesn't take RetryPolicy",
+        "F: event Lettered: the queue that SAM would make",
         "F: event Api: lading has none of type HttpApi",
     ):
         assert part in said

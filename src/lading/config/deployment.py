@@ -11,6 +11,7 @@ from lading.config.triggers import triggers
 from lading.model.deployment import (
     AsyncConfig,
     Cors,
+    Destination,
     FileSystem,
     FunctionDeployment,
     LoggingConfig,
@@ -78,6 +79,7 @@ def project_deployment(values: Values, name: str, stage: str, where: str, proble
         regions=tuple(table.get("regions", ())),
         profile=table.get("profile", ""),
         assume_role=table.get("assume-role", ""),
+        accounts=tuple(_destination(one) for one in table.get("accounts", ())),
         endpoint_url=table.get("endpoint-url", ""),
         names=names,
         bucket=table.get("bucket", ""),
@@ -86,6 +88,10 @@ def project_deployment(values: Values, name: str, stage: str, where: str, proble
         keep_layers=table.get("keep-layers"),
         tags=values.get("tags", {}),
     )
+
+
+def _destination(table: Values) -> Destination:
+    return Destination(table.get("profile", ""), table.get("assume-role", ""), tuple(table.get("regions", ())))
 
 
 def _role(value: str | Values) -> RoleConfig:

@@ -13,6 +13,8 @@ _ROLE_ARN = r"arn:[\w-]+:iam::\d{12}:role/[\x21-\x7e]+"
 _LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _STREAMS = ("kinesis", "dynamodb")
 _MAPPINGS = ("sqs", *_STREAMS, "kafka")
+_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)"
+_SOME_TIME = '"2027-01-31T08:00:00Z"'
 _QUEUE_ARN = '"arn:aws:sqs:eu-west-1:111122223333:orders"'
 
 STATEMENT_KEYS = (
@@ -98,10 +100,11 @@ ASYNC_KEYS = (
     ),
     Key("on-failure", Kind.STRING, (), "none", "The same; a bucket too.", pattern=_ARN, example=_QUEUE_ARN),
 )
-KINDS = (*_MAPPINGS, "schedule", "rule", "s3")
+_CLOCKS = ("schedule", "scheduler")
+KINDS = (*_MAPPINGS, *_CLOCKS, "rule", "s3")
 EVENT_KEYS = (
     Key("type", Kind.STRING, (), "", "What invokes the function.", choices=KINDS, required=True, example='"sqs"'),
-    Key("enabled", Kind.BOOLEAN, (*_MAPPINGS, "schedule", "rule"), "true", "False pauses it."),
+    Key("enabled", Kind.BOOLEAN, (*_MAPPINGS, *_CLOCKS, "rule"), "true", "False pauses it."),
     Key("source", Kind.STRING, _MAPPINGS, "", "ARN of the queue, stream or cluster.", pattern=_ARN, example=_QUEUE_ARN),
     Key(
         "batch-size",
@@ -178,9 +181,9 @@ EVENT_KEYS = (
     Key(
         "schedule",
         Kind.STRING,
-        ("schedule",),
+        _CLOCKS,
         "",
-        "`rate(5 minutes)` or `cron(0 6 * * ? *)`, UTC.",
+        "`rate(5 minutes)` or `cron(0 6 * * ? *)`; EventBridge Scheduler also takes `at(2027-01-31T08:00:00)`.",
         required=True,
         example='"rate(5 minutes)"',
     ),
@@ -196,7 +199,60 @@ EVENT_KEYS = (
     Key(
         "bus", Kind.STRING, ("rule",), '"default"', "Event bus, by name.", pattern=r"[\w./-]{1,256}", example='"orders"'
     ),
-    Key("input", Kind.FREE, ("schedule", "rule"), "the event", "A constant event in its place."),
+    Key("input", Kind.FREE, (*_CLOCKS, "rule"), "the event", "A constant event in its place."),
+    Key(
+        "time-zone",
+        Kind.STRING,
+        ("scheduler",),
+        '"UTC"',
+        "Of the schedule, summer time included.",
+        pattern=r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*",
+        example='"Europe/Berlin"',
+    ),
+    Key(
+        "flexible-window",
+        Kind.INTEGER,
+        ("scheduler",),
+        "none",
+        "Minutes within which it may be invoked.",
+        bounds=bounds("schedules", "window"),
+    ),
+    Key("start", Kind.STRING, ("scheduler",), "none", "When it begins.", pattern=_TIME, example=_SOME_TIME),
+    Key("end", Kind.STRING, ("scheduler",), "none", "When it ends.", pattern=_TIME, example=_SOME_TIME),
+    Key(
+        "role",
+        Kind.STRING,
+        ("scheduler",),
+        "one is made",
+        "ARN of the role that EventBridge Scheduler invokes as.",
+        pattern=_ROLE_ARN,
+        example='"arn:aws:iam::111122223333:role/scheduler"',
+    ),
+    Key(
+        "retries",
+        Kind.INTEGER,
+        ("scheduler",),
+        "185",
+        "Where the function can't be invoked.",
+        bounds=bounds("schedules", "retries"),
+    ),
+    Key(
+        "max-age",
+        Kind.INTEGER,
+        ("scheduler",),
+        "86400",
+        "Seconds after which it isn't tried again.",
+        bounds=bounds("schedules", "max-age"),
+    ),
+    Key(
+        "on-failure",
+        Kind.STRING,
+        ("scheduler",),
+        "none",
+        "ARN of a queue for what couldn't be sent.",
+        pattern=_ARN,
+        example=_QUEUE_ARN,
+    ),
     Key(
         "bucket",
         Kind.STRING,
@@ -260,6 +316,19 @@ ROLLOUT_KEYS = (
     ),
     Key("alarms", Kind.STRINGS, (), "[]", "CloudWatch alarms that stop it."),
 )
+ACCOUNT_KEYS = (
+    Key("profile", Kind.STRING, (), "the project's", "Of AWS's configuration files."),
+    Key(
+        "assume-role",
+        Kind.STRING,
+        (),
+        "the project's",
+        "ARN of a role to deploy as.",
+        pattern=_ROLE_ARN,
+        example='"arn:aws:iam::111122223333:role/deployer"',
+    ),
+    Key("regions", Kind.STRINGS, (), "the project's", "Where to."),
+)
 DEPLOY_KEYS = (
     Key(
         "project",
@@ -280,6 +349,14 @@ DEPLOY_KEYS = (
         "ARN of a role to deploy as.",
         pattern=_ROLE_ARN,
         example='"arn:aws:iam::111122223333:role/deployer"',
+    ),
+    Key(
+        "accounts",
+        Kind.LIST,
+        (),
+        "that of the credentials",
+        "Several, deployed to one after the other.",
+        keys=ACCOUNT_KEYS,
     ),
     Key(
         "endpoint-url",

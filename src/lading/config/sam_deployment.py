@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +19,9 @@ _STREAM = {
 }  # fmt: skip
 _EVENTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "Schedule": ("schedule", {"Schedule": "schedule", "Enabled": "enabled"}),
+    "ScheduleV2": ("scheduler", {
+        "ScheduleExpression": "schedule", "ScheduleExpressionTimezone": "time-zone", "RoleArn": "role",
+    }),
     "SQS": ("sqs", {
         "Queue": "source", "BatchSize": "batch-size", "Enabled": "enabled", "MaximumBatchingWindowInSeconds": "window",
     }),
@@ -146,11 +151,14 @@ def _event(kind: str, stated: Mapping[str, Any]) -> Table:
     ours, keys = _EVENTS[kind]
     table: Table = {"type": ours, **{key: stated[name] for name, key in keys.items() if name in stated}}
     left = set(stated) - keys.keys()
-    if ours == "schedule":
+    if ours in ("schedule", "scheduler"):
         if "Input" in stated:
             table["input"] = _json(stated["Input"])
         # A rule's name and description are lading's own.
         left -= {"Input", "Name", "Description"}
+        if ours == "scheduler":
+            table |= _scheduled(stated)
+            left -= {"FlexibleTimeWindow", "RetryPolicy", "StartDate", "EndDate", "DeadLetterConfig"}
         if stated.get("State") in ("ENABLED", "DISABLED"):
             table["enabled"] = stated["State"] == "ENABLED"
             left -= {"State"}
@@ -165,6 +173,28 @@ def _event(kind: str, stated: Mapping[str, Any]) -> Table:
     if left:
         raise Strange(f"lading doesn't take {', '.join(sorted(map(str, left)))}")
     return table
+
+
+def _scheduled(stated: Mapping[str, Any]) -> Table:
+    """What lies in maps, and times, which YAML may have read as such. SAM would make a queue: lading makes none."""
+    found: Table = {}
+    parts = [stated.get(name) or {} for name in ("FlexibleTimeWindow", "RetryPolicy", "DeadLetterConfig")]
+    if not all(isinstance(one, Mapping) for one in parts):
+        raise Strange("its FlexibleTimeWindow, RetryPolicy or DeadLetterConfig is no map")
+    window, retry, letters = parts
+    if window.get("Mode") == "FLEXIBLE":
+        found["flexible-window"] = window.get("MaximumWindowInMinutes")
+    if letters:
+        if "Arn" not in letters:
+            raise Strange("the queue that SAM would make: make it, and state its Arn")
+        found["on-failure"] = letters["Arn"]
+    for name, key in (("StartDate", "start"), ("EndDate", "end")):
+        if name in stated:
+            time = stated[name]
+            text = time.isoformat() if isinstance(time, dt.datetime) else str(time)
+            found[key] = text if re.search(r"(Z|[+-]\d\d:\d\d)$", text) else f"{text}Z"
+    names = {"MaximumRetryAttempts": "retries", "MaximumEventAgeInSeconds": "max-age"}
+    return found | {key: retry[name] for name, key in names.items() if name in retry}
 
 
 def _json(text: Any) -> Any:

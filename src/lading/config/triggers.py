@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from typing import Any
+from zoneinfo import available_timezones
 
 from lading.config.problems import Problems
 from lading.model.deployment import Trigger
 from lading.model.limits import number
 from lading.model.schedule import schedule_problem
+from lading.model.suggest import did_you_mean
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _SOURCES = {"sqs": "sqs", "kinesis": "kinesis", "dynamodb": "dynamodb", "kafka": "kafka"}
@@ -29,6 +32,8 @@ def triggers(tables: Mapping[str, Table], where: str, problems: Problems) -> tup
             _check_mapping(kind, table, place, problems)
         if kind == "schedule" and (problem := schedule_problem(table.get("schedule", ""))):
             problems.add(f"{place}.schedule", f"{table.get('schedule')!r}: {problem}", "such as cron(0 6 * * ? *)")
+        if kind == "scheduler":
+            _check_scheduler(table, place, problems)
         if kind == "s3":
             _check_bucket(table, place, problems)
         found.append(Trigger(name, kind, {key: value for key, value in table.items() if key != "type"}))
@@ -62,6 +67,30 @@ def _check_queue(source: str, table: Table, where: str, problems: Problems) -> N
         problems.add(f"{where}.batch-size", f"{size}: above 10 a queue needs a window", "set window = 1")
     if fifo and window:
         problems.add(f"{where}.window", "FIFO queues have none", "remove it")
+
+
+def _check_scheduler(table: Table, where: str, problems: Problems) -> None:
+    """Source: EventBridge Scheduler API reference, CreateSchedule."""
+    if problem := schedule_problem(table.get("schedule", ""), once=True):
+        problems.add(f"{where}.schedule", f"{table.get('schedule')!r}: {problem}", "such as cron(0 6 * * ? *)")
+    zone = table.get("time-zone", "UTC")
+    known = available_timezones()
+    # A machine without a database of time zones can't tell.
+    if known and zone not in known:
+        problems.add(f"{where}.time-zone", f"there is no time zone {zone!r}", did_you_mean(zone, known))
+    times = {}
+    for key in ("start", "end"):
+        try:
+            times[key] = dt.datetime.fromisoformat(table[key])
+        except KeyError:
+            continue
+        except ValueError as error:
+            problems.add(f"{where}.{key}", f"{table[key]!r}: {error}", "such as 2027-01-31T08:00:00Z")
+    if len(times) == 2 and times["end"] <= times["start"]:
+        problems.add(f"{where}.end", "is not after the start", "correct one of the two")
+    letters = table.get("on-failure", "")
+    if letters and letters.split(":")[2] != "sqs":
+        problems.add(f"{where}.on-failure", f"{letters!r} is no queue", "EventBridge Scheduler sends to SQS only")
 
 
 def _check_bucket(table: Table, where: str, problems: Problems) -> None:

@@ -1,11 +1,13 @@
-"""What a made role may do: the user's statements, and what the function's own settings need. Pure.
+"""What made roles may do: the user's statements, and what the function's own settings need. Pure.
 
-Source: Lambda developer guide, the pages on each event source, destinations, VPC, EFS and X-Ray.
+Sources: Lambda developer guide, the pages on each event source, destinations, VPC, EFS and X-Ray; EventBridge Scheduler user
+guide, "Setting up" (execution role).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from lading.deploy.unit import Unit
@@ -28,6 +30,38 @@ _READ = {
     "dynamodb": ["dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:DescribeStream"],
 }  # fmt: skip
 _LIST = {"kinesis": ["kinesis:ListStreams"], "dynamodb": ["dynamodb:ListStreams"]}
+
+
+@dataclass(frozen=True)
+class MadeRole:
+    """A role that lading makes for a function: who may assume it, its managed policies (names or ARNs) and its inline one."""
+
+    name: str
+    service: str
+    """Of AWS, as a principal without its `.amazonaws.com`."""
+    policies: tuple[str, ...] = ()
+    document: dict[str, Any] | None = field(default=None, hash=False)
+
+    @property
+    def trust(self) -> dict[str, Any]:
+        allow = {
+            "Effect": "Allow",
+            "Principal": {"Service": f"{self.service}.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+        return {"Version": "2012-10-17", "Statement": [allow]}
+
+
+def made_roles(unit: Unit) -> Iterator[MadeRole]:
+    """The function's own where none is stated, and one for EventBridge Scheduler where its schedules state none."""
+    if not unit.wish.role.arn:
+        yield MadeRole(unit.role_name, "lambda", tuple(managed_policies(unit)), policy_document(unit))
+    schedules = [one for one in unit.wish.triggers if one.kind == "scheduler" and "role" not in one.settings]
+    if schedules:
+        letters = [one.settings["on-failure"] for one in schedules if "on-failure" in one.settings]
+        statements = [_allow(["lambda:InvokeFunction"], [unit.arn])]
+        statements += [_allow(_SEND["sqs"], [queue]) for queue in dict.fromkeys(letters)]
+        yield MadeRole(unit.scheduler_role_name, "scheduler", (), {"Version": "2012-10-17", "Statement": statements})
 
 
 def managed_policies(unit: Unit) -> list[str]:
@@ -66,7 +100,8 @@ def _needed(unit: Unit) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
         targets += [wish.asynchronous.on_success, wish.asynchronous.on_failure]
     for trigger in wish.triggers:
         yield from _reading(trigger)
-        targets.append(trigger.settings.get("on-failure", ""))
+        # What a schedule can't send goes by the scheduler's own role.
+        targets.append("" if trigger.kind == "scheduler" else trigger.settings.get("on-failure", ""))
     for target in filter(None, targets):
         service = target.split(":")[2]
         yield _SEND[service], [target, f"{target}/*"] if service == "s3" else [target]

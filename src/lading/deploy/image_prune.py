@@ -31,8 +31,7 @@ def plan_pruning(
     name = repository_name(place)
     there = [digest for digest in list_images(account, name) if digest not in wanted]
     old = there[max(0, keep - len(wanted)) :]
-    arn = f"arn:{place.partition}:ecr:{place.region}:{place.account}:repository/{name}"
-    if not old or not place.owns(repository_tags(account, arn)):
+    if not old or not place.owns(repository_tags(account, place.repository_arn(name))):
         return
     pruned = _pruned_versions(steps)
     used = {

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lading.model.deployment import ProjectDeployment
+from lading.model.limits import number
 
 PROJECT_TAG, STAGE_TAG, FUNCTION_TAG, PARTS_TAG = "lading:project", "lading:stage", "lading:function", "lading:parts"
 DEFAULT_STAGE = "default"
-LONGEST_ROLE, LONGEST_RULE = 64, 64
+LONGEST_ROLE, LONGEST_RULE = number("roles", "name"), number("rules", "name")
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,18 @@ class Place:
         arn = f"arn:{self.partition}:lambda:{self.region}:{self.account}:function:{name}"
         return f"{arn}:{qualifier}" if qualifier else arn
 
+    def repository_arn(self, name: str) -> str:
+        return f"arn:{self.partition}:ecr:{self.region}:{self.account}:repository/{name}"
+
     def rule_arn(self, name: str, bus: str) -> str:
         path = name if bus == "default" else f"{bus}/{name}"
         return f"arn:{self.partition}:events:{self.region}:{self.account}:rule/{path}"
 
+    def schedule_arn(self, name: str) -> str:
+        return f"arn:{self.partition}:scheduler:{self.region}:{self.account}:schedule/default/{name}"
+
     def rule_name(self, function_name: str, event: str) -> str:
+        """Of a rule of EventBridge, or of a schedule of its scheduler."""
         return shorten(f"{function_name}-{event}", LONGEST_RULE)
 
     @property

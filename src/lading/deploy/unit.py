@@ -81,6 +81,11 @@ class Unit:
         return self.wish.role.name or self.place.role_name(self.name)
 
     @property
+    def scheduler_role_name(self) -> str:
+        """Of the role that EventBridge Scheduler invokes the function as."""
+        return self.place.role_name(f"{self.name}-scheduler")
+
+    @property
     def arn(self) -> str:
         """Of what triggers and URL point at: the alias, or the function."""
         return self.place.function_arn(self.name, self.wish.alias)

@@ -90,7 +90,7 @@ class AsyncConfig:
 
 @dataclass(frozen=True)
 class Trigger:
-    """What invokes a function: `kind` is "sqs", "kinesis", "dynamodb", "kafka", "schedule", "rule" or "s3".
+    """What invokes a function: `kind` is "sqs", "kinesis", "dynamodb", "kafka", "schedule", "scheduler", "rule" or "s3".
 
     `settings` holds the keys of the kind as they are written, checked.
     """
@@ -174,6 +174,15 @@ class FunctionDeployment:
 
 
 @dataclass(frozen=True)
+class Destination:
+    """An account, by profile or by a role to assume there, and its regions; what is empty is the project's."""
+
+    profile: str = ""
+    assume_role: str = ""
+    regions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ProjectDeployment:
     """Where a project goes, and under which names."""
 
@@ -183,6 +192,8 @@ class ProjectDeployment:
     regions: tuple[str, ...] = ()
     profile: str = ""
     assume_role: str = ""
+    accounts: tuple[Destination, ...] = ()
+    """In place of the one that `profile` and `assume_role` lead to."""
     endpoint_url: str = ""
     names: str = ""
     """Pattern with {project}, {stage} and {function}; empty: `{function}`, with a stage `{function}-{stage}`."""

@@ -1,10 +1,12 @@
 """EventBridge's schedule expressions, checked without asking AWS. Pure.
 
-Source: EventBridge user guide, "Setting a schedule pattern" (cron and rate expressions).
+Sources: EventBridge user guide, "Setting a schedule pattern" (cron and rate expressions); EventBridge Scheduler user guide,
+"Schedule types" (one-time schedules).
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 
 _FIELDS = (
@@ -17,10 +19,17 @@ _FIELDS = (
 )
 _RATE = re.compile(r"rate\((\d{1,9}) (minute|minutes|hour|hours|day|days)\)")
 _CRON = re.compile(r"cron\((.*)\)")
+_AT = re.compile(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)")
 
 
-def schedule_problem(expression: str) -> str:
-    """What is wrong with an expression; empty when nothing is."""
+def schedule_problem(expression: str, *, once: bool = False) -> str:
+    """What is wrong with an expression; empty when nothing is. `once`: at(…) is one too, as EventBridge Scheduler has it."""
+    if once and (at := _AT.fullmatch(expression)):
+        try:
+            dt.datetime.fromisoformat(at[1])
+        except ValueError as error:
+            return str(error)
+        return ""
     if rate := _RATE.fullmatch(expression):
         number, unit = int(rate[1]), rate[2]
         if number == 0:
@@ -30,7 +39,8 @@ def schedule_problem(expression: str) -> str:
         return ""
     if cron := _CRON.fullmatch(expression):
         return _cron_problem(cron[1].split())
-    return "neither rate(VALUE UNIT) nor cron(MINUTES HOURS DAY-OF-MONTH MONTH DAY-OF-WEEK YEAR)"
+    words = "neither rate(VALUE UNIT) nor cron(MINUTES HOURS DAY-OF-MONTH MONTH DAY-OF-WEEK YEAR)"
+    return f"{words} nor at(YYYY-MM-DDTHH:MM:SS)" if once else words
 
 
 def _cron_problem(fields: list[str]) -> str:

@@ -17,7 +17,8 @@ from lading.deploy.export.template import (
     async_properties,
     configuration,
     layers_of,
-    policies,
+    made_role,
+    managed_arns,
     url_properties,
 )
 from lading.deploy.unit import Unit
@@ -85,13 +86,12 @@ def _function(template: Template, unit: Unit, folder: Path) -> dict[str, Any]:
 
 
 def _role(unit: Unit) -> dict[str, Any]:
-    wish = unit.wish.role
-    if wish.arn:
-        return {"Role": wish.arn}
-    managed, document = policies(unit)
-    own = [document] if document else []
-    boundary = {"PermissionsBoundary": wish.boundary} if wish.boundary else {}
-    return {"Policies": [*managed, *own], **boundary}
+    role = made_role(unit, "lambda")
+    if role is None:
+        return {"Role": unit.wish.role.arn}
+    own = [role.document] if role.document else []
+    boundary = {"PermissionsBoundary": unit.wish.role.boundary} if unit.wish.role.boundary else {}
+    return {"Policies": [*managed_arns(unit, role), *own], **boundary}
 
 
 def _asynchronous(unit: Unit) -> dict[str, Any] | None:

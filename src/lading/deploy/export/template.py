@@ -22,11 +22,11 @@ from lading.deploy.export.portable import (
     pieces,
     variables_of,
 )
-from lading.deploy.grants import managed_policies, policy_document
-from lading.deploy.kinds import asynchronous, mapping, notification, permission, rule, url
+from lading.deploy.grants import MadeRole, made_roles
+from lading.deploy.kinds import asynchronous, mapping, notification, permission, rule, schedule, url
 from lading.deploy.kinds.function import log_group, wanted_configuration
 from lading.deploy.kinds.kind import rest_of
-from lading.deploy.kinds.role import POLICY, TRUST
+from lading.deploy.kinds.role import POLICY
 from lading.deploy.unit import Unit
 
 USUAL = {"TracingConfig": {"Mode": "PassThrough"}, "EphemeralStorage": {"Size": 512}, "SnapStart": {"ApplyOn": "None"}}
@@ -124,27 +124,34 @@ def add_log_groups(template: Template) -> None:
         template.add(log_group_id(template, users[0][0]), "AWS::Logs::LogGroup", {"LogGroupName": group, **more})
 
 
-def policies(unit: Unit) -> tuple[list[str], dict[str, Any] | None]:
-    """ARNs of managed policies, and the inline one."""
-    return sorted(unit.place.managed(policy) for policy in managed_policies(unit)), policy_document(unit)
+def made_role(unit: Unit, service: str) -> MadeRole | None:
+    """The one that the service assumes; None where a role is stated, or none is needed."""
+    return next((role for role in made_roles(unit) if role.service == service), None)
+
+
+def managed_arns(unit: Unit, role: MadeRole) -> list[str]:
+    return sorted(unit.place.managed(policy) for policy in role.policies)
 
 
 def add_role(template: Template, unit: Unit) -> Any:
     """The execution role's ARN: stated, or of a role that the template makes."""
-    wish = unit.wish.role
-    if wish.arn:
-        return wish.arn
-    managed, document = policies(unit)
-    name = template.names(unit.subject.scope, "Role")
+    role = made_role(unit, "lambda")
+    return unit.wish.role.arn if role is None else _add_role(template, unit, role, unit.wish.role.name)
+
+
+def _add_role(template: Template, unit: Unit, role: MadeRole, name: str = "") -> Any:
+    """Without `name` CloudFormation gives one."""
+    own = template.names(unit.subject.scope, *(() if role.service == "lambda" else (role.service,)), "Role")
+    managed, boundary = managed_arns(unit, role), unit.wish.role.boundary
     properties = {
-        **({"RoleName": wish.name} if wish.name else {}),
-        "AssumeRolePolicyDocument": TRUST,
-        "ManagedPolicyArns": managed,
-        **({"Policies": [{"PolicyName": POLICY, "PolicyDocument": document}]} if document else {}),
-        **({"PermissionsBoundary": wish.boundary} if wish.boundary else {}),
+        **({"RoleName": name} if name else {}),
+        "AssumeRolePolicyDocument": role.trust,
+        **({"ManagedPolicyArns": managed} if managed else {}),
+        **({"Policies": [{"PolicyName": POLICY, "PolicyDocument": role.document}]} if role.document else {}),
+        **({"PermissionsBoundary": boundary} if boundary else {}),
     }
-    template.add(name, "AWS::IAM::Role", properties)
-    return {"Fn::GetAtt": [name, "Arn"]}
+    template.add(own, "AWS::IAM::Role", properties)
+    return {"Fn::GetAtt": [own, "Arn"]}
 
 
 def layers_of(template: Template, unit: Unit) -> list[Any]:
@@ -156,6 +163,7 @@ def add_belonging(template: Template, unit: Unit, target: Any, *, url_too: bool 
     """Permissions, mappings, rules: everything that points at `target`, the ARN of the function or its alias."""
     for one in _belonging(template, unit, target, url_too=url_too):
         template.add(*one)
+    _add_schedules(template, unit, target)
     if notification.wanted(unit):
         template.notes.append(
             f"{unit.subject.scope}: notifications of a bucket that the template doesn't make can't be in it; "
@@ -184,6 +192,16 @@ def _belonging(
         ends = {**wanted[f"target:{rest_of(key)}"], "Arn": target}
         properties = {"Name": own, **bus_name, **wish, **pattern, "Targets": [ends]}
         yield template.names(scope, own.removeprefix(unit.name), "Rule"), "AWS::Events::Rule", properties
+
+
+def _add_schedules(template: Template, unit: Unit, target: Any) -> None:
+    role = made_role(unit, "scheduler")
+    made = _add_role(template, unit, role) if role is not None else None
+    for key, wish in schedule.wanted(unit).items():
+        own = rest_of(key)
+        given = made if role is not None and wish["RoleArn"].endswith(f"/{role.name}") else wish["RoleArn"]
+        name = template.names(unit.subject.scope, own.removeprefix(unit.name), "Schedule")
+        template.add(name, "AWS::Scheduler::Schedule", schedule.parameters(own, wish, given, target))
 
 
 def _mapping(wish: Mapping[str, Any], target: Any) -> dict[str, Any]:

@@ -9,18 +9,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lading.deploy.export.hcl import Block, Call, Expression, write
+from lading.deploy.export.hcl import Block, Expression, write
 from lading.deploy.export.portable import Exported, Portable, variables_of
-from lading.deploy.export.template import USUAL, policies
+from lading.deploy.export.template import USUAL, made_role
 from lading.deploy.export.terraform_file import Configuration, Target
+from lading.deploy.export.terraform_roles import add_role
 from lading.deploy.export.terraform_triggers import Pointed, add_notifications, add_triggers
 from lading.deploy.kinds.function import log_group, wanted_configuration
-from lading.deploy.kinds.role import POLICY, TRUST
 from lading.deploy.unit import Unit
 
 FILE = "main.tf"
-LONGEST_PREFIX = 38
-"""Of a role's name_prefix."""
 
 
 def export(portable: Portable, folder: Path) -> Exported:
@@ -65,31 +63,6 @@ def _add_log_groups(made: Configuration) -> None:
         made.resource("aws_cloudwatch_log_group", made.names(group, "logs"), attributes)
 
 
-def _add_role(made: Configuration, unit: Unit) -> tuple[Any, list[Expression]]:
-    """The role's ARN, and what must be there before a function uses it."""
-    wish = unit.wish.role
-    if wish.arn:
-        return wish.arn, []
-    managed, document = policies(unit)
-    name = made.names(unit.subject.scope, "role")
-    attributes = {
-        "name": wish.name or None,
-        "name_prefix": None if wish.name else f"{unit.name[: LONGEST_PREFIX - 1]}-",
-        "assume_role_policy": Call("jsonencode", TRUST),
-        "permissions_boundary": wish.boundary or None,
-    }
-    role = made.resource("aws_iam_role", name, attributes)
-    first = []
-    for arn in managed:
-        own = made.names(unit.subject.scope, arn.rpartition("/")[2])
-        more = {"role": Expression(f"{role}.name"), "policy_arn": arn}
-        first.append(Expression(made.resource("aws_iam_role_policy_attachment", own, more)))
-    if document:
-        more = {"name": POLICY, "role": Expression(f"{role}.name"), "policy": Call("jsonencode", document)}
-        first.append(Expression(made.resource("aws_iam_role_policy", name, more)))
-    return Expression(f"{role}.arn"), first
-
-
 def _environment(made: Configuration, unit: Unit) -> tuple[Block, ...]:
     variables = variables_of(unit)
     found: dict[str, Any] = dict(variables.plain)
@@ -114,7 +87,8 @@ def _environment(made: Configuration, unit: Unit) -> tuple[Block, ...]:
 
 def _add_function(made: Configuration, unit: Unit) -> Target:
     scope, wish, config = unit.subject.scope, unit.wish, unit.config
-    role, first = _add_role(made, unit)
+    own = made_role(unit, "lambda")
+    role, first = add_role(made, unit, own) if own is not None else (wish.role.arn, [])
     group = Expression(f"aws_cloudwatch_log_group.{made.names(log_group(unit), 'logs')}")
     layers = [
         one.arn or Expression(f"aws_lambda_layer_version.{made.names(one.name, 'layer')}.arn") for one in config.layers

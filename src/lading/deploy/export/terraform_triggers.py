@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lading.deploy.export.hcl import Block, Call, Expression
-from lading.deploy.export.template import async_properties, url_properties
+from lading.deploy.export.template import async_properties, made_role, url_properties
 from lading.deploy.export.terraform_file import Configuration, Target
-from lading.deploy.kinds import mapping, notification, permission, rule
+from lading.deploy.export.terraform_roles import add_role
+from lading.deploy.kinds import mapping, notification, permission, rule, schedule
 from lading.deploy.kinds.kind import rest_of
 from lading.deploy.unit import Unit
 
@@ -55,6 +56,7 @@ def add_triggers(made: Configuration, unit: Unit, target: Target) -> list[Expres
     for place, wish in enumerate(mapping.wanted(unit).values(), 1):
         _add_mapping(made, made.names(unit.subject.scope, f"source{place}"), wish, target)
     _add_rules(made, unit, target)
+    _add_schedules(made, unit, target)
     return permissions
 
 
@@ -154,6 +156,33 @@ def _add_rules(made: Configuration, unit: Unit, target: Target) -> None:
             "input": end.get("Input"),
         }
         made.resource("aws_cloudwatch_event_target", name, more)
+
+
+def _add_schedules(made: Configuration, unit: Unit, target: Target) -> None:
+    own = made_role(unit, "scheduler")
+    role, first = add_role(made, unit, own) if own is not None else (None, [])
+    for key, wish in schedule.wanted(unit).items():
+        window, letters = wish["FlexibleTimeWindow"], wish["DeadLetter"]
+        retry = {
+            "maximum_event_age_in_seconds": wish["MaximumEventAgeInSeconds"],
+            "maximum_retry_attempts": wish["MaximumRetryAttempts"],
+        }
+        made_here = own is not None and wish["RoleArn"].endswith(f"/{own.name}")
+        ends = {"arn": target.arn, "role_arn": role if made_here else wish["RoleArn"], "input": wish["Input"]}
+        inner = [Block("retry_policy", (), retry)]
+        inner += [Block("dead_letter_config", (), {"arn": letters})] if letters else []
+        flexible = {"mode": window["Mode"], "maximum_window_in_minutes": window.get("MaximumWindowInMinutes")}
+        attributes = {
+            "name": rest_of(key),
+            "schedule_expression": wish["ScheduleExpression"],
+            "schedule_expression_timezone": wish["ScheduleExpressionTimezone"],
+            "start_date": wish["StartDate"],
+            "end_date": wish["EndDate"],
+            "state": wish["State"],
+            "depends_on": first if made_here else None,
+        }
+        blocks = (Block("flexible_time_window", (), flexible), Block("target", (), ends, tuple(inner)))
+        made.resource("aws_scheduler_schedule", made.names(rest_of(key)), attributes, *blocks)
 
 
 def add_notifications(made: Configuration, pointed: list[Pointed]) -> None:

@@ -11,6 +11,7 @@ from lading.deploy.kinds import (
     provisioned,
     role,
     rule,
+    schedule,
     url,
     version,
 )
@@ -25,13 +26,14 @@ FUNCTION_KINDS: tuple[tuple[Kind, frozenset[str]], ...] = (
     (provisioned, frozenset({"provisioned"})),
     (mapping, frozenset({"mapping"})),
     (rule, frozenset({"rule", "target"})),
+    (schedule, frozenset({"schedule"})),
 )
 """What belongs to one function, by the names of its keys."""
 PROJECT_KINDS: tuple[tuple[ProjectKind, str], ...] = ((log_group, "log-group"), (notification, "notification"))
 """What functions may have in common."""
 GONE_WITH_FUNCTION = frozenset({"version", "alias", "url", "permission", "async", "provisioned"})
 """What AWS removes with the function itself."""
-BEFORE_FUNCTION = frozenset({"mapping", "rule", "target", "notification"})
+BEFORE_FUNCTION = frozenset({"mapping", "rule", "target", "schedule", "notification"})
 """What has to stop before a function goes."""
-MARKED_BY_FUNCTION = frozenset({"rule"})
+MARKED_BY_FUNCTION = frozenset({"rule", "schedule"})
 """What has no mark that is read with it: it is the project's when the function's tags tell of it."""

@@ -1,4 +1,4 @@
-"""The execution role that lading makes for a function: role, inline policy, managed policies (three keys, three reads)."""
+"""The roles that lading makes for a function: each has itself, an inline policy, managed policies (three keys, three reads)."""
 
 from __future__ import annotations
 
@@ -8,28 +8,24 @@ from typing import Any
 
 from lading.aws.account import Account
 from lading.aws.roles import find_inline_policy, find_role, list_attached
-from lading.deploy.grants import managed_policies, policy_document
+from lading.deploy.grants import made_roles
 from lading.deploy.instruction import Change, Instruction, Verb
 from lading.deploy.kinds.kind import Step, Wanted, kind_of, rest_of, taken
 from lading.deploy.unit import Subject, Unit
 
 POLICY = "lading"
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}],
-}
 
 
 def wanted(unit: Unit) -> Wanted:
-    if unit.wish.role.arn:
-        return {}
-    name = unit.role_name
-    document = policy_document(unit)
-    found: dict[str, Any] = {
-        f"role:{name}": {"boundary": unit.wish.role.boundary, "tags": unit.place.marks(unit.subject.scope)},
-        f"role-managed:{name}": sorted(unit.place.managed(policy) for policy in managed_policies(unit)),
-    }
-    return found | ({f"role-policy:{name}": document} if document else {})
+    found: dict[str, Any] = {}
+    for role in made_roles(unit):
+        more = {"boundary": unit.wish.role.boundary, "tags": unit.place.marks(unit.subject.scope)}
+        found[f"role:{role.name}"] = {"trust": role.trust, **more}
+        if role.policies:
+            found[f"role-managed:{role.name}"] = sorted(unit.place.managed(policy) for policy in role.policies)
+        if role.document:
+            found[f"role-policy:{role.name}"] = role.document
+    return found
 
 
 def observe(account: Account, subject: Subject, keys: Mapping[str, bool]) -> Mapping[str, Any]:
@@ -67,7 +63,8 @@ def _call(subject: Subject, key: str, step: str, verb: Verb, operation: str, **m
 def _role(subject: Subject, key: str, want: Any, seen: Any) -> Iterator[Step]:
     name, place = rest_of(key), subject.place
     if want is None:
-        after = (subject.ref("function"), subject.ref(f"role-policy:{name}"), subject.ref(f"role-managed:{name}"))
+        first = ("function", "schedule:*", f"role-policy:{name}", f"role-managed:{name}")
+        after = tuple(subject.ref(one) for one in first)
         if seen is not None and (place.owns(seen["Tags"]) or seen["Path"] == place.role_path):
             yield _call(subject, key, "delete", Verb.DELETE, "DeleteRole", after=after)
         return
@@ -75,7 +72,7 @@ def _role(subject: Subject, key: str, want: Any, seen: Any) -> Iterator[Step]:
     if seen is None:
         parameters = {
             "Path": place.role_path,
-            "AssumeRolePolicyDocument": json.dumps(TRUST),
+            "AssumeRolePolicyDocument": json.dumps(want["trust"]),
             "Description": f"Execution role of a function of {place.project}",
             "Tags": [{"Key": tag, "Value": value} for tag, value in want["tags"].items()],
             **boundary,
@@ -86,9 +83,9 @@ def _role(subject: Subject, key: str, want: Any, seen: Any) -> Iterator[Step]:
         # The ARN holds the path, and a path can't be changed: a role elsewhere can't be taken over.
         yield taken(f"role {name}")
         return
-    if seen["AssumeRolePolicyDocument"] != TRUST:
-        document = {"PolicyDocument": json.dumps(TRUST)}
-        changes = (Change("trust policy", seen["AssumeRolePolicyDocument"], TRUST),)
+    if seen["AssumeRolePolicyDocument"] != want["trust"]:
+        document = {"PolicyDocument": json.dumps(want["trust"])}
+        changes = (Change("trust policy", seen["AssumeRolePolicyDocument"], want["trust"]),)
         yield _call(subject, key, "trust", Verb.UPDATE, "UpdateAssumeRolePolicy", parameters=document, changes=changes)
     there = seen.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", "")
     if there != want["boundary"]:

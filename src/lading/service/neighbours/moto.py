@@ -10,14 +10,17 @@ import io
 import threading
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
+from xml.sax.saxutils import escape
 
+from lading.service.contract.errors import ApiError
 from lading.service.contract.http import HttpRequest, HttpResponse
 from lading.service.control.names import Scope
 from lading.service.front.keyring import IssuedKey
+from lading.service.front.plain import plain_error
 from lading.service.neighbours.mended import mend
 
 SERVICES = (
-    "s3", "iam", "sts", "sqs", "sns", "dynamodb", "events", "ssm", "secretsmanager", "kms", "kinesis", "ec2",
+    "s3", "iam", "sts", "sqs", "sns", "dynamodb", "events", "scheduler", "ssm", "secretsmanager", "kms", "kinesis", "ec2",
 )  # fmt: skip
 """By the name that requests are signed for."""
 _STARTING = threading.Lock()
@@ -64,8 +67,11 @@ def call_moto(service: str, request: HttpRequest, account: str, url: str) -> Htt
         status[:], headers[:] = [line], pairs
 
     with contextlib.nullcontext() if service == "sqs" else _TURN:
-        mended = mend(service, request, account)
-        body = b"".join(application(_environment(mended, account, url), start))
+        try:
+            mended = mend(service, request, account)
+            body = b"".join(application(_environment(mended, account, url), start))
+        except NotImplementedError as error:
+            return _unserved(request, str(error))
     found: dict[str, str] = {}
     for name, value in headers:
         if name.lower() not in ("content-length", "connection", "date", "server") or (
@@ -73,6 +79,14 @@ def call_moto(service: str, request: HttpRequest, account: str, url: str) -> Htt
         ):
             found["Content-Length" if name.lower() == "content-length" else name] = value
     return HttpResponse(int(status[0].split()[0]), found, b"" if request.method == "HEAD" else body)
+
+
+def _unserved(request: HttpRequest, message: str) -> HttpResponse:
+    """In the form of the protocol that the request is in: JSON's or that of forms, whose answers are XML."""
+    if "Action=" not in request.raw_query and b"Action=" not in request.body[:4096]:
+        return plain_error(ApiError("NotImplementedException", message, status=501))
+    text = f"<ErrorResponse><Error><Type>Sender</Type><Code>NotImplemented</Code><Message>{escape(message)}</Message></Error>"
+    return HttpResponse(501, {"Content-Type": "text/xml"}, f"{text}</ErrorResponse>".encode())
 
 
 def _environment(request: HttpRequest, account: str, url: str) -> dict[str, Any]:
