@@ -1,6 +1,7 @@
 """A deployment killed at a random call, LADING_KILLS (100) times on each endpoint: does the next run end in the same state?
 
 A project is made, changed and removed in turn, and each of these is killed. The seed is printed: LADING_SEED repeats a run.
+LADING_ENDPOINTS names one of the two alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bench.harness.workshop import Workshop
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
 KILLS = int(os.environ.get("LADING_KILLS", "100"))
 """Of each endpoint."""
+ENDPOINTS = tuple(os.environ.get("LADING_ENDPOINTS", "local,moto").split(","))
 SEED = int(os.environ.get("LADING_SEED", str(random.randrange(2**32))))
 
 
@@ -26,7 +28,7 @@ def measure(workshop: Workshop) -> Iterator[Table]:
     from deploy_killing import victims
     from deploy_support import endpoint
 
-    for name in ("local", "moto"):
+    for name in ENDPOINTS:
         with endpoint(name) as target, tempfile.TemporaryDirectory() as folder, victims() as process:
             yield soak(Path(folder), target, process)
 

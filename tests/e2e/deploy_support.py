@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +37,8 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": REGION,
     "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
 }
+_PIPES: list[subprocess.Popen[bytes]] = []
+"""Kept, and with them open what their processes end with."""
 READS = ("Get", "List", "Describe", "Head")
 
 
@@ -60,31 +64,38 @@ def endpoint(name: str) -> Iterator[Endpoint]:
         with service(neighbours={}, walls=None) as url:
             yield Endpoint(name, url)
         return
-    with moto_server() as url:
+    url = moto_server()
+    try:
         yield Endpoint(name, url)
+    finally:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=60
+        ) as answer:
+            answer.read()
 
 
-@contextlib.contextmanager
-def moto_server() -> Iterator[str]:
-    """A process of its own: in this one it would share its state with the local service's neighbours."""
+@functools.cache
+def moto_server() -> str:
+    """One for all tests of a worker, empty before and after each that uses it; it ends when the pipe to it does. A process of
+    its own: in this one it would share its state with the local service's neighbours."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, str(Path(__file__).with_name("moto_process.py")), str(port)]
     process = subprocess.Popen(
-        command, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        env={**os.environ, **ENVIRONMENT},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            assert process.poll() is None and time.monotonic() < deadline, "moto's server does not start"
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    _PIPES.append(process)
+    deadline = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return f"http://127.0.0.1:{port}"
+        assert process.poll() is None and time.monotonic() < deadline, "moto's server does not start"
+        time.sleep(0.05)
 
 
 @dataclass
@@ -136,6 +147,12 @@ def lines(plan: Plan) -> list[str]:
     return [f"{one.verb} {one.subject}: {one.operation}" for one in plan.instructions]
 
 
+def changes_of(plan: Plan, function: str) -> set[str]:
+    """Names of what changes of a function, its log group included; but for the tag in which lading keeps books."""
+    own = [one for one in plan.instructions if one.scope == function or one.key == f"log-group:/aws/lambda/{function}"]
+    return {change.name for one in own for change in one.changes} - {"tags.lading:parts"}
+
+
 def writes(account: Account) -> list[tuple[str, str]]:
     return [call for call in account.calls if not call[1].startswith(READS)]
 
@@ -164,6 +181,11 @@ def everything(target: Endpoint) -> dict[str, Any]:
     for rule in events.list_rules()["Rules"]:
         targets = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
         found["rules"][rule["Name"]] = [rule.get("ScheduleExpression"), rule["State"], targets]
+    scheduler = target.client("scheduler")
+    found["schedules"] = {
+        one["Name"]: scheduler.get_schedule(Name=one["Name"])["Target"]
+        for one in scheduler.list_schedules()["Schedules"]
+    }
     groups = target.client("logs").describe_log_groups()["logGroups"]
     found["groups"] = {group["logGroupName"]: group.get("retentionInDays") for group in groups}
     plain: dict[str, Any] = json.loads(json.dumps(found, default=str))

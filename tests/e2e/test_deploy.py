@@ -5,7 +5,6 @@ What one of them can't do is said by GAPS, case by case, and skipped there.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from deploy_support import Endpoint, Site, deploy, endpoint, everything, lines, plan_of, shape, writes
 
 from lading.aws.account import Access, Account, open_account
-from lading.deploy.instruction import read_plans, write_plans
+from lading.deploy.instruction import Plan, read_plans, write_plans
 from lading.deploy.plan import PlanError, make_plan
 
 GAPS = {
@@ -49,6 +48,7 @@ reserved-concurrency = 5
 logging = { retention = 30 }
 permissions.api = { principal = "apigateway.amazonaws.com" }
 events.nightly = { type = "schedule", schedule = "rate(1 day)", input = { kind = "nightly" } }
+events.early = { type = "scheduler", schedule = "cron(0 6 * * ? *)", time-zone = "Europe/Berlin" }
 events.upload = { type = "s3", bucket = "uploads-BUCKET", prefix = "in/" }
 role.statements = [{ actions = ["s3:GetObject"], resources = ["arn:aws:s3:::uploads/*"] }]
 """
@@ -66,17 +66,51 @@ def full(tmp_path: Path, target: Endpoint, request: pytest.FixtureRequest) -> Si
     return Site(tmp_path, text.replace("[tool.lading.deploy]", '[tool.lading.deploy]\nnames = "{project}-{function}"'))
 
 
-def test_everything_is_made_and_then_there_is_nothing_to_do(full: Site, target: Endpoint, account: Account) -> None:
-    planned = deploy(account, full.wish())
-    assert {one.verb for one in planned.plan.instructions} >= {"create"}
-    account.calls.clear()
+def test_from_nothing_to_everything_and_what_changes_after(full: Site, target: Endpoint, account: Account) -> None:
+    """1. planned, as text, in an order that holds 2. made 3. nothing to do 4. code changes the code 5. drift is mended."""
     plan = plan_of(account, full.wish())
-    assert lines(plan) == []
+    check_plan(plan)
+    assert deploy(account, full.wish()).plan == plan
+    check_made(target, plan.project)
+
+    account.calls.clear()
+    assert lines(plan_of(account, full.wish())) == []
     assert writes(account) == []
-    single = {call: count for call, count in account.calls.items() if count > 2}
-    # Two functions: no operation reads any of them twice.
-    assert single == {}, single
-    name = plan.project
+    # Two functions with three roles: no operation reads any of them twice.
+    most = {("iam", "GetRole"): 3}
+    again = {call: count for call, count in account.calls.items() if count > most.get(call, 2)}
+    assert again == {}, again
+
+    full.code["orders"] = "def handler(event, context):\n    return 2\n"
+    account.calls.clear()
+    operations = [one.operation for one in deploy(account, full.wish()).plan.instructions]
+    assert operations == ["UpdateFunctionCode", "PublishVersion", "UpdateAlias"]
+    assert sorted(operation for _, operation in writes(account)) == sorted(operations)
+
+    before, name = everything(target), f"{plan.project}-orders"
+    target.client("lambda").update_function_configuration(FunctionName=name, MemorySize=512, Timeout=60)
+    target.client("logs").put_retention_policy(logGroupName=f"/aws/lambda/{name}", retentionInDays=1)
+    drift = deploy(account, full.wish()).plan
+    changes = {change.name: (change.was, change.will) for one in drift.instructions for change in one.changes}
+    assert (changes["memory"], changes["timeout"], changes["retention"]) == ((512, 128), (60, 3), (1, 30))
+    after = everything(target)["functions"][name]["configuration"]
+    assert after == before["functions"][name]["configuration"]
+    assert lines(plan_of(account, full.wish())) == []
+
+
+def check_plan(plan: Plan) -> None:
+    """It survives being written, tells no secret, and nothing comes before what it needs."""
+    assert {one.verb for one in plan.instructions} >= {"create"}
+    assert read_plans(write_plans([plan])) == (plan,)
+    done: set[str] = set()
+    for one in plan.instructions:
+        assert done.issuperset(one.after), f"{one.id} before {set(one.after) - done}"
+        done.add(one.id)
+    text = write_plans([plan])
+    assert "secret-dsn" not in text and "t0ken" not in text
+
+
+def check_made(target: Endpoint, name: str) -> None:
     api = target.client("lambda")
     got = api.get_function(FunctionName=f"{name}-orders")
     variables = got["Configuration"]["Environment"]["Variables"]
@@ -87,33 +121,10 @@ def test_everything_is_made_and_then_there_is_nothing_to_do(full: Site, target: 
     assert got["Configuration"]["Layers"][0]["Arn"].endswith(f"layer:{name}-shared:1")
 
 
-def test_a_change_of_code_changes_the_code(full: Site, account: Account) -> None:
-    deploy(account, full.wish())
-    full.code["orders"] = "def handler(event, context):\n    return 2\n"
-    account.calls.clear()
-    planned = deploy(account, full.wish())
-    operations = [one.operation for one in planned.plan.instructions]
-    assert operations == ["UpdateFunctionCode", "PublishVersion", "UpdateAlias"]
-    assert sorted(operation for _, operation in writes(account)) == sorted(operations)
-    assert lines(plan_of(account, full.wish())) == []
-
-
-def test_drift_is_shown_and_mended(full: Site, target: Endpoint, account: Account) -> None:
-    deploy(account, full.wish())
+def test_what_is_no_longer_wanted_goes_and_nothing_else(full: Site, target: Endpoint, account: Account) -> None:
+    """First a part of the project, then all of it: then everything is as it was, what others made included."""
     before = everything(target)
-    name = f"{full.wish().project.deployment.project}-orders"
-    target.client("lambda").update_function_configuration(FunctionName=name, MemorySize=512, Timeout=60)
-    target.client("logs").put_retention_policy(logGroupName=f"/aws/lambda/{name}", retentionInDays=1)
-    plan = plan_of(account, full.wish())
-    changes = {change.name: (change.was, change.will) for one in plan.instructions for change in one.changes}
-    assert changes["memory"] == (512, 128)
-    assert changes["timeout"] == (60, 3)
-    assert changes["retention"] == (1, 30)
-    deploy(account, full.wish())
-    assert everything(target)["functions"][name]["configuration"] == before["functions"][name]["configuration"]
-
-
-def test_what_the_project_no_longer_has_is_removed(full: Site, target: Endpoint, account: Account) -> None:
+    target.client("logs").create_log_group(logGroupName="/aws/lambda/wanted-strange")
     deploy(account, full.wish())
     project = full.wish().project.deployment.project
     text = shape(project, {"orders": ""})
@@ -128,26 +139,18 @@ def test_what_the_project_no_longer_has_is_removed(full: Site, target: Endpoint,
     assert [name for name in left["functions"] if name.startswith(project)] == [f"{project}-orders"]
     assert [name for name in left["roles"] if name.startswith(f"{project}-mail")] == []
     assert left["functions"][f"{project}-orders"]["aliases"] == []
-    assert not any(name.startswith(project) for name in [*left["layers"], *left["rules"]])
+    assert not any(name.startswith(project) for name in [*left["layers"], *left["rules"], *left["schedules"]])
+    bucket = f"uploads-{project}"[:60]
+    told = target.client("s3").get_bucket_notification_configuration(Bucket=bucket)
+    assert not told.get("LambdaFunctionConfigurations")
 
-
-def test_destroy_leaves_what_it_did_not_make(full: Site, target: Endpoint, account: Account) -> None:
-    before = everything(target)
-    api = target.client("lambda")
-    target.client("logs").create_log_group(logGroupName="/aws/lambda/destroy-strange")
-    deploy(account, full.wish())
     wish = replace(full.wish(), gone=True)
     planned = deploy(account, wish)
-    assert all(one.verb == "delete" or one.operation.startswith("Put") for one in planned.plan.instructions)
+    assert all(one.verb == "delete" for one in planned.plan.instructions)
     assert lines(plan_of(account, wish)) == []
     after = everything(target)
-    assert after["groups"].pop("/aws/lambda/destroy-strange", "gone") != "gone"
+    assert after["groups"].pop("/aws/lambda/wanted-strange", "gone") != "gone"
     assert after == before, "functions, roles, rules, layers and groups are as they were"
-    bucket = f"uploads-{full.wish().project.deployment.project}"[:60]
-    assert (
-        not target.client("s3").get_bucket_notification_configuration(Bucket=bucket).get("LambdaFunctionConfigurations")
-    )
-    assert api.list_layers()["Layers"] == [] or before["layers"]
 
 
 def test_a_name_that_is_taken_is_not_touched_without_adopt(tmp_path: Path, target: Endpoint, account: Account) -> None:
@@ -165,18 +168,6 @@ def test_a_name_that_is_taken_is_not_touched_without_adopt(tmp_path: Path, targe
     tags = target.client("lambda").get_function(FunctionName="taken")["Tags"]
     assert tags["lading:project"] == "thief"
     assert lines(plan_of(account, other.wish())) == []
-
-
-def test_a_plan_survives_json_and_the_order_holds(full: Site, account: Account) -> None:
-    plan = plan_of(account, full.wish())
-    again = read_plans(write_plans([plan]))
-    assert write_plans(again) == write_plans([plan])
-    done: set[str] = set()
-    for one in plan.instructions:
-        assert done.issuperset(one.after), f"{one.id} before {set(one.after) - done}"
-        done.add(one.id)
-    text = json.dumps(plan.to_json())
-    assert "secret-dsn" not in text and "t0ken" not in text
 
 
 def test_stages_stand_beside_each_other(tmp_path: Path, target: Endpoint, account: Account) -> None:

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deploy_support import Endpoint, Site, deploy, endpoint, everything, lines, plan_of, shape
-
-from lading.deploy.instruction import Plan
+from deploy_support import Endpoint, Site, changes_of, deploy, endpoint, everything, lines, plan_of, shape
 
 UNKEPT = "moto's UpdateFunctionConfiguration ignores it"
 NOT_HERE = "the local service has no networks of the user's own, and refuses it"
@@ -48,33 +46,34 @@ def field(stated: str, *changes: str, **more: Any) -> Field:
     return Field(stated, frozenset(changes), **more)
 
 
-ROLE = "role/fields"
 FIELDS = (
-    field("memory = 256", "memory"),
-    field("timeout = 30", "timeout"),
-    field("description = 'what it does'", "description"),
-    field("handler = 'app.other'", "handler", plain="handler = 'app.handler'"),
-    field("runtime = 'python3.12'", "runtime"),
+    # What changes under names of its own shares a function: the names are all, and no more, that may change.
+    field(
+        "memory = 256\ntimeout = 30\ndescription = 'what it does'\nhandler = 'app.other'\nruntime = 'python3.12'\n"
+        "environment = { AB = 'c' }\ntags = { a = 'b' }\nlogging = { retention = 7 }\nreserved-concurrency = 3\n"
+        "async = { retries = 0 }\nalias = 'live'",
+        "memory", "timeout", "description", "handler", "runtime", "environment.AB", "tags.a", "retention",
+        "reserved-concurrency", "retries", "version", plain="handler = 'app.handler'",
+    ),
     field("ephemeral-storage = 1024", "ephemeral-storage", gap="ephemeral-storage"),
-    field("environment = { AB = 'c' }", "environment.AB"),
     field("tracing = 'active'", "tracing", "policy", gap="tracing"),
-    field("tags = { a = 'b' }", "tags.a"),
-    field("logging = { retention = 7 }", "retention"),
     field("logging = { format = 'JSON', application-level = 'WARN' }", "logging", gap="json logging"),
-    field("reserved-concurrency = 3", "reserved-concurrency"),
-    field("async = { retries = 0 }", "retries"),
-    field("async = { on-failure = 'QUEUE' }", "on-failure", "statement"),
+    field(
+        "async = { on-failure = 'QUEUE' }\nurl = true\nrole = { policies = ['AmazonS3ReadOnlyAccess'] }\npublish = true",
+        "on-failure", "statement", "auth", "invoke-mode", "policy", "version",
+        back=frozenset({"on-failure", "statement", "auth", "invoke-mode", "policy"}),
+    ),
     field("dead-letter = 'QUEUE'", "dead-letter", "statement", gap="dead-letter"),
     field("url = { invoke-mode = 'stream' }", "invoke-mode", plain="url = true", gap="stream url"),
-    field("url = true", "auth", "invoke-mode"),
     field("url = { cors = { origins = ['*'], max-age = 60 } }", "auth", "invoke-mode", "cors", gap="cors"),
     field(
         "url = { auth = 'none' }", "auth", "invoke-mode", "Action", "Principal", "FunctionUrlAuthType",
         "InvokedViaFunctionUrl", gap="open url",
     ),
     field(
-        "permissions.api = { principal = 's3.amazonaws.com', source-account = '111122223333' }", "Action", "Principal",
-        "SourceAccount",
+        "permissions.api = { principal = 's3.amazonaws.com', source-account = '111122223333' }\n"
+        "role = { statements = [{ actions = ['s3:*'], resources = ['*'] }] }",
+        "Action", "Principal", "SourceAccount", "statement",
     ),
     field(
         "events.often = { type = 'schedule', schedule = 'rate(5 minutes)' }", "schedule", "state", "function",
@@ -84,10 +83,16 @@ FIELDS = (
         "events.made = { type = 'rule', pattern = { source = ['shop'] } }", "pattern", "state", "function", "Action",
         "Principal", "SourceArn",
     ),
-    field("role = { statements = [{ actions = ['s3:*'], resources = ['*'] }] }", "statement"),
-    field("role = { policies = ['AmazonS3ReadOnlyAccess'] }", "policy"),
-    field("publish = true", "version", back=frozenset()),
-    field("alias = 'live'", "version"),
+    field(
+        "events.early = { type = 'scheduler', schedule = 'cron(0 9 * * ? *)', flexible-window = 15 }", "schedule",
+        "time-zone", "flexible-window", "state", "function", "role", "retries", "max-age", "statement",
+    ),
+    field(
+        "events.early = { type = 'scheduler', schedule = 'rate(2 days)', time-zone = 'Europe/Berlin', retries = 3, "
+        "input = { a = 1 }, enabled = false, end = '2099-01-31T08:00:00+01:00', on-failure = 'QUEUE' }",
+        "schedule", "time-zone", "retries", "input", "state", "end", "on-failure", "statement",
+        plain="events.early = { type = 'scheduler', schedule = 'at(2099-01-01T08:00:00)' }",
+    ),
     field("kms-key = 'KEY'", "kms-key", "statement", gap="kms-key"),
     field("vpc = { subnets = ['SUBNET'], security-groups = ['GROUP'] }", "vpc", "policy", gap="vpc"),
     field(
@@ -138,12 +143,6 @@ def project(fields: Mapping[str, Field], names: Mapping[str, str], *, stated: bo
             text = text.replace(f"'{word}'", f"'{value}'")
         tables[name] = text if "handler =" in text else f"handler = 'app.handler'\n{text}"
     return shape("fields", tables).replace('handler = "app.handler"\n', "")
-
-
-def changes_of(plan: Plan, function: str) -> set[str]:
-    """Names of what changes of a function, its log group included; but for the tag in which lading keeps books."""
-    own = [one for one in plan.instructions if one.scope == function or one.key == f"log-group:/aws/lambda/{function}"]
-    return {change.name for one in own for change in one.changes} - {"tags.lading:parts"}
 
 
 def expected(one: Field, stated: bool) -> frozenset[str]:

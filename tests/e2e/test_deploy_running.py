@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from deploy_support import ENVIRONMENT, Endpoint, Site, deploy, endpoint, lines, plan_of, shape
+from deploy_support import ENVIRONMENT, Endpoint, Site, changes_of, deploy, endpoint, lines, plan_of, shape
 from serve_support import service
-
-from lading.deploy.instruction import Plan
 
 LOCAL = pytest.param("local", marks=pytest.mark.root)
 
@@ -111,10 +109,6 @@ def test_sources_are_mapped_changed_and_let_go(tmp_path: Path, target: Endpoint)
         assert [one for one in left if one["State"] != "Deleting"] == []
     assert lines(plan_of(account, site.wish())) == []
     deploy(account, replace(site.wish(), gone=True))
-
-
-def changes_of(plan: Plan, function: str) -> set[str]:
-    return {change.name for one in plan.instructions if one.scope == function for change in one.changes}
 
 
 def test_provisioned_concurrency_is_waited_for_changed_and_removed(tmp_path: Path, target: Endpoint) -> None:

@@ -20,8 +20,8 @@ from lading.deploy.apply import ApplyError
 from lading.errors import DeployError
 
 SEED = 20261126
-KILLS = 6
-"""Of each endpoint; `python -m bench deploy-kills` does many more."""
+KILLS = 3
+"""Of each endpoint, one while all is made, changed and removed; `python -m bench deploy-kills` does many more."""
 BUSY = Answer(
     409, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress"
 )
@@ -75,22 +75,33 @@ def to_lambda(seen: Seen) -> bool:
     return seen.service == "lambda"
 
 
-@pytest.mark.parametrize(
-    ("answer", "wanted"),
-    [
-        (THROTTLED, to_lambda),
-        (BUSY, lambda seen: to_lambda(seen) and seen.writes),
-        (FRESH, lambda seen: to_lambda(seen) and seen.method == "POST" and seen.path.endswith("/functions")),
-        (Answer(503, "ServiceUnavailable", "try later"), lambda seen: seen.service in ("iam", "logs", "events")),
-    ],
-    ids=["throttled", "in conflict", "a fresh role", "unavailable"],
-)
-def test_what_passes_is_tried_again(
-    site: Site, target: Endpoint, answer: Answer, wanted: Callable[[Seen], bool]
-) -> None:
-    trouble = Trouble(answer=each_once(answer, wanted))
-    with troubled(target.url, trouble) as url:
+def test_what_passes_is_tried_again(site: Site, target: Endpoint) -> None:
+    """Reads throttled, writes in conflict, a role too fresh to be taken, other services unavailable: once each."""
+    seen_of = {
+        "throttled": (THROTTLED, lambda seen: to_lambda(seen) and not seen.writes),
+        "in conflict": (BUSY, lambda seen: to_lambda(seen) and seen.writes),
+        "a fresh role": (
+            FRESH,
+            lambda seen: to_lambda(seen) and seen.method == "POST" and seen.path.endswith("/functions"),
+        ),
+        "unavailable": (
+            Answer(503, "ServiceUnavailable", "try later"),
+            lambda seen: seen.service in ("iam", "logs", "events"),
+        ),
+    }
+    answers = {name: each_once(answer, wanted) for name, (answer, wanted) in seen_of.items()}
+    told: set[str] = set()
+
+    def answer(seen: Seen) -> Answer | None:
+        for name, decide in answers.items():
+            if (found := decide(seen)) is not None:
+                told.add(name)
+                return found
+        return None
+
+    with troubled(target.url, Trouble(answer=answer)) as url:
         deploy(through(url), site.wish())
+    assert told == set(answers)
     assert lines(plan_of(target.account(), site.wish())) == []
 
 
@@ -161,7 +172,7 @@ def test_killed_anywhere_the_next_run_ends_in_the_same_state(tmp_path: Path, tar
     with victims() as process:
         found = kill_around(target, tmp_path, KILLS, random.Random(SEED), process)
     assert (found.runs, found.different, found.unfinished) == (KILLS, 0, 0)
-    assert found.killed >= KILLS - 2
+    assert found.killed >= KILLS - 1
     assert everything(target) == empty, "nothing is orphaned"
 
 
@@ -169,10 +180,9 @@ def test_killed_and_then_not_wanted_any_more(site: Site, target: Endpoint) -> No
     """What an interrupted run made is removed by destroy, whatever it was."""
     empty, wish, chosen = everything(target), site.wish(), random.Random(SEED + 1)
     with victims() as process:
-        for _ in range(2):
-            assert process.kill_at(chosen.randint(12, 40), target, site, gone=False, answered=True)
-            deploy(target.account(), replace(wish, gone=True))
-            assert everything(target) == empty
+        assert process.kill_at(chosen.randint(12, 40), target, site, gone=False, answered=True)
+    deploy(target.account(), replace(wish, gone=True))
+    assert everything(target) == empty
 
 
 def test_a_part_that_fails_lets_the_rest_be_done(site: Site, target: Endpoint) -> None:
