@@ -66,8 +66,9 @@ def test_its_failure_is_the_command_s(lading: Command, project: Path, url: str) 
 
 def test_its_log_is_printed(lading: Command, project: Path, url: str) -> None:
     lading("invoke", "orders", "--remote", "-e", '{"mark": "of-this-test"}', cwd=project, env=environment(url))
-    ran = lading("logs", "orders", "--remote", cwd=project, env=environment(url))
-    assert "of-this-test" in ran.out
+    assert "of-this-test" in lading("logs", "orders", "--remote", cwd=project, env=environment(url)).out
+    assert "of-this-test" in lading("logs", "--remote", cwd=project, env=environment(url)).out
+    assert "name it" in lading("logs", cwd=project, env=environment(url), code=2).err
 
 
 def test_status_tells_what_runs_where(lading: Command, project: Path, url: str) -> None:
@@ -76,7 +77,7 @@ def test_status_tells_what_runs_where(lading: Command, project: Path, url: str) 
     assert (one["name"], one["region"], one["state"], one["runtime"]) == ("orders", REGION, "Active", "python3.11")
     assert one["aliases"] == ["live → 1"]
     assert "as asked" in one["last_error"]
-    assert "live → 1" in lading("status", cwd=project, env=environment(url) | {"COLUMNS": "200"}).out
+    assert "live → 1" in lading("status", cwd=project, env=environment(url)).out
 
 
 def test_a_function_that_is_not_there_says_so(lading: Command, tmp_path: Path, url: str) -> None:

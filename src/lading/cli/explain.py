@@ -87,7 +87,7 @@ def _branch_as_dict(branch: Branch) -> dict[str, Any]:
 
 def print_explanation(inspection: Inspection, reasons: tuple[Reason, ...], tree: Branch) -> None:
     """A table of packages, then the tree; plain where the terminal can't do more."""
-    from lading.cli.report import table
+    from lading.cli.text import table
 
     for note in inspection.notes:
         click.echo(f"note: {note}", err=True)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from lading.cli.endpoint import ask, endpoint_option, lines
+from lading.cli.text import table
 
 
 @click.command(name="ps")
@@ -34,20 +35,18 @@ def command(endpoint: str, *, follow: bool, as_json: bool) -> None:
 def show(functions: list[dict[str, Any]], environments: list[dict[str, Any]]) -> None:
     """Two tables."""
     states = Counter((live["function"], live["state"]) for live in environments)
-    click.echo(f"{'FUNCTION':<40}{'STATE':<12}{'UPDATE':<12}{'RUNTIME':<12}{'MEMORY':<9}ENVIRONMENTS")
-    for line in functions:
-        own = [
-            f"{count} {state}" for (function, state), count in sorted(states.items()) if function == line["function"]
-        ]
-        memory = f"{line['memory']} MB"
-        click.echo(
-            f"{place(line['function']):<40}{line['state']:<12}{line['update']:<12}{line['runtime'] or 'image':<12}{memory:<9}"
-            f"{', '.join(own) or '-'}"
-        )
-    click.echo(f"\n{'ENVIRONMENT':<14}{'FUNCTION':<40}{'STATE':<12}SINCE")
-    for live in environments:
-        since = max(0.0, time.time() - live["since"])
-        click.echo(f"{live['identity'][:12]:<14}{place(live['function']):<40}{live['state']:<12}{since:.0f} s")
+    rows = []
+    for one in functions:
+        own = [f"{count} {state}" for (function, state), count in sorted(states.items()) if function == one["function"]]
+        runtime, memory = one["runtime"] or "image", f"{one['memory']} MB"
+        rows.append((place(one["function"]), one["state"], one["update"], runtime, memory, ", ".join(own) or "-"))
+    click.echo("\n".join(table(("FUNCTION", "STATE", "UPDATE", "RUNTIME", "MEMORY", "ENVIRONMENTS"), rows)))
+    now = time.time()
+    lives = [
+        (live["identity"][:12], place(live["function"]), live["state"], f"{max(0.0, now - live['since']):.0f} s")
+        for live in environments
+    ]
+    click.echo("\n" + "\n".join(table(("ENVIRONMENT", "FUNCTION", "STATE", "SINCE"), lives)))
 
 
 def place(arn: str) -> str:

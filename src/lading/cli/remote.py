@@ -69,7 +69,7 @@ def invoke_remote(ctx: click.Context, name: str | None, event: bytes, given: dic
         ctx.exit(1)
 
 
-def print_remote_log(name: str, given: dict[str, Any]) -> None:
+def print_remote_log(name: str | None, given: dict[str, Any]) -> None:
     """Lines since --since, then new ones where asked."""
     import time
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lading.cli.text import count, seconds, size
+from lading.cli.text import count, seconds, size, table
 from lading.model.finding import Finding, Severity
 
 if TYPE_CHECKING:
@@ -51,21 +51,6 @@ def relative(path: Path) -> str:
     """The path as seen from here, if it is below."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned columns: the first and last to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]
-    last = len(headings) - 1
-
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            cell.ljust(width) if column in (0, last) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return "  ".join(cells).rstrip()
-
-    return [click.style(line(headings), bold=True), *map(line, rows)]
 
 
 def print_findings(name: str, findings: Iterable[Finding], *, verbose: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lading.cli.deployment import load_project, open_accounts, place_options
+from lading.cli.text import table
 
 if TYPE_CHECKING:
     from lading.deploy.status import FunctionStatus
@@ -31,34 +32,29 @@ def command(path: Path, **given: Any) -> None:
 
 
 def print_status(found: list[FunctionStatus]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
     several = len({one.account for one in found}) > 1
-    for title in (
+    where = ("account", "region") if several else ("region",)
+    headings = (
         "function",
-        *(("account",) if several else ()),
-        "region",
+        *where,
         "state",
         "runtime",
         "memory",
         "code",
-        "aliases",
         "changed",
-    ):
-        table.add_column(title)
-    table.add_column("invokes/24 h", justify="right")
-    table.add_column("errors", justify="right")
+        "invokes/24 h",
+        "errors",
+        "aliases",
+    )
+    rows = []
     for one in found:
-        numbers = ["-" if count is None else str(count) for count in (one.invocations, one.errors)]
+        place = (one.account, one.region) if several else (one.region,)
+        invokes, errors = ("-" if count is None else str(count) for count in (one.invocations, one.errors))
         memory = f"{one.memory} MB" if one.memory else ""
         size = f"{one.code_size / 1e6:.1f} MB" if one.code_size else ""
-        changed = one.modified[:16].replace("T", " ")
-        place = (one.account, one.region) if several else (one.region,)
-        cells = (one.name, *place, one.state, one.runtime, memory, size, "; ".join(one.aliases), changed)
-        table.add_row(*cells, *numbers)
-    Console().print(table)
+        changed, aliases = one.modified[:16].replace("T", " "), "; ".join(one.aliases)
+        rows.append((one.name, *place, one.state, one.runtime, memory, size, changed, invokes, errors, aliases))
+    click.echo("\n".join(table(headings, rows)))
     for one in found:
         if one.last_error:
             click.echo(f"{one.name}: {one.last_error}")

@@ -1,6 +1,14 @@
-"""How numbers read for people, the same in every command."""
+"""How numbers and tables read for people, the same in every command."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import click
+
+_NUMBER = re.compile(r"-?|[\d,.]+( ?[A-Za-z%]{1,2})?")
+"""None, or one with a unit."""
 
 
 def size(count: float) -> str:
@@ -20,3 +28,16 @@ def seconds(time: float) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """ "1 file", "3 files"."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of aligned columns, never cut: text to the left, columns of numbers to the right."""
+    columns = list(zip(headings, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numbers = [number > 0 and all(map(_NUMBER.fullmatch, column[1:])) for number, column in enumerate(columns)]
+
+    def line(row: Sequence[str]) -> str:
+        cells = zip(row, widths, numbers, strict=True)
+        return "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in cells).rstrip()
+
+    return [click.style(line(headings), bold=True), *map(line, rows)]
