@@ -15,7 +15,6 @@ from lading.model.blobs import Actions, Blobs
 from lading.model.progress import Progress
 from lading.model.target import Architecture, Target
 from lading.oci.descriptor import Platform, read_descriptor
-from lading.oci.docker_archive import read_docker_archive
 from lading.oci.image import Image, read_image
 from lading.oci.layout import Layout
 from lading.oci.reference import Reference, parse_reference
@@ -86,6 +85,8 @@ class BaseImages:
                 raise BaseImageError(f"the base {text!r} is a folder without oci-layout", hint="give an OCI layout")
             return Layout(path).image(platform)
         if path.is_file():
+            from lading.oci.docker_archive import read_docker_archive
+
             image = read_docker_archive(path, self._blobs, self._actions)
             if image.platform.architecture != platform.architecture:
                 raise BaseImageError(

@@ -22,12 +22,11 @@ from lading.model.blobs import Actions, Blobs
 from lading.model.lock import Wheel
 from lading.model.progress import Progress
 from lading.model.project import Bytecode
-from lading.resolve.interpreters import Interpreter
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-    from lading.build.workers import CompilerPool
+    from lading.build.workers import Compilers
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,16 @@ def place_of(style: Style) -> Place:
 
 
 class Preparation:
-    """Prepares on all cores; use as a context, leaving it ends the compilers."""
+    """Prepares on all cores; use as a context: leaving it ends what is under way."""
 
-    def __init__(self, blobs: Blobs, actions: Actions, interpreters: Interpreters, progress: Progress) -> None:
+    def __init__(
+        self, blobs: Blobs, actions: Actions, interpreters: Interpreters, compilers: Compilers, progress: Progress
+    ) -> None:
         self._blobs = blobs
         self._actions = actions
         self._interpreters = interpreters
+        self._compilers = compilers
         self._progress = progress
-        self._stack = contextlib.ExitStack()
-        self._pools: dict[Interpreter, CompilerPool] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._jobs: dict[tuple[Wheel, Recipe, Style], Future[Packed]] = {}
         self._own: dict[tuple[str, Style], Future[Packed]] = {}
@@ -71,7 +71,6 @@ class Preparation:
     def __exit__(self, *_: object) -> None:
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
-        self._stack.close()
 
     def start(self, wheel: Wheel, recipe: Recipe, style: Style) -> None:
         """Begin with a wheel in the background; `wheel` waits for it. What is remembered costs nothing later either."""
@@ -134,17 +133,10 @@ class Preparation:
         if known is not None:
             return known
         task = self._progress.start(f"compile {bundle.name}")
-        pool = self._pool(interpreter)
+        pool = self._compilers.of(interpreter)
         made = prepare_bytecode(bundle, place_of(style), pool, self._blobs, self._actions, legacy=legacy)
         self._progress.finish(task)
         return made
-
-    def _pool(self, interpreter: Interpreter) -> CompilerPool:
-        from lading.build.workers import CompilerPool
-
-        if interpreter not in self._pools:
-            self._pools[interpreter] = self._stack.enter_context(CompilerPool(interpreter))
-        return self._pools[interpreter]
 
     def _executor(self) -> ThreadPoolExecutor:
         from concurrent.futures import ThreadPoolExecutor

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lading.build.image_base import BaseImages
     from lading.build.packing import Load, Packer, PackPlan
     from lading.build.preparation import Preparation
+    from lading.build.workers import Compilers
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,15 @@ class Build:
         from lading.build.preparation import Preparation
 
         blobs, actions = self.store.blobs, self.store.actions
-        return self.stack.enter_context(Preparation(blobs, actions, self.interpreters, self.progress))
+        made = Preparation(blobs, actions, self.interpreters, self.compilers, self.progress)
+        return self.stack.enter_context(made)
+
+    @functools.cached_property
+    def compilers(self) -> Compilers:
+        """The interpreters that compile, which are ended with the build."""
+        from lading.build.workers import Compilers
+
+        return self.stack.enter_context(Compilers())
 
     @functools.cached_property
     def bases(self) -> BaseImages:
@@ -218,10 +227,16 @@ class Build:
             kept = recall(artifact, self.store.actions)
             own = self.own[unit.name] = self._own_files(unit)
             if own and kept and kept[0].parts.get("code") != own.index:
-                self.preparation.start_own(own, style_of(unit))
+                self._start_own(own, unit)
             stamp = fingerprint(unit, self._parts(unit), artifact)
             steps.append(decide(unit, artifact, kept[0] if kept else None, stamp))
         return with_layers(steps)
+
+    def _start_own(self, own: Bundle, unit: Unit) -> None:
+        interpreter = self.interpreters.of(style_of(unit))
+        if interpreter is not None and any(name.endswith(".py") for name in own.names):
+            self.compilers.of(interpreter).begin()  # it starts while modules are loaded here
+            self.preparation.start_own(own, style_of(unit))
 
     def _own_files(self, unit: Unit) -> Bundle | None:
         if unit.source is None:

@@ -92,6 +92,14 @@ class Worker:
         self._interpreter = interpreter
         self._allowance = allowance
         self._process: Popen[bytes] | None = None
+        self._known = False
+        """Whether the process has said what it is."""
+
+    def begin(self) -> None:
+        """Start the interpreter without waiting for it. One that can't be started says so when it is to compile."""
+        if self._process is None:
+            with contextlib.suppress(OSError):
+                self._process = self._launch()
 
     def compile(self, source: Source) -> Compiled:
         size = len(source.content)
@@ -106,21 +114,26 @@ class Worker:
 
     def _compile(self, source: Source) -> Compiled:
         try:
-            return self._ask(self._process or self._start(), source)
+            return self._ask(self._ready(), source)
         except (_WorkerLostError, BrokenPipeError):
             self.close()
             return Compiled(
                 None, b'{"imports":[],"defines":null,"error":"line 0: the compiler crashed or took too long"}'
             )
 
-    def _start(self) -> Popen[bytes]:
+    def _launch(self) -> Popen[bytes]:
         """Hashes, and so sets in bytecode, are the same every time; a syntax tree's memory goes back when it is freed."""
         from subprocess import PIPE, Popen
 
         command = [self._interpreter.path, "-S", "-s", "-B", str(Path(compiler.__file__)), str(Path(imports.__file__))]
+        return Popen(command, stdin=PIPE, stdout=PIPE, cwd="/", env=ENVIRONMENT, bufsize=0)
+
+    def _ready(self) -> Popen[bytes]:
+        """The process, which is the interpreter that it should be. Raises CompilerError."""
         try:
-            process = Popen(command, stdin=PIPE, stdout=PIPE, cwd="/", env=ENVIRONMENT, bufsize=0)
-            self._process = process
+            process = self._process = self._process or self._launch()
+            if self._known:
+                return process
             greeting = json.loads(self._read_line(process))
         except (OSError, ValueError, _WorkerLostError) as error:
             self.close()
@@ -131,6 +144,7 @@ class Worker:
         if greeting["magic"] != self._interpreter.magic:
             self.close()
             raise CompilerError(f"{self._interpreter.path} changed while it was in use", hint="run the command again")
+        self._known = True
         return process
 
     def _ask(self, process: Popen[bytes], source: Source) -> Compiled:
@@ -164,6 +178,7 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         process, self._process = self._process, None
+        self._known = False
         if process is None:
             return
         process.kill()
@@ -194,6 +209,10 @@ class CompilerPool:
         self._count = count
         self._lock = threading.Lock()
 
+    def begin(self) -> None:
+        """Start the first worker's interpreter, which takes longer than much else that can be done meanwhile."""
+        self._workers[0].begin()
+
     def submit(self, job: Callable[[Worker, int], Result], number: int) -> Future[Result]:
         """Run `job(worker, number)` on a thread of the pool, with a worker of its own meanwhile."""
         from concurrent.futures import ThreadPoolExecutor
@@ -220,3 +239,24 @@ class CompilerPool:
             self._threads.shutdown(cancel_futures=True)
         for worker in self._workers:
             worker.close()
+
+
+class Compilers:
+    """A pool for each interpreter that is asked for. Use as a context: leaving it ends them."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._pools: dict[Interpreter, CompilerPool] = {}
+        self._lock = threading.Lock()
+
+    def of(self, interpreter: Interpreter) -> CompilerPool:
+        with self._lock:
+            if interpreter not in self._pools:
+                self._pools[interpreter] = self._stack.enter_context(CompilerPool(interpreter))
+            return self._pools[interpreter]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
