@@ -1,4 +1,4 @@
-"""How long is the first cold start of an unpacked image function, beside the same function as a zip?"""
+"""How long is the first cold start of an image function that is ready (unpacked, or mounted lazily), beside the same as a zip?"""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.harness.compare import Row, Table, ratio
@@ -29,17 +30,27 @@ _AUTHORIZATION = {
 
 def measure(workshop: Workshop) -> Iterator[Table]:
     base = made_base(workshop)
-    for way in ("fork", "exec"):
+    for images, way, limit in (("unpack", "fork", LIMIT), ("lazy", "fork", None), ("unpack", "exec", None)):
         port = free_port()
-        command = [workshop.lading, "serve", "--port", str(port), "--no-neighbours", "--cold-start", way]
+        command = [workshop.lading, "serve", "--port", str(port), "--no-neighbours", "--images", images]
+        state = workshop.folder / f"state-{images}-{way}"
         with server(
-            "lading", [*command, "--state", str(workshop.folder / f"state-{way}")], workshop.environment, port
+            "lading", [*command, "--cold-start", way, "--state", str(state)], workshop.environment, port
         ) as ours:
-            yield _compare(workshop, ours, base, way)
+            yield _compare(workshop, ours, base, Way(images, way, limit))
 
 
-def _compare(workshop: Workshop, ours: Server, base: Path, way: str) -> Table:
-    """Every function is new, and its own code; an image's tree is unpacked when its function becomes active, as a zip's is."""
+@dataclass(frozen=True)
+class Way:
+    """How the service makes images ready and starts functions; what is promised of an image's start beside a zip's."""
+
+    images: str
+    start: str
+    limit: float | None
+
+
+def _compare(workshop: Workshop, ours: Server, base: Path, way: Way) -> Table:
+    """Every function is new, and its own code; an image's root is made ready when its function becomes active, as a zip's is."""
     zips: list[float] = []
     images: list[float] = []
     for number in range(workshop.rounds * 2 + 1):
@@ -47,20 +58,19 @@ def _compare(workshop: Workshop, ours: Server, base: Path, way: str) -> Table:
         ours.create(f"zip{number}", source)
         _create_image(workshop, ours, f"image{number}", _pushed(workshop, ours, base, number, source))
         time.sleep(1.0)  # what stands ready for the next start is made behind the answer
-        for samples, name in ((zips, f"zip{number}"), (images, f"image{number}")):
+        pair = [(zips, f"zip{number}"), (images, f"image{number}")]
+        for samples, name in pair if number % 2 else reversed(pair):
             [seconds] = ours.invoke([name])
             if number:  # the first start of all opens the pool
                 samples.append(seconds)
-    limit = LIMIT if way == "fork" else None
-    zip_row, image_row = Row(f"zip, {way}", zips), Row(f"image, {way}", images)
+    zip_row, image_row = Row(f"zip, {way.start}", zips), Row(f"image, {way.images}, {way.start}", images)
     notes = [
         "first invoke of each new function through HTTP; all images stand on one base made by `lading base build`",
         "fork: an image's client is started when its function becomes active, as a zip's is once for its runtime: not timed",
         "after a restart of the service the first start of each image pays for its client",
     ]
-    return Table(
-        f"first cold start, --cold-start {way}", [zip_row, image_row], [ratio(image_row, zip_row, limit)], notes
-    )
+    title = f"first cold start, --cold-start {way.start}, --images {way.images}"
+    return Table(title, [zip_row, image_row], [ratio(image_row, zip_row, way.limit)], notes)
 
 
 def _pushed(workshop: Workshop, ours: Server, base: Path, number: int, source: str) -> str:
