@@ -9,11 +9,12 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,27 @@ def running(lading: Command, log: Path, *arguments: str | Path, cwd: Path) -> It
             assert process.poll() is None and time.monotonic() < deadline, log.read_text("utf-8", "replace")
             time.sleep(0.02)
         yield Running(found[1], process, log)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def answering(command: Sequence[str], log: Path, **variables: str) -> Iterator[Running]:
+    """lading-rie, started by a command in which `{address}` is where it is to listen."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    environment = {"LADING_RIE_ADDRESS": address, **variables}
+    with log.open("wb") as output:
+        words = [word.replace("{address}", address) for word in command]
+        process = subprocess.Popen(words, env=environment, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while "lading-rie: " not in log.read_text("utf-8", "replace"):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text("utf-8", "replace")
+            time.sleep(0.02)
+        yield Running(f"http://{address}{PATH}", process, log)
     finally:
         if process.poll() is None:
             process.kill()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,23 @@ def run(*command: str | Path, stdin: str = "", code: int = 0, **environment: str
     )
     assert done.returncode == code, f"exit {done.returncode}: {command}\n{done.stdout}\n{done.stderr}"
     return done.stdout if code == 0 else done.stderr
+
+
+@contextlib.contextmanager
+def own_storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """buildah's images and containers in a folder that goes again."""
+    program("buildah")
+    with tempfile.TemporaryDirectory(prefix="lading-") as folder:
+        configuration = Path(folder, "storage.conf")
+        configuration.write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/storage"\nrunroot = "{folder}/run"\n'
+        )
+        monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(configuration))
+        yield
+        # the overlay driver leaves its own folder mounted on itself, and what the last build stood on
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
+            subprocess.run(["umount", mount], check=True)
 
 
 class Podman:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from conftest import Command, Write
-from registry_support import program
+from registry_support import own_storage, program
 from serve_support import client, service
 
 from lading.oci.descriptor import digest_of
@@ -38,21 +36,10 @@ SMALL = 'FROM scratch\nCOPY lambda_function.py /var/task/\nENTRYPOINT ["/run"]\n
 BUILD = ("build", "--package", "image", "--runtime", "python3.13")
 
 
-@pytest.fixture
-def own_storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """buildah's images in a folder that goes with the test."""
-    program("buildah")
-    with tempfile.TemporaryDirectory(prefix="lading-") as folder:
-        configuration = Path(folder, "storage.conf")
-        configuration.write_text(
-            f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/storage"\nrunroot = "{folder}/run"\n'
-        )
-        monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(configuration))
+@pytest.fixture(name="own_storage")
+def _own_storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with own_storage(monkeypatch):
         yield
-        # the overlay driver leaves its own folder mounted on itself, and what the last build stood on
-        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
-            subprocess.run(["umount", mount], check=True)
 
 
 def names_in(layout: Layout) -> set[str]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Command, Write
-from image_support import PATH, PATIENCE, RUNTIME, Reply, Running, post, require_base
+from image_support import PATH, RUNTIME, Reply, answering, post, require_base
 
 from lading.build.base import emulator_source
 
@@ -65,25 +61,6 @@ while True:
     if event["eventType"] == "SHUTDOWN":
         break
 """
-
-
-@contextlib.contextmanager
-def answering(command: list[str], log: Path, **variables: str) -> Iterator[Running]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    environment = {"LADING_RIE_ADDRESS": address, **variables}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while "lading-rie: " not in log.read_text("utf-8", "replace"):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text("utf-8", "replace")
-            time.sleep(0.02)
-        yield Running(f"http://{address}{PATH}", process, log)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
 
 
 @pytest.fixture

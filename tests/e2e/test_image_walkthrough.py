@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import Command, Write
-from image_support import require_base, running
-from registry_support import Podman, aws, program, run
+from image_support import answering, require_base, running
+from registry_support import Podman, aws, own_storage, program, run
 from serve_support import ACCOUNT, make_role, service
 
 pytestmark = [pytest.mark.network, pytest.mark.root, pytest.mark.xdist_group("build")]
@@ -20,9 +22,17 @@ DOCKERFILE = """
     FROM {host}/lambda/python:3.13
     ENV AWS_LAMBDA_FUNCTION_TIMEOUT=60
     COPY requirements.txt ${{LAMBDA_TASK_ROOT}}
+    RUN ["/var/lang/bin/python3.13", "-c", "open('/var/task/made', 'w').write('by buildah')"]
     COPY lambda_function.py ${{LAMBDA_TASK_ROOT}}
     CMD [ "lambda_function.handler" ]
 """
+HANDLER = """
+    import os
+
+    def handler(event, context):
+        return {"statusCode": 200, "event": event, "made": os.path.exists("/var/task/made")}
+"""
+ANSWER = {"statusCode": 200, "event": {}}
 REGION = "us-east-1"
 NAME = "docker-lambda"
 
@@ -35,10 +45,12 @@ def podman() -> Iterator[Podman]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_from_dockerfile_to_invoke(lading: Command, write: Write, tmp_path: Path, podman: Podman) -> None:
+def test_from_dockerfile_to_invoke(
+    lading: Command, write: Write, tmp_path: Path, podman: Podman, monkeypatch: pytest.MonkeyPatch
+) -> None:
     buildah, curl = program("buildah"), program("curl")
     base = require_base(lading)
-    with service(tmp_path / "state", neighbours={}) as url:
+    with service(tmp_path / "state", neighbours={}) as url, own_storage(monkeypatch):
         host = urlsplit(url).netloc
 
         def cloud(*arguments: str | Path) -> str:
@@ -51,19 +63,22 @@ def test_from_dockerfile_to_invoke(lading: Command, write: Write, tmp_path: Path
             files={
                 "Dockerfile": DOCKERFILE.format(host=host),
                 "requirements.txt": "",
-                "lambda_function.py": 'def handler(event, context): return {"statusCode": 200, "event": event}\n',
+                "lambda_function.py": HANDLER,
             }
         )
-        storage = (buildah, "--root", tmp_path / "s", "--runroot", tmp_path / "r", "--storage-driver", "vfs")
-        try:
-            run(
-                *storage, "bud", "-q", "--tls-verify=false", "--isolation", "chroot", "-t", "docker-image:test", project
-            )
-            run(*storage, "push", "-q", "docker-image:test", f"oci:{tmp_path / 'made'}:test")
-        finally:
-            run("rm", "-rf", tmp_path / "s", tmp_path / "r")
+        build = ("bud", "-q", "--tls-verify=false", "--isolation", "chroot", "-t", "docker-image:test", project)
+        run(buildah, *build)
+        run(buildah, "push", "-q", "docker-image:test", f"oci:{tmp_path / 'made'}:test")
+        lading("build", "--package", "image", "--base", base, "--handler", "lambda_function.handler", cwd=project)
+        for name, image in (("theirs", "docker-image:test"), ("ours", f"oci:{project / 'dist' / 'project.oci'}")):
+            run(buildah, "from", "-q", "--name", name, image)
+            started = [buildah, "run", "--isolation", "chroot", "--env", "LADING_RIE_ADDRESS={address}", name, "--"]
+            start = ("/lambda-entrypoint.sh", "lambda_function.handler")
+            with answering([*started, *start], tmp_path / name, **os.environ) as inside:
+                assert json.loads(run(curl, "-s", inside.url, "-d", "{}")) == {**ANSWER, "made": name == "theirs"}
+                inside.stop(signal.SIGTERM)
         with running(lading, tmp_path / "log", tmp_path / "made", cwd=project) as server:
-            assert json.loads(run(curl, "-s", server.url, "-d", "{}")) == {"statusCode": 200, "event": {}}
+            assert json.loads(run(curl, "-s", server.url, "-d", "{}")) == {**ANSWER, "made": True}
             assert server.stop() == 0
         password = cloud("ecr", "get-login-password")
         assert "Login Succeeded" in podman.remote("login", "-u", "AWS", "--password-stdin", host, stdin=password)

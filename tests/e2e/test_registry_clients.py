@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from conftest import Command
+from conftest import LADING, Command
 from registry_support import Podman, aws, make_image, program, run
 from serve_support import client, service
 
@@ -80,6 +80,18 @@ def test_podman_logs_in_pushes_and_pulls(url: str, host: str, tmp_path: Path, po
     assert identity in podman("images", "--quiet", "--no-trunc")
     detail = json.loads(aws(url, "ecr", "describe-images", "--repository-name", "podman/app"))["imageDetails"][0]
     assert detail["imageTags"] == ["v1"] and "lastRecordedPullTime" in detail
+
+
+def test_docker_s_command_logs_in_and_looks(url: str, host: str, tmp_path: Path) -> None:
+    """Its command line alone: it moves no images without an engine, which no test machine has."""
+    docker, logins = program("docker"), {"DOCKER_CONFIG": str(tmp_path)}
+    image, uri = make_image(tmp_path / "image", "docker"), repository(url, "docker/app")
+    login = (docker, "login", "-u", "AWS", "--password-stdin", host)
+    assert "unauthorized" in run(*login, stdin="wrong", code=1, **logins)
+    assert "Login Succeeded" in run(*login, stdin=aws(url, "ecr", "get-login-password"), **logins)
+    run(LADING, "push", tmp_path / "image", f"{uri}:v1", **logins)
+    seen = json.loads(run(docker, "manifest", "inspect", "--insecure", f"{uri}:v1", **logins))
+    assert seen == json.loads(image.manifest)
 
 
 def test_buildah_pushes_what_it_builds(url: str, host: str, tmp_path: Path) -> None:

@@ -7,12 +7,16 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 from conftest import Command, Write
 from image_support import PATH, RUNTIME, Reply, post, require_base, running
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+from oci_registry import serving
 
 pytestmark = [pytest.mark.network, pytest.mark.root, pytest.mark.xdist_group("build")]
 
@@ -103,7 +107,7 @@ def test_one_at_a_time_and_stopped_in_the_middle(lading: Command, project: Path,
     assert "Traceback" not in server.text
 
 
-def test_a_zip_a_layout_and_an_archive_answer_the_same(
+def test_a_zip_a_layout_an_archive_and_a_reference_answer_the_same(
     lading: Command, base: Path, project: Path, tmp_path: Path
 ) -> None:
     lading("build", cwd=project)
@@ -111,7 +115,6 @@ def test_a_zip_a_layout_and_an_archive_answer_the_same(
     layout = project / "dist" / "orders.oci"
     sources: list[tuple[str | Path, ...]] = [
         (project / "dist" / "orders.zip", "--handler", "app.handler", "--runtime", RUNTIME),
-        (layout,),
         (f"oci:{layout}", "--cold-start", "exec"),
     ]
     if shutil.which("skopeo"):
@@ -120,11 +123,14 @@ def test_a_zip_a_layout_and_an_archive_answer_the_same(
             ["skopeo", "copy", "-q", f"oci:{layout}:latest", f"docker-archive:{archive}:orders:1"], check=True
         )
         sources.append((archive,))
-    for number, source in enumerate(sources):
-        with running(lading, tmp_path / f"log{number}", *source, cwd=project) as server:
-            answer = post(server.url, b'{"n": 1}')
-            assert answer.status == 200 and answer.json[0] == {"n": 1}, (source, answer, server.text)
-            assert server.stop() == 0
+    with serving() as registry:
+        name = f"{registry.name}/team/orders:v1"
+        lading("push", layout, name, cwd=project)
+        for number, source in enumerate([*sources, (name,)]):
+            with running(lading, tmp_path / f"log{number}", *source, cwd=project) as server:
+                answer = post(server.url, b'{"n": 1}')
+                assert answer.status == 200 and answer.json[0] == {"n": 1}, (source, answer, server.text)
+                assert server.stop() == 0
 
 
 def test_an_image_s_own_settings_and_overrides(lading: Command, base: Path, project: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import textwrap
 import time
@@ -288,27 +287,3 @@ def test_the_service_s_own_registry_is_ecr(lading: Command, base: Path, write: W
     shutil.rmtree(tmp_path / "images")
     with service(tmp_path) as url:  # unpacked anew from what the registry kept for the function
         assert invoke(client(url, **region), "by-tag") == "from ecr"
-
-
-def test_an_image_made_by_buildah(
-    lading: Command, api: Any, base: Path, registry: RegistryServer, write: Write, tmp_path: Path
-) -> None:
-    buildah = shutil.which("buildah") or pytest.skip("buildah is not installed")
-    folder = write(files={"app.py": 'def handler(event, context): return "by buildah"'})
-    (folder / "Containerfile").write_text(
-        f"FROM {registry.name}/base:1\nENV COLOUR=red\nCOPY app.py ${{LAMBDA_TASK_ROOT}}/\n"
-        'RUN ["/var/lang/bin/python3.13", "-c", "open(\'/var/task/run\', \'w\')"]\nCMD ["app.handler"]\n'
-    )
-    lading("push", base, f"{registry.name}/base:1", cwd=folder)
-    storage = [buildah, "--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs"]
-    try:
-        build = [*storage, "bud", "-q", "--tls-verify=false", "--isolation", "chroot", "-t", "made:1", str(folder)]
-        done = subprocess.run(build, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        out = [*storage, "push", "-q", "made:1", f"oci:{tmp_path / 'made'}:1"]
-        subprocess.run(out, check=True, capture_output=True)
-    finally:
-        subprocess.run(["rm", "-rf", str(tmp_path / "root"), str(tmp_path / "run")], check=False)
-    lading("push", tmp_path / "made", f"{registry.name}/buildah:1", cwd=folder)
-    create(api, "buildah", f"{registry.name}/buildah:1")
-    assert invoke(api, "buildah") == "by buildah"
