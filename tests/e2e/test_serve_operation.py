@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +98,20 @@ def test_idle_environments_end_by_the_clock(url: str) -> None:
 def test_metrics_have_cloudwatchs_names(url: str) -> None:
     invoke(url)
     text = get(url, "/_lading/metrics")
-    labels = '{FunctionName="op",region="eu-west-1",account="000000000000"}'
-    count = next(line for line in text.splitlines() if line.startswith(f"Invocations{labels}"))
-    assert int(count.split()[-1]) >= 1
-    assert f"Errors{labels} 0" in text and "# TYPE Duration histogram" in text and "AsyncEventsQueued 0" in text
+    labels = 'FunctionName="op",region="eu-west-1",account="000000000000"'
+
+    def value(name: str) -> float:
+        return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[-1])
+
+    count = value(f"Invocations{{{labels}}}")
+    assert count >= 1 and value(f"Errors{{{labels}}}") == 0 == value("AsyncEventsQueued")
+    assert value(f"Duration_count{{{labels}}}") == count == value(f'Duration_bucket{{{labels},le="+Inf"}}')
+    assert value(f"Duration_sum{{{labels}}}") > 0 and value(f"ConcurrentExecutions{{{labels}}}") in (0, 1)
+    kinds = dict(line.split()[2:] for line in text.splitlines() if line.startswith("# TYPE"))
+    assert kinds == {
+        "Invocations": "counter", "Errors": "counter", "Throttles": "counter", "Duration": "histogram",
+        "ConcurrentExecutions": "gauge", "IteratorAge": "gauge", "AsyncEventsQueued": "gauge",
+    }  # fmt: skip
 
 
 def test_a_throttle_has_its_reason(url: str) -> None:
@@ -123,7 +135,44 @@ def test_the_clock_is_driven(url: str) -> None:
     assert caught.value.code == 400
 
 
-def test_the_event_stream_and_the_logs_command(url: str) -> None:
+def test_the_event_stream(url: str) -> None:
+    """Events that were kept from a number on, then each that comes: every one numbered, named, and JSON."""
+    invoke(url)
+
+    def read(since: int, most: int = 3000) -> Iterator[tuple[int | None, str, dict[str, Any]]]:
+        with urllib.request.urlopen(f"{url}/_lading/events?since={since}", timeout=60) as stream:
+            assert stream.headers["Content-Type"] == "text/event-stream"
+            number, name = None, ""
+            for line in itertools.islice(stream, most):
+                field, _, text = line.decode().rstrip("\n").partition(": ")
+                if field == "id":
+                    number = int(text)
+                elif field == "event":
+                    name = text
+                elif field == "data":
+                    yield number, name, json.loads(text)
+                    number = None
+
+    def first(name: str, since: int = 0) -> tuple[int, dict[str, Any]]:
+        number, _, data = next(one for one in read(since) if one[1] == name and one[2].get("function", ARN) == ARN)
+        assert number is not None
+        return number, data
+
+    number, ended = first("InvocationEnded")
+    assert ended["status"] == "success" and ended["duration"] > 0 and len(ended["request_id"]) == 36
+    assert first("InvocationEnded", number) == (number, ended)
+    assert first("EnvironmentChanged")[1]["state"] in ("starting", "ready", "busy", "frozen", "stopped")
+    assert first("LogLine")[1]["source"] in ("platform", "function")
+    following = read(10**9)  # nothing of before
+    with ThreadPoolExecutor(1) as threads:
+        said = threads.submit(lambda: next(data for _, name, data in following if name == "LogLine"))
+        while not said.done():
+            invoke(url)
+            time.sleep(0.1)
+    assert said.result()["group"] == "/aws/lambda/op"
+
+
+def test_the_logs_command(url: str) -> None:
     invoke(url)
     assert "said {}" in run("logs", "op", "--endpoint", url)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from following import Following
 from serve_support import client, service
 
 AWS = shutil.which("aws", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
@@ -33,14 +35,17 @@ class Shell:
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = url, folder
 
-    def __call__(self, *arguments: str, fails: bool = False) -> Any:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))}
-        environment |= {
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))}
+        return own | {
             "AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": "/dev/null", "AWS_PAGER": "",
         }  # fmt: skip
+
+    def __call__(self, *arguments: str, fails: bool = False) -> Any:
         done = subprocess.run(
-            [str(AWS), *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120,
+            [str(AWS), *arguments], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120,
             check=False,
         )  # fmt: skip
         assert (done.returncode != 0) == fails, (
@@ -91,15 +96,31 @@ def test_create_and_invoke(aws: Shell) -> None:
     assert "got {}\n" in messages and any(message.startswith("REPORT RequestId:") for message in messages)
 
 
+@functools.cache
+def second_version() -> str | None:
+    """Version 2 of the command, wherever on PATH it is: only that has `logs tail`. Set-up installs Debian's."""
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        command = shutil.which("aws", path=folder)
+        if command and "aws-cli/2" in subprocess.run([command, "--version"], capture_output=True, text=True).stdout:
+            return command
+    return None
+
+
 def test_logs_tail(aws: Shell) -> None:
-    if not subprocess.run([str(AWS), "--version"], capture_output=True, text=True, check=True).stdout.startswith(
-        "aws-cli/2"
-    ):
-        pytest.skip("`aws logs tail` is in version 2 of the aws command only")
+    command = second_version()
+    if command is None:
+        pytest.skip("version 2 of the aws command, which has `logs tail`, is not on PATH")
     create(aws, "tailed", {"lambda_function.py": HANDLER})
     aws("lambda", "invoke", "--function-name", "tailed", "tailed.json")
-    tail = aws("logs", "tail", "/aws/lambda/tailed")
-    assert "got {}" in tail and "REPORT RequestId:" in tail
+    # early releases of version 2 don't know AWS_ENDPOINT_URL
+    words = [command, "logs", "tail", "/aws/lambda/tailed", "--endpoint-url", aws.url]
+    tail = subprocess.run(words, env=aws.environment, capture_output=True, text=True, timeout=120)
+    assert "got {}" in tail.stdout and "REPORT RequestId:" in tail.stdout, tail.stderr
+    unbuffered = aws.environment | {"PYTHONUNBUFFERED": "1"}
+    with Following([*words, "--follow", "--since", "10m"], aws.folder, unbuffered) as followed:
+        followed.printed("REPORT RequestId:")
+        client(aws.url, region_name="us-east-1").invoke(FunctionName="tailed", Payload=b'{"again": 1}')
+        followed.printed("got {'again': 1}")
 
 
 def test_a_role_that_is_not_there(aws: Shell) -> None:
@@ -167,8 +188,7 @@ INSTALLS = """
 import subprocess, sys
 sys.path.insert(1, "/tmp/packages")
 def lambda_handler(event, context):
-    command = [sys.executable, "-m", "pip", "install", "--no-cache-dir", "--target", "/tmp/packages", "tabulate==0.9.0"]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run("pip install tabulate==0.9.0 -t /tmp/packages --no-cache-dir".split(), check=True, capture_output=True)
     import tabulate
     return tabulate.__file__, tabulate.tabulate([[1, 2]])
 """
