@@ -14,12 +14,13 @@ import struct
 import tempfile
 import threading
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from isal import isal_zlib
 
 from lading.lazy import eviction
 from lading.lazy.eviction import Entry
@@ -256,9 +257,9 @@ class DiskCache:
 
     def _write(self, name: bytes, content: bytes) -> None:
         view = memoryview(content)
-        sums = [zlib.crc32(view[place : place + BLOCK]) for place in range(0, len(content), BLOCK)]
+        sums = [isal_zlib.crc32(view[place : place + BLOCK]) for place in range(0, len(content), BLOCK)]
         packed = struct.pack(f"<{len(sums)}I", *sums)
-        footer = _FOOTER.pack(_MAGIC, name, len(content), zlib.crc32(packed + name))
+        footer = _FOOTER.pack(_MAGIC, name, len(content), isal_zlib.crc32(packed + name))
         descriptor, temporary = tempfile.mkstemp(dir=self._temporary)
         try:
             try:
@@ -328,10 +329,10 @@ def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
 
 def _intact(content: bytes, sums: tuple[int, ...], first: int) -> bool:
     if len(content) <= BLOCK:
-        return zlib.crc32(content) == sums[first]
+        return isal_zlib.crc32(content) == sums[first]
     view = memoryview(content)
     places = range(0, len(content), BLOCK)
-    return all(zlib.crc32(view[place : place + BLOCK]) == sums[first + place // BLOCK] for place in places)
+    return all(isal_zlib.crc32(view[place : place + BLOCK]) == sums[first + place // BLOCK] for place in places)
 
 
 def _read_footer(file: BinaryIO, name: bytes) -> _Cached | None:
@@ -349,6 +350,6 @@ def _read_footer(file: BinaryIO, name: bytes) -> _Cached | None:
     if magic != _MAGIC or found != name or length + 4 * blocks + _FOOTER.size != size or length > LARGEST:
         return None
     packed = tail[len(tail) - _FOOTER.size - 4 * blocks : len(tail) - _FOOTER.size]
-    if zlib.crc32(packed + name) != check:
+    if isal_zlib.crc32(packed + name) != check:
         return None
     return _Cached(file, length, struct.unpack(f"<{blocks}I", packed))
