@@ -6,8 +6,10 @@ at the latest after their patience. Nobody waits for ever.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -93,6 +95,8 @@ class Fetcher:
         self._idle = 0
         self._ahead = 0
         self._closed = False
+        self._cores = threading.Semaphore(len(os.sched_getaffinity(0)))
+        """For work ahead of readers: more threads at it at once only take the interpreter from those who answer."""
         self._ended = threading.Event()
         self._outages: dict[str, tuple[float, float]] = {}
         threading.Thread(target=self._watch, name="lazy-deadlines", daemon=True).start()
@@ -162,7 +166,7 @@ class Fetcher:
     def _work(self) -> None:
         while (flight := self._take()) is not None:
             ahead = not flight.urgent
-            content, error = self._bring(flight.record, flight.origin.place)
+            content, error = self._bring(flight)
             with self._condition:
                 if not error:
                     self._keep_recent(flight.record.name, content)
@@ -175,14 +179,20 @@ class Fetcher:
             for _, done in waiting:
                 done(content, error)
             if not error:
-                self._cache.put(flight.record.name, content, flight.origin.reader)
+                with self._turn(flight):
+                    self._cache.put(flight.record.name, content, flight.origin.reader)
 
-    def _bring(self, record: ChunkRecord, place: str) -> tuple[bytes, LadingError | None]:
+    def _turn(self, flight: Flight) -> contextlib.AbstractContextManager[object]:
+        """Of a processor; at once for what somebody waits for."""
+        return contextlib.nullcontext() if flight.urgent else self._cores
+
+    def _bring(self, flight: Flight) -> tuple[bytes, LadingError | None]:
+        record = flight.record
         lacking: list[Tier] = []
         why: list[str] = []
         for tier in self._tiers:
             try:
-                content, stored = self._ask(tier, record, place, last=tier is self._tiers[-1])
+                content, stored = self._ask(tier, flight, last=tier is self._tiers[-1])
             except LadingError as error:
                 why.append(f"{tier.name}: {error.message}")
                 lacking.append(tier)
@@ -194,15 +204,17 @@ class Fetcher:
                 return content, None
         return b"", _unavailable(record, *why)
 
-    def _ask(self, tier: Tier, record: ChunkRecord, place: str, *, last: bool) -> tuple[bytes, bytes]:
+    def _ask(self, tier: Tier, flight: Flight, *, last: bool) -> tuple[bytes, bytes]:
         """(content, as stored) of a tier; the last one is asked again while there is hope. Raises its error."""
+        record = flight.record
         deadline = time.monotonic() + self._patience
         corrupt = False
         for attempt in itertools.count():
             began = time.monotonic()
             try:
-                stored = tier.get(record, place, ATTEMPT_SECONDS)
-                content = decode_chunk(record, stored)
+                stored = tier.get(record, flight.origin.place, ATTEMPT_SECONDS)
+                with self._turn(flight):
+                    content = decode_chunk(record, stored)
             except ObjectMissingError:
                 self._metrics.count(tier.name, "misses")
                 raise
