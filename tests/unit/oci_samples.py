@@ -54,7 +54,7 @@ def tar_of(members: Iterable[tuple[str, dict[str, Any], bytes]]) -> bytes:
 
 def layer_of(content: MemoryContent, tar: bytes, **changes: Any) -> Layer:
     """A gzip layer; `changes` make it lie: digest, size, diff_id, media_type, blob."""
-    blob = changes.get("blob", gzip.compress(tar, mtime=0))
+    blob = changes.get("blob", gzip.compress(tar, 1, mtime=0))
     digest = changes.get("digest") or digest_of(blob)
     content.blobs[digest.removeprefix("sha256:")] = blob
     descriptor = Descriptor(changes.get("media_type", media.OCI_LAYER_GZIP), digest, changes.get("size", len(blob)))

@@ -6,9 +6,10 @@ Files are placed so that images with common layers, and versions of one image, h
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from lading.lazy import starting
 from lading.lazy.chunk import BLOCK, LARGEST_CHUNK
 from lading.lazy.erofs_image import is_inline
 from lading.lazy.tree import Node, count_links, walk_by_path
@@ -50,7 +51,8 @@ class Layout:
         """Gives each file its block as it goes."""
         yield from self._group(self._hot)
         for layer in sorted(self._rest):
-            yield from self._group(self._rest[layer])
+            for files in self._rest[layer].groups():
+                yield from self._group(files)
 
     def _group(self, files: _Files) -> Iterator[Plan]:
         """Packs of small files, and large ones in chunks of their own. A group ends its last chunk."""
@@ -105,8 +107,29 @@ class _Files:
         self.ends.append(_ends(path))
 
 
-def _sort(root: Node, first: Sequence[bytes]) -> tuple[_Files, dict[int, _Files]]:
-    """Files with content apart from the metadata: those of the trace in its order, the others by layer, each by path."""
+@dataclass(slots=True)
+class _Layer:
+    """Files of a layer."""
+
+    _early: list[tuple[int, bytes, Node]] = field(default_factory=list)
+    _code: _Files = field(default_factory=_Files)
+    _others: _Files = field(default_factory=_Files)
+
+    def add(self, path: bytes, node: Node) -> None:
+        """In the order of paths."""
+        number = starting.rank(path)
+        if number >= 0:
+            self._early.append((number, path, node))
+        else:
+            (self._code if starting.is_code(path) else self._others).add(path, node)
+
+    def groups(self) -> tuple[_Files, _Files, _Files]:
+        """What nearly every start reads, in its order; what imports may read; the rest."""
+        return _in_order(self._early), self._code, self._others
+
+
+def _sort(root: Node, first: Sequence[bytes]) -> tuple[_Files, dict[int, _Layer]]:
+    """Files with content apart from the metadata: those of the trace in its order, the others by layer."""
     count_links(root)
     rank = {path: number for number, path in reversed(list(enumerate(first)))}
     hot: list[tuple[int, bytes, Node]] = []
@@ -115,16 +138,20 @@ def _sort(root: Node, first: Sequence[bytes]) -> tuple[_Files, dict[int, _Files]
         if path in rank and _has_data(node) and id(node) not in taken:
             taken.add(id(node))
             hot.append((rank[path], path, node))
-    rest: dict[int, _Files] = {}
+    rest: dict[int, _Layer] = {}
     for path, node in walk_by_path(root):
         if _has_data(node) and id(node) not in taken:
             if node.links > 1:
                 taken.add(id(node))
-            rest.setdefault(node.layer, _Files()).add(path, node)
-    first_files = _Files()
-    for _, path, node in sorted(hot, key=lambda one: one[0]):
-        first_files.add(path, node)
-    return first_files, rest
+            rest.setdefault(node.layer, _Layer()).add(path, node)
+    return _in_order(hot), rest
+
+
+def _in_order(ranked: Iterable[tuple[int, bytes, Node]]) -> _Files:
+    files = _Files()
+    for _, path, node in sorted(ranked, key=lambda one: one[:2]):
+        files.add(path, node)
+    return files
 
 
 def _has_data(node: Node) -> bool:
