@@ -105,7 +105,7 @@ def gunzip(stream: Readable, what: str) -> Iterator[bytes]:
                         data = b""  # padding after the last member, as RFC 1952 tools allow
         while not fresh and (content := inflater.decompress(inflater.unconsumed_tail, CHUNK * 4)):
             yield content
-    except isal_zlib.error as error:
+    except isal_zlib.error as error:  # type: ignore[misc]  # its stub calls the class an instance
         raise _damaged(what, f"not gzip: {error}") from None
     if not fresh and not inflater.eof:
         raise _damaged(what, "it ends in the middle of a gzip member")
