@@ -20,33 +20,28 @@ _NAME, _LINKINFO, _NAMESPACE = 3, 18, 28
 _KIND, _DATA, _PEER = 1, 2, 1
 _ADDRESS, _LOCAL = 1, 2
 _DESTINATION_LINK, _GATEWAY = 4, 5
+_FIRST_LINK, _ETH0 = 16, 4096
+"""Numbers of the router's links, and of an environment's: whoever gives them doesn't have to ask for them."""
+_Request = tuple[int, bytes, int, str]
+"""Kind, content, how, and what it is about."""
 
 
-def connect(name: str, peer: str, namespace: int) -> None:
+def connect(name: str, peer: str, namespace: int, index: int = 0) -> None:
     """A veth pair: `name` here, up, and `peer` in the other network namespace (a descriptor), to be raised there."""
-    there = (
-        _link(flags=0) + _attribute(_NAME, peer.encode() + b"\0") + _attribute(_NAMESPACE, struct.pack("=I", namespace))
-    )
-    kind = _attribute(_KIND, b"veth") + _attribute(_DATA, _attribute(_PEER, there))
-    _request(_NEWLINK, _link() + _attribute(_NAME, name.encode() + b"\0") + _attribute(_LINKINFO, kind), f"veth {name}")
+    _perform([_veth(name, peer, namespace, index)])
 
 
 def raise_link(name: str) -> None:
-    _request(_NEWLINK, _link(socket.if_nametoindex(name)), f"raise {name}", how=0)
+    _perform([_raised(socket.if_nametoindex(name), name)])
 
 
 def add_address(name: str, address: str, other: str) -> None:
     """An address of a link, with the one at its other end: a route to that one comes with it."""
-    content = struct.pack("=BBBBI", socket.AF_INET, 32, 0, 0, socket.if_nametoindex(name))
-    content += _attribute(_LOCAL, socket.inet_aton(address)) + _attribute(_ADDRESS, socket.inet_aton(other))
-    _request(_NEWADDR, content, f"{address} on {name}")
+    _perform([_address(socket.if_nametoindex(name), address, other)])
 
 
 def add_default_route(name: str, gateway: str) -> None:
-    table, boot, everywhere, unicast = 254, 3, 0, 1
-    content = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, table, boot, everywhere, unicast, 0)
-    content += _attribute(_DESTINATION_LINK, struct.pack("=I", socket.if_nametoindex(name)))
-    _request(_NEWROUTE, content + _attribute(_GATEWAY, socket.inet_aton(gateway)), f"route by {gateway}")
+    _perform([_default_route(socket.if_nametoindex(name), gateway)])
 
 
 def join_router(router: int, name: str, address: str, gateway: str) -> None:
@@ -78,15 +73,39 @@ def leave_out_ipv6() -> None:
 
 def hang(namespace: int, name: str, address: str, gateway: str) -> None:
     """At the router: a link whose other end is eth0 in another namespace (a descriptor)."""
-    connect(name, "eth0", namespace)
-    add_address(name, gateway, address)
+    index = _FIRST_LINK + int(name[1:])
+    _perform([_veth(name, "eth0", namespace, index), _address(index, gateway, address)])
 
 
 def set_up(address: str, gateway: str) -> None:
     """At the other end of a link that hangs at the router."""
-    raise_link("eth0")
-    add_address("eth0", address, gateway)
-    add_default_route("eth0", gateway)
+    _perform([_raised(_ETH0, "eth0"), _address(_ETH0, address, gateway), _default_route(_ETH0, gateway)])
+
+
+def _veth(name: str, peer: str, namespace: int, index: int) -> _Request:
+    there = _link(_ETH0 if index else 0, flags=0) + _attribute(_NAME, peer.encode() + b"\0")
+    there += _attribute(_NAMESPACE, struct.pack("=I", namespace))
+    kind = _attribute(_KIND, b"veth") + _attribute(_DATA, _attribute(_PEER, there))
+    content = _link(index) + _attribute(_NAME, name.encode() + b"\0") + _attribute(_LINKINFO, kind)
+    return _NEWLINK, content, _EXCLUSIVE | _CREATE, f"veth {name}"
+
+
+def _raised(index: int, name: str) -> _Request:
+    return _NEWLINK, _link(index), 0, f"raise {name}"
+
+
+def _address(index: int, address: str, other: str) -> _Request:
+    content = struct.pack("=BBBBI", socket.AF_INET, 32, 0, 0, index)
+    content += _attribute(_LOCAL, socket.inet_aton(address)) + _attribute(_ADDRESS, socket.inet_aton(other))
+    return _NEWADDR, content, _EXCLUSIVE | _CREATE, address
+
+
+def _default_route(index: int, gateway: str) -> _Request:
+    table, boot, everywhere, unicast = 254, 3, 0, 1
+    content = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, table, boot, everywhere, unicast, 0)
+    content += _attribute(_DESTINATION_LINK, struct.pack("=I", index))
+    content += _attribute(_GATEWAY, socket.inet_aton(gateway))
+    return _NEWROUTE, content, _EXCLUSIVE | _CREATE, f"route by {gateway}"
 
 
 def _link(index: int = 0, flags: int = _UP) -> bytes:
@@ -97,11 +116,19 @@ def _attribute(kind: int, content: bytes) -> bytes:
     return struct.pack("=HH", len(content) + 4, kind) + content + bytes(-len(content) % 4)
 
 
-def _request(kind: int, content: bytes, target: str, how: int = _EXCLUSIVE | _CREATE) -> None:
-    header = struct.pack("=IHHII", 16 + len(content), kind, _REQUEST | _ACK | how, 1, 0)
+def _perform(requests: list[_Request]) -> None:
+    """All of them in one message, in order; a failed one is raised once all are answered."""
+    packets = []
+    for number, (kind, content, how, _) in enumerate(requests):
+        packets.append(struct.pack("=IHHII", 16 + len(content), kind, _REQUEST | _ACK | how, number, 0) + content)
+    failed = None
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as channel:
-        channel.send(header + content)
-        answer = channel.recv(4096)
-    got, number = struct.unpack_from("=H", answer, 4)[0], struct.unpack_from("=i", answer, 16)[0]
-    if got == _ERROR and number:
-        raise OSError(-number, f"netlink: {os.strerror(-number)}", target)
+        channel.send(b"".join(packets))
+        for _ in requests:
+            answer = channel.recv(4096)
+            kind, number = struct.unpack_from("=H", answer, 4)[0], struct.unpack_from("=I", answer, 8)[0]
+            error = struct.unpack_from("=i", answer, 16)[0]
+            if kind == _ERROR and error and failed is None:
+                failed = OSError(-error, f"netlink: {os.strerror(-error)}", requests[number][3])
+    if failed is not None:
+        raise failed
