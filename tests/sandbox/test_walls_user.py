@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +87,67 @@ def test_stopped_and_continued_by_signals(user_host: Host, spec: SandboxSpec):
 def test_isolation_of_host_and_spec_must_agree(user_host: Host, spec: SandboxSpec):
     with pytest.raises(SandboxError, match="isolation root asked of a host of user"):
         user_host.create(replace(spec, isolation=Isolation.ROOT))
+
+
+CHROOT = """
+import os, sys
+from lading.errors import SandboxError
+from lading.sandbox.host import Host
+from lading.sandbox.inside import kernel
+from lading.sandbox.spec import Isolation
+kernel.unshare(kernel.CLONE_NEWNS)  # the mount ends with this process
+kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+kernel.mount("/", sys.argv[1], "", kernel.MS_BIND | kernel.MS_REC)
+os.chroot(sys.argv[1])
+os.chdir("/")
+with Host(Isolation(sys.argv[2])) as host:
+    try:
+        host.launcher_pid
+    except SandboxError as error:
+        print(type(error).__name__, error.message, error.hint, sep="|")
+"""
+
+
+@pytest.mark.parametrize("isolation", ["root", "user"])
+def test_a_chroot_is_told_of(rooted: None, tmp_path: Path, isolation: str):
+    command = [sys.executable, "-c", CHROOT, str(tmp_path), isolation]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    kind, message, hint = done.stdout.strip().split("|")
+    assert kind == "NoWallsError", done.stderr
+    assert message.startswith("no walls can be made here: ") and "Operation not permitted" in message
+    assert "chroot" in hint and "--isolation=process" in hint
+
+
+ELSEWHERE = """
+import ctypes, sys
+sys.platform = "darwin"
+
+class Library:
+    def __init__(self, library):
+        self.library = library
+
+    def __getattr__(self, name):
+        if name in ("unshare", "setns", "umount2", "prctl", "capset"):
+            raise AttributeError(f"dlsym: symbol not found: {name}")
+        return getattr(self.library, name)
+
+load = ctypes.CDLL
+ctypes.CDLL = lambda *given, **options: Library(load(*given, **options))
+from lading.errors import SandboxError
+import lading.cli.invoke, lading.cli.serve, lading.service.engine, lading.service.pool.session
+from lading.sandbox.host import Host
+try:
+    Host()
+except SandboxError as error:
+    print(error.message, error.hint, sep="|")
+"""
+
+
+def test_what_is_not_linux_can_import_it_and_is_told():
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip().split("|") == [
+        "no isolation on darwin", "run it in a Linux machine or container, as root"
+    ], done.stderr  # fmt: skip
 
 
 def test_root_isolation_needs_root():

@@ -109,7 +109,8 @@ def serve(settings: Settings, *, as_json: bool) -> None:
 
     # an environment holds ten descriptors: the customary 1,024 are soon used up
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with contextlib.suppress(ValueError, OSError):  # macOS says it allows more than it does
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logger = logging.getLogger("lading")
     with contextlib.closing(bind(settings.host, settings.port)) as listener, contextlib.ExitStack() as stack:
         log = stack.enter_context(contextlib.closing(ServiceLog(sys.stderr, as_json=as_json)))

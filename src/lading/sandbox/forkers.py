@@ -62,6 +62,10 @@ class ForkerGoneError(SandboxError):
     """A launcher or zygote died; another one can be started."""
 
 
+class NoWallsError(SandboxError):
+    """The kernel makes none of the namespaces that walls are built of."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """How a forker prepares itself before it serves."""
@@ -154,7 +158,15 @@ class Launcher(Forker):
             )
         os.close(sources)
         self.pid = self._process.pid
-        super().__init__("the launcher", ours, os.pidfd_open(self._process.pid))
+        try:
+            super().__init__("the launcher", ours, os.pidfd_open(self._process.pid))
+        except SandboxError as error:
+            self.close()
+            why = error.message.removeprefix("the launcher: ")
+            raise NoWallsError(
+                f"no walls can be made here: {why}",
+                hint="a chroot, or a container that allows no namespaces? Run lading outside of it, or use --isolation=process",
+            ) from error
 
     def close(self) -> None:
         super().close()

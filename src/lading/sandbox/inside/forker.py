@@ -27,6 +27,7 @@ def main(channel_number: int, setup: dict[str, Any]) -> Callable[[], None] | Non
         if setup["user"]:
             _enter_user_namespace(channel)
         if setup["private"]:
+            _try_user_namespace()
             kernel.unshare(kernel.CLONE_NEWNS)
             kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
         _import_ahead(setup)
@@ -134,6 +135,20 @@ def _become(message: dict[str, Any], named: dict[str, int]) -> None:
     except BaseException as error:
         wire.send(channel, {"error": f"{type(error).__name__}: {error}"})
         os._exit(1)
+
+
+def _try_user_namespace() -> None:
+    """Every function has one of its own. In a chroot the kernel makes none, whatever its root otherwise may."""
+    child = os.fork()
+    if child == 0:
+        try:
+            kernel.unshare(kernel.CLONE_NEWUSER)
+        except OSError as error:
+            os._exit(error.errno or 1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise OSError(os.WEXITSTATUS(status), f"user namespace: {os.strerror(os.WEXITSTATUS(status))}")
 
 
 def _enter_user_namespace(channel: socket.socket) -> None:

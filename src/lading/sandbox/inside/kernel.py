@@ -11,6 +11,7 @@ import os
 import platform
 import socket
 import struct
+import sys
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -60,10 +61,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _holding = ctypes.PyDLL(None, use_errno=True)
 """Calls that keep Python's lock: whoever comes back has it."""
 _holding.fork  # noqa: B018 -- looked up here and not in every fork, as those below
-for _name in ("unshare", "setns", "mount", "umount2", "syscall", "sethostname", "prctl", "capset"):
-    getattr(_libc, _name)
-_libc.ptrace.restype = ctypes.c_long
-_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+if sys.platform == "linux":  # elsewhere this is imported, and nothing of it called
+    for _name in ("unshare", "setns", "mount", "umount2", "syscall", "sethostname", "prctl", "capset"):
+        getattr(_libc, _name)
+    _libc.ptrace.restype = ctypes.c_long
+    _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
 
 
 def _call(name: str, result: int, target: str = "") -> int:
