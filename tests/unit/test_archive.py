@@ -21,6 +21,7 @@ from lading.build.archive import ArchiveError, PathConflictError, Selection, ass
 from lading.build.bundle import Bundle, BundleWriter
 from lading.build.records import EXECUTABLE_MODE, FILE_MODE, LINK_MODE
 from lading.errors import StoreError
+from lading.sandbox.owners import owner_name
 from lading.store import Store, open_store
 
 Content = dict[str, tuple[int, bytes]]
@@ -201,11 +202,13 @@ class TestFailure:
 
 
 def test_what_a_killed_build_left_is_removed_by_the_next(store: Store, tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    left, other = tmp_path / f".artifact.zip.{gone.pid}-00000000", tmp_path / f".artifact.zip.{os.getpid()}-00000000"
-    for path in (left, other):
+    gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner, own = owner_name(gone.pid), owner_name(os.getpid())
+    gone.communicate(b"\n")
+    again = ".".join([*own.split(".")[:2], "1", *own.split(".")[3:]])  # our number, before it was ours
+    left, reused, other = (tmp_path / f".artifact.zip.{name}-00000000" for name in (owner, again, own))
+    for path in (left, reused, other):
         path.write_bytes(b"half")
     assemble([Selection(make(store, {"a.py": (FILE_MODE, b"")}))], tmp_path / "artifact.zip", store.blobs)
     assert (tmp_path / "artifact.zip").exists()
-    assert (left.exists(), other.exists()) == (False, True)
+    assert (left.exists(), reused.exists(), other.exists()) == (False, False, True)

@@ -26,6 +26,7 @@ from lading.build.digester import Checksum, Digester
 from lading.build.records import LIMIT32, OFFSET_FIELD, end_records, widen
 from lading.errors import BuildError
 from lading.model.blobs import Blobs
+from lading.sandbox.owners import is_left, owner_name
 
 WINDOW = 1 << 20
 """Bytes of a blob that are mapped at a time; a multiple of every page size."""
@@ -331,7 +332,7 @@ def _replacing(destination: Path) -> Iterator[FileIO]:
 
     Not synced to disk: after a power cut the artifact may have to be built again, as with any compiler's output.
     """
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = destination.with_name(f".{destination.name}.{owner_name(os.getpid())}-{secrets.token_hex(4)}")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(destination)
@@ -348,9 +349,8 @@ def _replacing(destination: Path) -> Iterator[FileIO]:
 
 
 def _remove_abandoned(destination: Path) -> None:
-    """Files that builds which were killed left beside an artifact. A process of the same number may live: then it stays."""
+    """Files that builds which were killed left beside an artifact."""
     start = f".{destination.name}."
     for path in destination.parent.glob(f"{glob.escape(start)}*-*"):
-        owner = path.name.removeprefix(start).partition("-")[0]
-        if owner.isdecimal() and not Path("/proc", owner).exists() and Path("/proc/self").exists():
+        if is_left(path.name.removeprefix(start).rpartition("-")[0]):
             path.unlink(missing_ok=True)
