@@ -29,6 +29,8 @@ class MemoryShard:
     parents: tuple[str, ...] = ()
     data: list[str] = field(default_factory=list)
     open: bool = True
+    moments: dict[str, float] = field(default_factory=dict)
+    """When records came, in seconds since the epoch; now where it isn't said."""
 
 
 @dataclass
@@ -56,9 +58,11 @@ class MemoryStream:
         name, _, text = iterator.partition(" ")
         shard, at = self.shards[name], int(text)
         found = shard.data[at : at + limit]
-        moment = dt.datetime.now(dt.UTC)
         records = [
-            {"SequenceNumber": str(at + n), "PartitionKey": data, "Data": data.encode(), "ApproximateArrivalTimestamp": moment}
+            {
+                "SequenceNumber": str(at + n), "PartitionKey": data, "Data": data.encode(),
+                "ApproximateArrivalTimestamp": dt.datetime.fromtimestamp(shard.moments.get(data, time.time()), dt.UTC),
+            }
             for n, data in enumerate(found)
         ]  # fmt: skip
         ended = not shard.open and at + len(found) == len(shard.data)
@@ -88,17 +92,19 @@ class Reading:
         defaults = {
             "BatchSize": 2, "FunctionResponseTypes": [], "BisectBatchOnFunctionError": False, "MaximumRetryAttempts": -1,
             "MaximumBatchingWindowInSeconds": 0, "ParallelizationFactor": 1, "MaximumRecordAgeInSeconds": -1,
-            "StartingPosition": "TRIM_HORIZON",
+            "StartingPosition": "TRIM_HORIZON", "TumblingWindowInSeconds": 0,
         }  # fmt: skip
         scope = Scope("000000000000", "eu-west-1")
         arn = "arn:aws:kinesis:eu-west-1:000000000000:stream/s"
         mapping = SourceMapping(scope, "u", arn, FunctionReference("f"), Filters([]), defaults | settings)
         self.clock = Clock()
         self.got: list[str] = []
+        self.around: list[dict[str, Any]] = []
+        """What else was in each event."""
         self.answer: Callable[[list[str]], Result] = lambda texts: Result(b"null")
         self.discarded: list[Discarded] = []
-        around = Around(self.clock, self._invoke, self._role, self._discard, lambda *_: None, self._tell)
-        self.poller = StreamPoller(mapping, stream, around, positions)
+        needs = Around(self.clock, self._invoke, self._role, self._discard, lambda *_: None, self._tell)
+        self.poller = StreamPoller(mapping, stream, needs, positions)
 
     async def __aenter__(self) -> Reading:
         await self.poller.begin()
@@ -117,9 +123,11 @@ class Reading:
                 self.clock.step(step)
             await asyncio.sleep(0.01)
 
-    async def _invoke(self, mapping: SourceMapping, event: bytes) -> Result:
-        texts = [base64.b64decode(record["kinesis"]["data"]).decode() for record in json.loads(event)["Records"]]
+    async def _invoke(self, mapping: SourceMapping, event: bytes, trace: str) -> Result:
+        whole = json.loads(event)
+        texts = [base64.b64decode(record["kinesis"]["data"]).decode() for record in whole.pop("Records")]
         self.got += texts
+        self.around.append(whole)
         return self.answer(texts)
 
     async def _role(self) -> str:
@@ -214,3 +222,104 @@ def test_a_window_fills_a_batch_and_the_clock_ends_it() -> None:
             await reading.until(lambda: batches == [3, 1], step=100.0)
 
     asyncio.run(check())
+
+
+def counting(reading: Reading) -> Callable[[list[str]], Result]:
+    """A function that counts in its window's state, the windows' ends too."""
+
+    def answer(texts: list[str]) -> Result:
+        state = reading.around[-1]["state"]
+        return Result(json.dumps({"state": {"count": state.get("count", 0) + len(texts)}}).encode())
+
+    return answer
+
+
+def test_tumbling_windows_hand_their_state_on_and_end() -> None:
+    """By a later record, by the clock two minutes after their end, and with their shard."""
+    start = (time.time() // 60 + 5) * 60  # ahead, so that no window is past before its records were read
+    moments = {"a": start, "b": start + 1, "c": start + 59, "d": start + 60, "e": start + 300}
+    stream = MemoryStream({"s": MemoryShard((), list("abc"), moments=moments)})
+
+    async def run() -> None:
+        async with Reading(stream, MemoryPositions(), TumblingWindowInSeconds=60) as reading:
+            reading.answer = counting(reading)
+            await reading.until(lambda: len(reading.got) == 3)
+            assert not any(turn["isFinalInvokeForWindow"] for turn in reading.around)
+            stream.shards["s"].data += list("de")
+            await reading.until(lambda: len(reading.around) >= 6)
+            stream.shards["s"].open = False
+            await reading.until(lambda: len(reading.around) == 7)
+            counts = [(turn["state"].get("count", 0), turn["isFinalInvokeForWindow"]) for turn in reading.around]
+            assert counts == [(0, False), (2, False), (3, True), (0, False), (1, True), (0, False), (1, True)]
+            moment = dt.datetime.fromtimestamp(start, dt.UTC)
+            first, last = reading.around[0], reading.around[-1]
+            assert first["window"] == {
+                "start": f"{moment:%Y-%m-%dT%H:%M:00Z}", "end": f"{moment + dt.timedelta(minutes=1):%Y-%m-%dT%H:%M:00Z}",
+            }  # fmt: skip
+            assert (first["shardId"], first["eventSourceARN"].rpartition("/")[2]) == ("s", "s")
+            assert (
+                not any(turn["isWindowTerminatedEarly"] for turn in reading.around)
+                and last["window"] != first["window"]
+            )
+
+    asyncio.run(run())
+
+
+def test_a_window_ends_by_the_clock() -> None:
+    start = time.time() // 900 * 900 + 900
+    stream = MemoryStream({"s": MemoryShard((), ["a"], moments={"a": start})})
+
+    async def run() -> None:
+        async with Reading(stream, MemoryPositions(), TumblingWindowInSeconds=900) as reading:
+            reading.answer = counting(reading)
+            await reading.until(lambda: reading.got == ["a"])
+            reading.clock.step(start + 900 + 60 - reading.clock.now())
+            await asyncio.sleep(0.05)
+            assert len(reading.around) == 1, "two minutes are left for late records"
+            reading.clock.step(70)
+            await reading.until(lambda: len(reading.around) == 2)
+            assert reading.around[1]["isFinalInvokeForWindow"] and reading.around[1]["state"] == {"count": 1}
+
+    asyncio.run(run())
+
+
+def test_a_window_goes_on_after_a_restart() -> None:
+    moments = dict.fromkeys("abc", time.time() // 900 * 900 + 900)
+    stream, positions = MemoryStream({"s": MemoryShard((), ["a", "b"], moments=moments)}), MemoryPositions()
+
+    async def run() -> None:
+        async with Reading(stream, positions, TumblingWindowInSeconds=900) as reading:
+            reading.answer = counting(reading)
+            await reading.until(lambda: "window" in positions.kept["s"])
+        assert positions.kept["s"]["window"]["state"] == {"count": 2}
+        stream.shards["s"].data.append("c")
+        async with Reading(stream, positions, TumblingWindowInSeconds=900) as reading:
+            reading.answer = counting(reading)
+            await reading.until(lambda: reading.got == ["c"])
+            assert reading.around[0]["state"] == {"count": 2}
+            await reading.until(lambda: len(reading.around) == 2, step=300)
+            assert reading.around[1]["state"] == {"count": 3}
+            await reading.until(lambda: "window" not in positions.kept["s"])
+
+    asyncio.run(run())
+
+
+def test_an_answer_without_state_failed_and_one_that_is_too_large_ends_its_window() -> None:
+    stream = MemoryStream({"s": MemoryShard((), ["a"])})
+
+    async def run() -> None:
+        async with Reading(stream, MemoryPositions(), TumblingWindowInSeconds=900, MaximumRetryAttempts=1) as reading:
+            answers = [b"null", b'{"state": 3}', json.dumps({"state": {"big": "x" * 1_048_576}}).encode(), b"{}"]
+            reading.answer = lambda texts: Result(answers[min(len(reading.around), 4) - 1])
+            await reading.until(lambda: len(reading.discarded) == 1, step=5)
+            assert [record.sequence for record in reading.discarded[0].records] == ["0"]
+            stream.shards["s"].data.append("b")
+            await reading.until(lambda: len(reading.around) == 4)
+            final = reading.around[3]
+            assert (
+                final["isFinalInvokeForWindow"]
+                and final["isWindowTerminatedEarly"]
+                and len(final["state"]["big"]) == 2**20
+            )
+
+    asyncio.run(run())

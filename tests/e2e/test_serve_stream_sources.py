@@ -130,7 +130,11 @@ def test_what_is_answered_and_refused(url: str, api: Any, stream: str) -> None:
         ({"StartingPosition": "AT_TIMESTAMP"}, "InvalidParameterValueException", "StartingPositionTimestamp"),
         ({"MaximumRecordAgeInSeconds": 59}, "InvalidParameterValueException", "MaximumRecordAgeInSeconds"),
         ({"ScalingConfig": {"MaximumConcurrency": 2}}, "InvalidParameterValueException", "Unsupported ScalingConfig"),
-        ({"TumblingWindowInSeconds": 30}, "NotImplementedException", "TumblingWindowInSeconds"),
+        (
+            {"TumblingWindowInSeconds": 30, "ParallelizationFactor": 2},
+            "InvalidParameterValueException",
+            "a ParallelizationFactor of 1",
+        ),
         (
             {"DestinationConfig": {"OnFailure": {"Destination": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:reader"}}},
             "InvalidParameterValueException",
@@ -139,6 +143,38 @@ def test_what_is_answered_and_refused(url: str, api: Any, stream: str) -> None:
     ):
         assert refusal(api.create_event_source_mapping, **(again | wrong))[1] == code, wrong
         assert text in refusal(api.create_event_source_mapping, **(again | wrong))[2]
+
+
+def test_a_tumbling_window_hands_its_state_on_to_its_end(url: str, api: Any, stream: str) -> None:
+    code = """
+import json
+def handler(event, context):
+    state = event["state"]
+    state["records"] = state.get("records", 0) + len(event["Records"])
+    if event["isFinalInvokeForWindow"]:
+        print("FINAL", json.dumps([state, event["window"], event["Records"]]))
+    return {"state": state}
+"""
+    create(api, "windowed", Code={"ZipFile": zipped({"app.py": code})})
+    put(url, stream, "one", "two", "three")
+    uuid = mapped(
+        api, arn_of(stream), "windowed", StartingPosition="TRIM_HORIZON", BatchSize=2, TumblingWindowInSeconds=900
+    )
+    logs = client(url, "logs")
+
+    def ended() -> list[Any]:
+        if not logs.describe_log_groups(logGroupNamePrefix="/aws/lambda/windowed")["logGroups"]:
+            return []
+        found = logs.filter_log_events(logGroupName="/aws/lambda/windowed", filterPattern="FINAL")["events"]
+        return [json.loads(event["message"].partition(" ")[2]) for event in found]
+
+    until(lambda: api.get_event_source_mapping(UUID=uuid)["LastProcessingResult"] == "OK")
+    clock(url, 1100)  # past the window and the two minutes in which late records may come
+    # two of them where a window's border fell between the records
+    until(lambda: sum(state["records"] for state, _, _ in ended()) == 3)
+    finals = ended()
+    assert all(records == [] and window["start"].endswith("00Z") for _, window, records in finals)
+    end(api, uuid)
 
 
 def test_filters_partial_failures_and_where_reading_goes_on(url: str, api: Any, stream: str) -> None:

@@ -231,8 +231,6 @@ def _check_settings(kind: SourceKind, parameters: Parameters) -> None:
     if parameters.get("DestinationConfig", {}).get("OnSuccess"):
         raise invalid("Unsupported DestinationConfig parameter for given event source mapping type.")
     _check_failures(parameters)
-    if parameters.get("TumblingWindowInSeconds"):
-        raise not_here("TumblingWindowInSeconds")
     try:
         Filters(patterns(parameters))
     except PatternError:
@@ -269,6 +267,8 @@ def _check_start(kind: SourceKind, parameters: Parameters) -> None:
 
 def _check_batch(kind: SourceKind, configuration: Result) -> None:
     size, window = configuration["BatchSize"], configuration["MaximumBatchingWindowInSeconds"]
+    if configuration.get("TumblingWindowInSeconds") and configuration["ParallelizationFactor"] > 1:
+        raise invalid("TumblingWindowInSeconds keeps one state for a shard: it needs a ParallelizationFactor of 1.")
     if size > kind.most:
         raise invalid(f"BatchSize {size} is greater than the maximum of {kind.most} of this event source.")
     if kind is _FIFO and window:

@@ -69,25 +69,34 @@ class Lane:
         while batch := await self._gather():
             await self._work(batch)
 
-    async def _gather(self) -> tuple[StreamRecord, ...]:
-        """The next batch: full, or what has come within the window of its first record; () at the end."""
-        mapping = self._mapping
+    async def _gather(self, until: float = float("inf")) -> tuple[StreamRecord, ...]:
+        """The next batch: full, or what has come within the window of its first record; () at the end, and when there is none
+        until that moment."""
+        mapping, clock = self._mapping, self._around.clock
         while not self._waiting and not self._ended:
-            if self._stopping.is_set():
+            if self._stopping.is_set() or clock.now() >= until:
                 return ()
             self._changed.clear()
-            await self._changed.wait()
-        due = self._around.clock.now() + mapping.window
-        while not self._ended and not self._stopping.is_set() and self._around.clock.now() < due:
-            waiting = list(self._waiting)
-            if len(waiting) >= mapping.batch_size or rules.fitting(waiting, mapping) < len(waiting):
+            if until == float("inf"):
+                await self._changed.wait()
+            else:
+                await first_of(self._changed.wait(), clock.wait_until(until))
+        due = clock.now() + mapping.window
+        while not self._ended and not self._stopping.is_set() and clock.now() < due:
+            if len(self._waiting) >= mapping.batch_size or self._fitting() < len(self._waiting):
                 break
             self._changed.clear()
-            await first_of(self._changed.wait(), self._around.clock.wait_until(due))
+            await first_of(self._changed.wait(), clock.wait_until(due))
         if self._stopping.is_set():
             return ()
-        count = rules.fitting(list(self._waiting), mapping)
-        return tuple(self._waiting.popleft() for _ in range(count))
+        return tuple(self._waiting.popleft() for _ in range(self._fitting()))
+
+    def _fitting(self) -> int:
+        """How many of those that wait make one batch."""
+        return rules.fitting(list(self._waiting), self._mapping)
+
+    async def _invoke(self, records: Sequence[StreamRecord]) -> Result:
+        return await self._around.invoke(self._mapping, make_event(records), "")
 
     async def _work(self, batch: tuple[StreamRecord, ...]) -> None:
         left, waits = deque([rules.Try(batch)]), 0
@@ -100,7 +109,7 @@ class Lane:
                 continue
             age = max(0.0, now - attempt.records[-1].arrived)
             self._around.note(self._shard, len(attempt.records), age * 1000)
-            result = await self._around.invoke(self._mapping, make_event(attempt.records), "")
+            result = await self._invoke(attempt.records)
             outcome = rules.after(attempt, result, self._mapping)
             await self._around.tell(_told(result, outcome))
             await self._done(outcome.done)

@@ -46,6 +46,11 @@ class SourceMapping:
         return float(self.settings["MaximumBatchingWindowInSeconds"])
 
     @property
+    def tumbling(self) -> int:
+        """Seconds of a tumbling window; 0: there are none."""
+        return int(self.settings.get("TumblingWindowInSeconds") or 0)
+
+    @property
     def partial(self) -> bool:
         """Whether the function says which records failed."""
         return "ReportBatchItemFailures" in self.settings["FunctionResponseTypes"]

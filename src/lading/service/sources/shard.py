@@ -9,12 +9,14 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from lading.service.sources.lane import Around, Lane, first_of
 from lading.service.sources.mapping import PAYLOAD, SourceMapping
 from lading.service.sources.stream_records import StreamRecord, make_record
 from lading.service.sources.stream_rules import pause_after
 from lading.service.sources.stream_source import Place, Position, Positions, Start, StreamClient
+from lading.service.sources.windowed_lane import WindowedLane
 
 SOON, LATER = 0.2, 1.0
 """Seconds between looks at a shard that has something, and at one that had nothing for a while: as on AWS."""
@@ -64,10 +66,13 @@ class ShardReader:
         self._around = around
         self._positions = positions
         factor = int(mapping.settings["ParallelizationFactor"])
-        self._lanes = [Lane(mapping, shard, around, self._through) for _ in range(factor)]
+        self._windowed = WindowedLane(mapping, shard, around, self._through) if mapping.tumbling else None
+        self._lanes = [self._windowed or Lane(mapping, shard, around, self._through) for _ in range(factor)]
         self._most = mapping.batch_size * factor + READ_AT_ONCE
         self._ledger = Ledger()
         self._stream = ""
+        self._position: Position = {}
+        """As it was last kept."""
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -81,6 +86,11 @@ class ShardReader:
     async def run(self, stream: str, retention: float, start: Start, iterator: str | None = None) -> bool:
         """iterator: of `start`, where there is one already; then nothing after it is too old."""
         self._stream = stream
+        if start.sequence:
+            self._position = {"stream": stream, "sequence": start.sequence}
+        if self._windowed is not None and start.window is not None:
+            self._windowed.resume(start.window)
+            self._position["window"] = start.window
         most = float(self._mapping.settings["MaximumRecordAgeInSeconds"])
         for lane in self._lanes:
             lane.oldest = retention if most < 0 else min(most, retention)
@@ -142,15 +152,23 @@ class ShardReader:
                 passed.append(record)
             else:
                 self._lanes[zlib.crc32(record.key.encode()) % len(self._lanes)].put(record)
-        await self._through(passed)
+        async with self._writing:
+            await self._keep(self._ledger.done(passed), self._position.get("window"))
+        self._room.set()
 
     async def _through(self, records: Sequence[StreamRecord]) -> None:
-        """These are done with: keep how far that leads."""
+        """A lane is done with these: keep how far that leads, and the state that counts them."""
         async with self._writing:
-            if reached := self._ledger.done(records):
-                position: Position = {"stream": self._stream, "sequence": reached}
-                await self._positions.put(self._shard, position)
+            await self._keep(self._ledger.done(records), self._windowed.kept if self._windowed is not None else None)
         self._room.set()
+
+    async def _keep(self, reached: str, window: dict[str, Any] | None) -> None:
+        position = {name: value for name, value in self._position.items() if name != "window"}
+        position |= {"stream": self._stream, "sequence": reached} if reached else {}
+        position |= {"window": window} if window is not None else {}
+        if position != self._position and "sequence" in position:
+            self._position = position
+            await self._positions.put(self._shard, position)
 
     async def _wait_for_room(self) -> None:
         while not self._stopping.is_set() and (len(self._ledger) >= self._most or self._ledger.size > MOST_BYTES):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lading.service.sources.stream_records import Raw
@@ -20,11 +20,12 @@ class Place(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Start:
-    """A place in a shard. `since`: seconds since the epoch."""
+    """A place in a shard. `since`: seconds since the epoch. `window`: the one that was open there."""
 
     place: Place
     sequence: str = ""
     since: float = 0.0
+    window: dict[str, Any] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class StreamClient(Protocol):
 
 Position = dict[str, Any]
 """How far a shard was read: `stream` (identity), and `sequence` (all before and with it is done), `since` or neither
-(from its beginning); `done`: to its end."""
+(from its beginning); `done`: to its end. `window`: the tumbling window that is open there, `start` and `state`."""
 
 
 class Positions(Protocol):

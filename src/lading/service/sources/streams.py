@@ -153,7 +153,7 @@ class StreamPoller:
 
 def _start(position: Position) -> Start:
     if "sequence" in position:
-        return Start(Place.AFTER, position["sequence"])
+        return Start(Place.AFTER, position["sequence"], window=position.get("window"))
     if "since" in position:
         return Start(Place.SINCE, since=position["since"])
     return Start(Place.BEGINNING)
