@@ -59,7 +59,7 @@ def no_file_is_a_folder(content: Content) -> bool:
     return not any(other.startswith(f"{name}/") for name in content for other in content)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(contents, max_size=3))
 def test_zipfile_reads_what_was_written(store: Store, tmp_path: Path, parts: list[Content]) -> None:
     whole = {name: value for content in parts for name, value in content.items()}
@@ -93,14 +93,14 @@ def test_unzip_restores_modes_and_links(store: Store, tmp_path: Path) -> None:
 
 
 def test_more_members_than_a_plain_zip_can_count(store: Store, tmp_path: Path) -> None:
-    names = [f"many/{number:05}" for number in range(70_000)]
+    names = [f"many/{number:05}" for number in range(65_600)]
     bundle = make(store, plain(*names[:40_000], data=b""))
     other = make(store, plain(*names[40_000:], data=b""), name="other")
     made = assemble([Selection(bundle), Selection(other)], tmp_path / "out.zip", store.blobs)
     with zipfile.ZipFile(made.path) as archive:
         assert archive.namelist() == names
     if shutil.which("unzip"):
-        assert "70000 files" in subprocess.check_output(["unzip", "-l", made.path], text=True)[-60:]
+        assert "65600 files" in subprocess.check_output(["unzip", "-l", made.path], text=True)[-60:]
 
 
 def test_excluded_members_are_left_out_and_the_rest_reads(store: Store, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import io
 import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -211,26 +210,6 @@ def test_scans_by_a_compiler_are_taken_over() -> None:
     scanned = {"app.py": {"imports": [["nothere", "always", 7, []]], "defines": ["handler"], "error": ""}}
     package = gather([Entry("app.py", 0, 0, lambda: io.BytesIO(b""))], scans=scanned)
     assert by_code(audit(subject(packages=(package,))))["missing-module"].message.startswith("line 7 imports nothere")
-
-
-def test_speed_on_a_large_function() -> None:
-    """8,000 files, 2,000 modules in the closure: the audit of stored facts stays far below what a person notices."""
-    packages = [own("import p0")]
-    module = b"import os, sys, json\nfrom typing import Any, Callable\nfrom . import m1\n"
-    for number in range(20):
-        files = {f"p{number}/__init__.py": "".join(f"from . import m{i}\n" for i in range(100)).encode()}
-        files[f"p{number}/__init__.py"] += f"import p{(number + 1) % 20}\n".encode()
-        files |= {f"p{number}/m{i}.py": module for i in range(100)}
-        files |= {f"p{number}/data/{i}.json": b"" for i in range(300)}
-        packages.append(facts(files, name=f"p{number}", version="1"))
-    stored = [package.to_json() for package in packages]
-    best = 9.0
-    for _ in range(3):
-        start = time.process_time()
-        loaded = [PackageFacts.from_json(data) for data in stored]
-        assert audit(subject(packages=tuple(filter(None, loaded)))) != ()
-        best = min(best, time.process_time() - start)
-    assert best < 0.3, f"{best:.3f} s"
 
 
 # Reasons

@@ -96,12 +96,12 @@ def _put_many(root: Path) -> None:
 
 def test_processes_can_write_the_same_entries_at_once(store: Store) -> None:
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_put_many, args=(store.root,)) for _ in range(3)]
+    workers = [context.Process(target=_put_many, args=(store.root,)) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert [worker.exitcode for worker in workers] == [0, 0]
     assert len(list(store.blobs.list())) == 50
     assert store.actions.get("kind", "49") == b"value 49"
 
