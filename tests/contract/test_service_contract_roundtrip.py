@@ -292,10 +292,10 @@ def test_every_pattern_of_the_model_compiles_and_is_quick_on_hostile_strings() -
             continue
         regex = compile_pattern(pattern)
         longest = LAMBDA.model.shape_for(name).metadata.get("max", 10_000)
-        started = time.perf_counter()
+        started = time.thread_time()
         for text in hostile:
             regex.fullmatch(text[:longest])
-        assert time.perf_counter() - started < 1, (name, pattern)
+        assert time.thread_time() - started < 1, (name, pattern)
 
 
 def test_a_property_that_is_not_in_the_table_is_refused() -> None:

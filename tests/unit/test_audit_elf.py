@@ -68,10 +68,10 @@ def test_cut_files_are_refused_with_a_hint(cut: int) -> None:
 def test_huge_counts_are_refused_quickly() -> None:
     many_headers = bytearray(SAMPLE)
     many_headers[56:58] = b"\xff\xff"
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(ElfError, match="program headers"):
         read(bytes(many_headers))
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 @settings(max_examples=300, deadline=None)
@@ -80,13 +80,13 @@ def test_changed_bytes_never_do_more_than_refuse(changes: list[tuple[int, int]])
     data = bytearray(SAMPLE)
     for place, value in changes:
         data[place] = value
-    start = time.perf_counter()
+    start = time.thread_time()
     try:
         facts = read(bytes(data))
     except ElfError:
         facts = None
     assert facts is None or isinstance(facts, ElfFacts)
-    assert time.perf_counter() - start < 5
+    assert time.thread_time() - start < 5
 
 
 @settings(max_examples=100, deadline=None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -209,16 +208,6 @@ def test_the_digest_changes_with_what_decides_and_with_nothing_else(
         '[project]\nname = "lib"\nversion = "1"\ndependencies = ["six"]\n[tool.ruff]\nx = 1\n'
     )
     assert digest(here) == last, "passwords and other tools' tables decide nothing"
-
-
-def test_the_digest_is_quick(tmp_path: Path) -> None:
-    path = tmp_path / "requirements.txt"
-    path.write_text("".join(f"package{number}==1.0\n" for number in range(100)))
-    requirements = Requirements(RequirementKind.FILE, path)
-    start = time.process_time()
-    for _ in range(10):
-        inputs_digest(requirements, NEW)
-    assert (time.process_time() - start) / 10 < 0.05
 
 
 def test_script_metadata_and_its_faults(tmp_path: Path) -> None:
