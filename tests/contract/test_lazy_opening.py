@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 from pathlib import Path
@@ -13,11 +14,14 @@ from lazy_samples import KEY, MASTER, MemoryObjects, converted, file, image_of
 
 from lading.lazy.fault import ManifestError, ObjectMissingError, WrongKeyError
 from lading.lazy.manifest import identify, open_manifest, seal_manifest
-from lading.lazy.opening import keep_trace, open_source, publish_trace
+from lading.lazy.opening import open_source, publish_trace
+from lading.lazy.recorded import keep_trace
 from lading.lazy.roots import ImageStore, Lease, Root, StoreFormatError
 from lading.lazy.sealed_trace import TraceError, open_trace, seal_trace
+from lading.oci.image import Image
 
 IMAGE = image_of((file("a", b"a" * 5000), file("b", bytes(range(256)) * 8000)))
+NOISE = random.Random(1).randbytes(1_500_000)
 SOON = 60.0
 
 
@@ -114,6 +118,34 @@ def test_a_recorded_start_reaches_the_next_machine(tmp_path: Path) -> None:
     assert second.source.trace == (2, 0)
     assert not publish_trace(store, KEY, second, [0, 2]), "nothing new"
     assert publish_trace(store, KEY, second, [2, 0, 1])
+
+
+def test_a_new_version_starts_as_the_one_before_it_did(tmp_path: Path) -> None:
+    def version(text: bytes) -> Image:
+        return image_of((file("a", text * 5000), file("b", NOISE), file("c", bytes(range(255)) * 8000)))
+
+    store = ImageStore(MemoryObjects())
+    old, new = version(b"old"), version(b"newer")
+    converted(old, store, tmp_path)
+    opening = open_source(store, KEY, old.digest)
+    names = [record.name for record in opening.source.manifest.data]
+    assert publish_trace(store, KEY, opening, [5, 0, 3])
+    assert converted(image_of((file("x", NOISE[::-1]),)), store, tmp_path).inherited == 0, "an image of another kind"
+    assert converted(new, store, tmp_path, account="another").inherited == 0, "starts are an account's"
+    assert converted(new, store, tmp_path, again=True).inherited == 2, "all but the chunk that changed"
+    source = open_source(store, KEY, new.digest).source
+    assert [source.manifest.data[index].name for index in source.trace] == [names[5], names[3]]
+    assert converted(new, store, tmp_path, again=True).inherited == 0, "it has a start of its own now"
+
+
+def test_a_start_that_cant_be_read_is_passed_on_to_nobody(tmp_path: Path) -> None:
+    store = store_with_image(tmp_path)
+    [root] = store.roots()
+    store.objects.put(root.trace(KEY.id, IMAGE.digest), b"damaged")
+    store.objects.put(root.trace(KEY.id, f"sha256:{'0' * 64}"), b"of nothing")
+    like = image_of((file("a", b"a" * 5000), file("b", bytes(range(256)) * 8000), file("new", b"new")))
+    assert converted(like, store, tmp_path).inherited == 0
+    assert open_source(store, KEY, like.digest).source.trace == ()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "of another account", "of another image", "a manifest"])

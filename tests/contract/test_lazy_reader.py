@@ -89,8 +89,8 @@ class Bench:
         self.answers = Answers()
         self._keys = iter(range(1_000_000))
 
-    def serve(self, data: bytes, *, ahead: bool = False) -> Space:
-        self.reader.spaces[3] = space = Space(ORIGIN, keep_file(self.store, data), ahead=ahead)
+    def serve(self, data: bytes, together: Sequence[tuple[int, int]] = (), *, ahead: bool = False) -> Space:
+        self.reader.spaces[3] = space = Space(ORIGIN, keep_file(self.store, data), together, ahead=ahead)
         return space
 
     def read(self, offset: int, size: int) -> bytes | int:
@@ -158,6 +158,25 @@ def test_a_reader_in_order_is_read_ahead_for(bench: Bench):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     assert space.order == [0, 1, 2, 3, 4, 5], "what nobody touched is no part of a trace"
+
+
+def test_a_piece_that_belongs_together_is_fetched_whole_once_some_of_it_is_read(bench: Bench):
+    data = b"".join(content(number) for number in range(12))
+    space = bench.serve(data, [(3 * CHUNK, 9 * CHUNK - 5_000), (10 * CHUNK, 99 * CHUNK)])
+    bench.read(5 * CHUNK, 4_096)
+    piece = {space.table[index].name for index in range(3, 9)}
+    deadline = time.monotonic() + SOON
+    while not piece <= set(bench.tier.asked):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert bench.tier.asked[0] == space.table[5].name, "what is waited for comes first"
+    bench.read(0, 4_096)
+    assert len(bench.tier.asked) == 7, "nothing else was fetched, and nothing twice"
+    assert space.order == [5, 0]
+    bench.read(11 * CHUNK, 4_096)  # a piece that ends behind the data ends with it
+    while space.table[10].name not in bench.tier.asked:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_a_second_start_asks_the_store_for_nothing(tmp_path: Path):

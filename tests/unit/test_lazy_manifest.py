@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,14 @@ def test_a_manifest_comes_back_as_it_was() -> None:
     assert again.process == {"Cmd": ["app.handler"]}
     assert again.digest == "sha256:" + (b"d" * 32).hex()
     assert list(again.data)[1] == record(524288 + 4096, 100_000)
+
+
+def test_of_pieces_that_belong_together_only_possible_ones_are_believed() -> None:
+    odd = [[1, 3], [3, 1], [-1, 2], [1], "ab", [True, 2], [1.0, 2], None, [5, 6]]
+    one = replace(manifest(), annex={"together": odd})
+    assert decode_manifest(encode_manifest(one)).together == [(4096, 12288), (20480, 24576)]
+    assert replace(one, annex={"together": 7}).together == []
+    assert manifest().together == []
 
 
 def test_a_manifest_hides_its_chunks() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lading.lazy import starting
-from lading.lazy.place import Layout
+from lading.lazy.place import LARGEST_TOGETHER, Layout
 from lading.lazy.tree import Node, new_folder, walk
 
 STDLIB = "var/lang/lib/python3.13"
@@ -77,15 +77,42 @@ def test_within_a_layer_starts_come_first_then_code_then_the_rest():
     ]
 
 
-def placed(files: dict[str, int]) -> list[str]:
-    """Paths in the order of the data space, of files with their layers."""
+def test_what_starts_read_is_noted_as_pieces():
+    sizes = {
+        "a/data.bin": 3_000_000,
+        "z/lib/libc.so.6": 700_000,
+        "z/lib/libcrypto.so.3": LARGEST_TOGETHER + 1,
+        "z/lib/python3.13/__pycache__/os.cpython-313.pyc": 300_000,
+        "z/lib/python3.13/lib-dynload/_json.cpython-313-x86_64-linux-gnu.so": 400_000,
+    }
+    root, layout = laid_out({path: Node(0o100644, size=size) for path, size in sizes.items()})
+    blocks = {path.decode(): node.block for path, node in walk(root) if node.is_file}
+    small, large = blocks["z/lib/python3.13/__pycache__/os.cpython-313.pyc"], blocks["z/lib/libc.so.6"]
+    assert small == 0
+    end = -(-300_000 // 4096) * 4096 + 400_000
+    assert layout.together == [(0, end), (large * 4096, large * 4096 + 700_000)], "of the largest most is never read"
+
+
+def test_a_single_chunk_is_no_piece():
+    _, layout = laid_out({"lib/libc.so.6": Node(0o100644, size=5000), "lib/libm.so.6": Node(0o100644, size=5000)})
+    assert layout.together == []
+
+
+def laid_out(files: dict[str, Node]) -> tuple[Node, Layout]:
     root = new_folder()
-    for path, layer in files.items():
+    for path, node in files.items():
         folder = root
         *way, name = path.encode().split(b"/")
         for part in way:
             folder = folder.entries.setdefault(part, new_folder())
-        folder.entries[name] = Node(0o100644, size=5000, layer=layer)
-    list(Layout(root).plans())
+        folder.entries[name] = node
+    layout = Layout(root)
+    list(layout.plans())
+    return root, layout
+
+
+def placed(files: dict[str, int]) -> list[str]:
+    """Paths in the order of the data space, of files with their layers."""
+    root, _ = laid_out({path: Node(0o100644, size=5000, layer=layer) for path, layer in files.items()})
     found = sorted((node.block, path.decode()) for path, node in walk(root) if node.is_file)
     return [path for _, path in found]

@@ -74,7 +74,7 @@ def convert(
 
 def _keep(recorded: tuple[int, list[int]], done: Conversion, store: ImageStore, key: AccountKey) -> None:
     """A recorded start of this very image: other machines fetch ahead by it."""
-    from lading.lazy.opening import keep_trace
+    from lading.lazy.recorded import keep_trace
 
     chunks, order = recorded
     if chunks != len(done.manifest.data) or not all(0 <= index < chunks for index in order):
@@ -96,6 +96,7 @@ def _report(done: Conversion, *, as_json: bool) -> None:
             "known": done.known,
             "manifest_bytes": done.manifest_bytes,
             "image_bytes": done.image_bytes,
+            "inherited": done.inherited,
             **{name: vars(tally) for name, tally in parts.items()},
         }
         click.echo(json.dumps(document))
@@ -107,6 +108,10 @@ def _report(done: Conversion, *, as_json: bool) -> None:
         counts = f"{tally.unique:,} unique, {tally.shared:,} shared"
         more = f", {tally.repeated:,} repeated, {tally.zero:,} zero" if tally.repeated or tally.zero else ""
         click.echo(f"{name:<9} {counts}{more}; sent {size(tally.sent)} for {size(tally.unique_bytes)}", err=True)
+    if done.inherited:
+        click.echo(
+            f"start     {done.inherited:,} chunks will be fetched ahead, as a start of a like image was", err=True
+        )
     click.echo(
         f"image     {size(done.image_bytes)}, {done.share:.2%} of its chunks new; manifest {size(done.manifest_bytes)}",
         err=True,

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lading.lazy.chunk import BLOCK, LARGEST_METADATA_CHUNK, ChunkRecord, chunk_compressor, seal_chunk
 from lading.lazy.erofs_image import MetadataImage
-from lading.lazy.fault import ObjectMissingError
+from lading.lazy.fault import ObjectMissingError, ObjectStoreError
 from lading.lazy.flatten import flatten
 from lading.lazy.keys import AccountKey, MasterKey
 from lading.lazy.manifest import Manifest, make_table, open_manifest, seal_manifest
 from lading.lazy.place import Layout, Plan
+from lading.lazy.recorded import pass_on
 from lading.lazy.roots import ImageStore, Lease, Root
 from lading.lazy.spool import Tar, check_layers, spooled
 from lading.model.progress import Progress
@@ -80,7 +81,8 @@ class Tally:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of an image. `known`: the store had it, and nothing was read."""
+    """What became of an image. `known`: the store had it, and nothing was read. `inherited`: chunks that its first start
+    will fetch ahead, since one of a like image touched them."""
 
     digest: str
     root: Root
@@ -89,6 +91,7 @@ class Conversion:
     data: Tally = field(default_factory=Tally)
     metadata: Tally = field(default_factory=Tally)
     known: bool = False
+    inherited: int = 0
 
     @property
     def image_bytes(self) -> int:
@@ -113,7 +116,10 @@ def convert(image: Image, store: ImageStore, settings: Settings, progress: Progr
         # The unpacked layers are gone by now: making the chunks safe must not write those to the disk as well.
         sealed = seal_manifest(made.manifest, settings.key)
         store.publish(lease, settings.key.id, image.digest, sealed)
-        return replace(made, manifest_bytes=len(sealed))
+        inherited = 0
+        with suppress(ObjectStoreError):  # the image is there; its first start takes longer
+            inherited = pass_on(store, settings.key, lease.root, made.manifest)
+        return replace(made, manifest_bytes=len(sealed), inherited=inherited)
 
 
 def _known(image: Image, store: ImageStore, root: Root, key: AccountKey) -> Conversion | None:
@@ -173,7 +179,7 @@ class _Converter:
             self._lease.root.salt_id,
             make_table(image.size, metadata_records),
             make_table(size, data_records),
-            self._annex(image.inodes),
+            self._annex(image.inodes, layout),
         )
         return Conversion(self._image.digest, self._lease.root, manifest, 0, data, metadata)
 
@@ -182,8 +188,9 @@ class _Converter:
         """Chunks on their way at once: a slow one must not stop the others."""
         return self._settings.threads * 3
 
-    def _annex(self, inodes: int) -> dict[str, object]:
+    def _annex(self, inodes: int, layout: Layout) -> dict[str, object]:
         annex: dict[str, object] = {"process": dict(self._image.process), "inodes": inodes}
+        annex["together"] = [[start // BLOCK, -(-end // BLOCK)] for start, end in layout.together]
         if self._image.platform.architecture:
             annex["platform"] = self._image.platform.as_dict()
         return annex

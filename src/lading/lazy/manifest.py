@@ -24,6 +24,7 @@ MAGIC = b"LDLZMANI"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_ANNEX = 4 << 20
 LARGEST_SPACE = BLOCK << 32
+MOST_TOGETHER = 4096
 _HEAD = struct.Struct("<8sHH16s32sQQIII")
 _COMPRESSED = 1 << 31
 _KIND = Kind(b"LDLZSEAL", "manifest", LARGEST_MANIFEST, ManifestError, "convert the image anew")
@@ -92,6 +93,11 @@ class ChunkTable(Sequence[ChunkRecord]):
         data = self._columns.names
         return {data[place : place + 32] for place in range(0, len(data), 32)}
 
+    def numbers(self) -> dict[bytes, int]:
+        """The index of each object, the first of one that stands here twice."""
+        data = self._columns.names
+        return {data[index * 32 : index * 32 + 32]: index for index in reversed(range(len(self)))}
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ChunkTable) and (self.size, self._columns) == (other.size, other._columns)
 
@@ -137,9 +143,20 @@ class Manifest:
         value = self.annex.get("process")
         return value if isinstance(value, Mapping) else {}
 
+    @property
+    def together(self) -> list[tuple[int, int]]:
+        """Pieces of the data, from byte to byte: a start that reads some of one will read the rest."""
+        value = self.annex.get("together")
+        pairs = value[:MOST_TOGETHER] if isinstance(value, list) else []
+        return [(pair[0] * BLOCK, pair[1] * BLOCK) for pair in pairs if _is_piece(pair)]
+
     def names(self) -> set[bytes]:
         """Every object that the image needs."""
         return self.metadata.names() | self.data.names()
+
+
+def _is_piece(pair: object) -> bool:
+    return isinstance(pair, list) and [type(number) for number in pair] == [int, int] and 0 <= pair[0] < pair[1]
 
 
 def make_table(size: int, records: Sequence[ChunkRecord]) -> ChunkTable:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from lading.lazy.fault import LazyFormatError, ObjectMissingError
 from lading.lazy.images import ImageSource
 from lading.lazy.keys import AccountKey
-from lading.lazy.manifest import Manifest, identify, open_manifest
+from lading.lazy.manifest import identify, open_manifest
+from lading.lazy.recorded import keep_trace
 from lading.lazy.roots import ImageStore, Lease, Root
-from lading.lazy.sealed_trace import open_trace, seal_trace
+from lading.lazy.sealed_trace import open_trace
 
 _AT_ONCE = 5
 """Requests: format, manifest, trace, lease; then the confirmation."""
@@ -54,12 +55,6 @@ def publish_trace(store: ImageStore, key: AccountKey, opening: Opening, order: S
         return False
     keep_trace(store, key, opening.lease.root, opening.source.manifest, order)
     return True
-
-
-def keep_trace(store: ImageStore, key: AccountKey, root: Root, manifest: Manifest, order: Sequence[int]) -> None:
-    """In place of the one that the store has of this image."""
-    sealed = seal_trace(order, len(manifest.data), identify(manifest), key)
-    store.objects.put(root.trace(key.id, manifest.digest), sealed)
 
 
 def _open(store: ImageStore, key: AccountKey, digest: str, root: Root, threads: ThreadPoolExecutor) -> Opening:

@@ -16,6 +16,8 @@ from lading.lazy.tree import Node, count_links, walk_by_path
 
 SMALLEST_PACK = 128 << 10
 """Bytes of small files after which a chunk may end early."""
+LARGEST_TOGETHER = 6 << 20
+"""Bytes of a file that is fetched whole once a start touches it; of a larger one most is never read."""
 _ONE_IN = 32
 """So many files, one ends a chunk: after the smallest pack, on average less than the largest chunk holds."""
 
@@ -40,19 +42,36 @@ class Plan:
 
 
 class Layout:
-    """Chunks in the order of the data space. `size` is right once `plans` has been read to its end."""
+    """Chunks in the order of the data space. `size` and `together` are right once `plans` has been read to its end.
+
+    `together`: where what starts read lies, from byte to byte: who reads some of such a piece will read the rest.
+    """
 
     def __init__(self, root: Node, first: Sequence[bytes] = ()) -> None:
         """`first`: paths that a start-up trace touched, in its order; they are placed before all others."""
         self._hot, self._rest = _sort(root, first)
         self.size = 0
+        self.together: list[tuple[int, int]] = []
 
     def plans(self) -> Iterator[Plan]:
         """Gives each file its block as it goes."""
         yield from self._group(self._hot)
         for layer in sorted(self._rest):
-            for files in self._rest[layer].groups():
+            early, *others = self._rest[layer].groups()
+            yield from self._keep_together(early)
+            for files in others:
                 yield from self._group(files)
+
+    def _keep_together(self, files: _Files) -> Iterator[Plan]:
+        """Notes the packs of small files as one piece, and each large file."""
+        pieces: dict[int, tuple[int, int]] = {}
+        for plan in self._group(files):
+            yield plan
+            node = plan.pieces[0].node
+            if node.size <= LARGEST_TOGETHER:
+                number = node.block if node.size >= LARGEST_CHUNK else -1
+                pieces[number] = (pieces.get(number, (plan.offset, 0))[0], plan.offset + plan.length)
+        self.together += [(start, end) for start, end in pieces.values() if end - start > LARGEST_CHUNK]
 
     def _group(self, files: _Files) -> Iterator[Plan]:
         """Packs of small files, and large ones in chunks of their own. A group ends its last chunk."""

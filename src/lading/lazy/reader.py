@@ -6,6 +6,7 @@ Remembers in which order chunks were first touched, which is what the next start
 from __future__ import annotations
 
 import errno
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -33,7 +34,10 @@ class Answer(Protocol):
 class Space:
     """One image's metadata or data, as it is read."""
 
-    def __init__(self, origin: Origin, table: ChunkTable, *, ahead: bool = True) -> None:
+    def __init__(
+        self, origin: Origin, table: ChunkTable, together: Sequence[tuple[int, int]] = (), *, ahead: bool = True
+    ) -> None:
+        """together: pieces, from byte to byte, that are wanted whole once some of them is. ahead: or nothing is."""
         self.origin = origin
         self.table = table
         self.size = -(-table.size // BLOCK) * BLOCK
@@ -46,6 +50,8 @@ class Space:
         self._last = -2
         self._window = 0
         self._ahead_end = 0
+        pieces = [[index for index, _ in table.within(start, end)] for start, end in together]
+        self._pieces = {index: piece for piece in pieces for index in piece}
 
     def touch(self, index: int) -> None:
         if not self.touched[index]:
@@ -62,6 +68,13 @@ class Space:
         self._last = index
         self._ahead_end = min(index + 1 + self._window, len(self.table))
         return range(start, self._ahead_end)
+
+    def piece(self, index: int) -> Sequence[int]:
+        """The chunks that this one belongs to, the first time that something of them is read."""
+        found = self._pieces.get(index, ())
+        for known in found:
+            self._pieces.pop(known, None)
+        return found
 
 
 class _Pending:
@@ -164,7 +177,7 @@ class Reader:
         self._look_ahead(space, index)
 
     def _look_ahead(self, space: Space, index: int) -> None:
-        for ahead in space.window(index):
+        for ahead in itertools.chain(space.piece(index), space.window(index)):
             record = space.table[ahead]
             if self._cache.has(record.name):
                 self._cache.expect(record.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _LIBRARIES = re.compile(
-    rb"(?:ld-linux|lib(?:c|m|dl|pthread|rt|util|crypt|ffi|gcc_s|z|lzma|bz2|uuid))[-.][^/]*so[.0-9]*"
+    rb"(?:ld-linux|lib(?:c|m|dl|pthread|rt|util|crypt|crypto|ssl|ffi|gcc_s|stdc\+\+|z|lzma|bz2|uuid|python3))[-.][^/]*so[.0-9]*"
 )
 _PROGRAM = re.compile(rb"python3(?:\.[0-9]+)?")
 _MODULES = """

@@ -140,7 +140,7 @@ class Worker:
         """Answers when the metadata is here; the trace's chunks follow behind it."""
         number = message["image"]
         origin = Origin(message["place"], number)
-        spaces = (Space(origin, manifest.metadata, ahead=False), Space(origin, manifest.data))
+        spaces = (Space(origin, manifest.metadata, ahead=False), Space(origin, manifest.data, manifest.together))
         for node, space in enumerate(spaces, number):
             self._reader.spaces[node] = space
             self._files[node] = File(node, str(node), space.size)
