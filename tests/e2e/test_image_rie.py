@@ -184,3 +184,4 @@ def test_base_rie_writes_it(lading: Command, tmp_path: Path) -> None:
     written = tmp_path / "lading-rie"
     assert written.read_text().startswith("#!/usr/local/bin/python3\n") and os.access(written, os.X_OK)
     assert "can't start a program" in lading("base", "rie", "--python", "python3", cwd=tmp_path, code=2).err
+    assert "error: can't write" in lading("base", "rie", "--output", tmp_path / "no/file", cwd=tmp_path, code=6).err

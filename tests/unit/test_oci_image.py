@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -295,6 +296,18 @@ def test_a_layout_that_can_not_be_written_leaves_the_old_one(store: Store, tmp_p
         write_layout(tmp_path / "layout", [gone])
     assert Layout(tmp_path / "layout").image().digest == image.digest
     assert [path.name for path in tmp_path.iterdir()] == ["layout", "cache"] or len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_a_killed_build_left_is_no_obstacle_and_goes(store: Store, tmp_path: Path) -> None:
+    image, root = stored_image(store, "one"), tmp_path / "app.oci"
+    write_layout(root, [image])
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for name in (f".app.oci.{gone.pid}-0011aabb", f".app.oci.{gone.pid}-0011aabb.old", f".app.oci.{os.getpid()}-22"):
+        (tmp_path / name / "blobs").mkdir(parents=True)
+    write_layout(root, [image])
+    assert {path.name for path in tmp_path.glob(".app.oci*")} == {f".app.oci.{os.getpid()}-22"}
+    assert Layout(root).image().digest == image.digest
 
 
 def test_indexes_do_not_nest_for_ever(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import glob
 import hashlib
 import mmap
 import os
@@ -26,7 +25,7 @@ from lading.build.digester import Checksum, Digester
 from lading.build.records import LIMIT32, OFFSET_FIELD, end_records, widen
 from lading.errors import BuildError
 from lading.model.blobs import Blobs
-from lading.sandbox.owners import is_left, owner_name
+from lading.oci.leftovers import remove_left, unfinished
 
 WINDOW = 1 << 20
 """Bytes of a blob that are mapped at a time; a multiple of every page size."""
@@ -332,10 +331,10 @@ def _replacing(destination: Path) -> Iterator[FileIO]:
 
     Not synced to disk: after a power cut the artifact may have to be built again, as with any compiler's output.
     """
-    temporary = destination.with_name(f".{destination.name}.{owner_name(os.getpid())}-{secrets.token_hex(4)}")
+    temporary = unfinished(destination)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(destination)
+        remove_left(destination)
         with temporary.open("xb", buffering=0) as output:
             yield output
         temporary.replace(destination)
@@ -346,11 +345,3 @@ def _replacing(destination: Path) -> Iterator[FileIO]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _remove_abandoned(destination: Path) -> None:
-    """Files that builds which were killed left beside an artifact."""
-    start = f".{destination.name}."
-    for path in destination.parent.glob(f"{glob.escape(start)}*-*"):
-        if is_left(path.name.removeprefix(start).rpartition("-")[0]):
-            path.unlink(missing_ok=True)

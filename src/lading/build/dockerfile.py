@@ -74,7 +74,7 @@ def build_dockerfile(function: FunctionConfig, destination: Path, store: Store, 
     """
     builder = find_builder()
     platform = platform_of(function.target)
-    with _scratch(destination.parent) as scratch:
+    with _scratch(destination) as scratch:
         run = _Run(builder, function, platform, scratch, options)
         image = run.image(store)
         refused = validate(image, platform)
@@ -90,11 +90,15 @@ def build_dockerfile(function: FunctionConfig, destination: Path, store: Store, 
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder beside the artifact, so that what is copied out is linked and not copied again. Raises StoreError."""
+def _scratch(destination: Path) -> Iterator[Path]:
+    """A folder beside the artifact, so that what is copied out is linked and not copied again. Raises StoreError.
+
+    Its name is one that the next build of the artifact removes where this one is killed.
+    """
+    folder = destination.parent
     with disk_errors(f"can't write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".dockerfile-", dir=folder))
+        made = Path(tempfile.mkdtemp(prefix=f".{destination.name}.{os.getpid()}-", dir=folder))
     try:
         yield made
     finally:

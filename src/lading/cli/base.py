@@ -28,13 +28,15 @@ def rie(output: Path, interpreter: str) -> None:
     It serves port 8080, as AWS's emulator does, and steps aside where the Runtime API is.
     """
     from lading.build.base import emulator_source
+    from lading.store.folder import disk_errors
 
     if "\n" in interpreter or not interpreter.startswith("/"):
         raise UsageError(
             f"{interpreter!r} can't start a program", hint="give an absolute path, such as /usr/local/bin/python3"
         )
-    output.write_text(emulator_source(interpreter), "utf-8")
-    output.chmod(0o755)
+    with disk_errors(f"can't write {output}"):
+        output.write_text(emulator_source(interpreter), "utf-8")
+        output.chmod(0o755)
     click.echo(output)
 
 

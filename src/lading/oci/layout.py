@@ -29,6 +29,7 @@ from lading.oci.descriptor import (
     read_document,
 )
 from lading.oci.image import Image, read_image
+from lading.store.folder import remove_abandoned
 
 VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 NAME = "org.opencontainers.image.ref.name"
@@ -248,9 +249,10 @@ def _open_plain(path: Path, what: str) -> BinaryIO:
 def _replacing(root: Path) -> Iterator[Path]:
     """A folder beside `root` that takes its place when the block ends well."""
     fresh = root.with_name(f".{root.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    old = fresh.with_suffix(".old")
+    old = fresh.with_name(f"{fresh.name}.old")
     try:
         fresh.mkdir(parents=True)
+        remove_abandoned(root)
         yield fresh
         with suppress(FileNotFoundError):
             root.rename(old)
