@@ -159,21 +159,25 @@ class Worker:
         return Compiled(bytecode if compiled else None, self._read(process, facts_size))
 
     def _read(self, process: Popen[bytes], length: int) -> bytes:
-        assert process.stdout is not None
         parts = bytearray()
         while len(parts) < length:
-            ready, _, _ = select.select([process.stdout], [], [], SECONDS_PER_SOURCE)
-            data = process.stdout.read(length - len(parts)) if ready else None
-            if not data:
-                raise _WorkerLostError
-            parts += data
+            parts += self._wait(process, length - len(parts))
         return bytes(parts)
 
     def _read_line(self, process: Popen[bytes]) -> bytes:
+        """All that comes before an answer is asked for, at once: each wait gives other threads their turn."""
         line = bytearray()
         while not line.endswith(b"\n"):
-            line += self._read(process, 1)
+            line += self._wait(process, 1 << 12)
         return bytes(line)
+
+    def _wait(self, process: Popen[bytes], most: int) -> bytes:
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], SECONDS_PER_SOURCE)
+        data = process.stdout.read(most) if ready else None
+        if not data:
+            raise _WorkerLostError
+        return data
 
     def close(self) -> None:
         """End the process."""
