@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import os
-import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from lading.oci.descriptor import Descriptor, ImageFormatError, Platform, decode
 from lading.oci.image import Image, empty, read_image
 from lading.oci.layer_writer import LayerWriter
 from lading.oci.layout import Layout, index_of, write_layout
+from lading.oci.leftovers import unfinished
 from lading.oci.validate import CODES, validate, validate_manifest
 from lading.store import Store, open_store
 
@@ -301,12 +301,12 @@ def test_a_layout_that_can_not_be_written_leaves_the_old_one(store: Store, tmp_p
 def test_what_a_killed_build_left_is_no_obstacle_and_goes(store: Store, tmp_path: Path) -> None:
     image, root = stored_image(store, "one"), tmp_path / "app.oci"
     write_layout(root, [image])
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    for name in (f".app.oci.{gone.pid}-0011aabb", f".app.oci.{gone.pid}-0011aabb.old", f".app.oci.{os.getpid()}-22"):
+    mine = unfinished(root)
+    killed = mine.name.replace(f".{os.getpid()}.", ".4194304.")  # above every process's number
+    for name in (mine.name, killed, f"{killed}.old"):
         (tmp_path / name / "blobs").mkdir(parents=True)
     write_layout(root, [image])
-    assert {path.name for path in tmp_path.glob(".app.oci*")} == {f".app.oci.{os.getpid()}-22"}
+    assert list(tmp_path.glob(".app.oci*")) == [mine]
     assert Layout(root).image().digest == image.digest
 
 

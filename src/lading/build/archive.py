@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import mmap
 import os
-import secrets
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence

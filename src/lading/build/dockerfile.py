@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from lading.oci.image import Image
 from lading.oci.imports import ImageAudit, audit_image
 from lading.oci.layer import Layer
 from lading.oci.layout import Layout, write_layout
+from lading.oci.leftovers import unfinished
 from lading.oci.reference import DOCKER_HUB
 from lading.oci.registry import scheme
 from lading.oci.tar import Walker
@@ -95,10 +95,9 @@ def _scratch(destination: Path) -> Iterator[Path]:
 
     Its name is one that the next build of the artifact removes where this one is killed.
     """
-    folder = destination.parent
-    with disk_errors(f"can't write to {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{destination.name}.{os.getpid()}-", dir=folder))
+    made = unfinished(destination)
+    with disk_errors(f"can't write to {destination.parent}"):
+        made.mkdir(parents=True)
     try:
         yield made
     finally:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,7 +28,8 @@ from lading.model.finding import Finding, Severity
 from lading.model.lock import Wheel
 from lading.model.project import Bytecode
 from lading.model.quotas import quotas
-from lading.store.folder import disk_errors, remove_abandoned
+from lading.oci.leftovers import remove_left, unfinished
+from lading.store.folder import disk_errors
 
 
 @dataclass(frozen=True)
@@ -183,11 +182,11 @@ def recipe_of(unit: Unit) -> Recipe:
 @contextmanager
 def replacing_text(path: Path, text: str) -> Iterator[None]:
     """A small file that is written before the block, and takes its place when the block ends well. Raises StoreError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = unfinished(path)
     with disk_errors(f"can't write {path}"):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            remove_abandoned(path)
+            remove_left(path)
             temporary.write_text(text, "utf-8")
             yield
             temporary.replace(path)

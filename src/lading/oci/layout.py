@@ -6,7 +6,6 @@ Source: OCI image specification 1.1, "image layout".
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +28,7 @@ from lading.oci.descriptor import (
     read_document,
 )
 from lading.oci.image import Image, read_image
-from lading.store.folder import remove_abandoned
+from lading.oci.leftovers import remove_left, unfinished
 
 VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 NAME = "org.opencontainers.image.ref.name"
@@ -248,11 +247,11 @@ def _open_plain(path: Path, what: str) -> BinaryIO:
 @contextmanager
 def _replacing(root: Path) -> Iterator[Path]:
     """A folder beside `root` that takes its place when the block ends well."""
-    fresh = root.with_name(f".{root.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    fresh = unfinished(root)
     old = fresh.with_name(f"{fresh.name}.old")
     try:
         fresh.mkdir(parents=True)
-        remove_abandoned(root)
+        remove_left(root)
         yield fresh
         with suppress(FileNotFoundError):
             root.rename(old)

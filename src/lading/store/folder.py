@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import glob
 import hashlib
 import os
 import shutil
@@ -289,13 +288,3 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def remove_abandoned(destination: Path) -> None:
-    """What builds that were killed left beside an artifact, as `.NAME.PID-…`. A process of the same number may live: then it
-    stays."""
-    start = f".{destination.name}."
-    for path in destination.parent.glob(f"{glob.escape(start)}*-*"):
-        owner = path.name.removeprefix(start).partition("-")[0]
-        if owner.isdecimal() and not Path("/proc", owner).exists() and Path("/proc/self").exists():
-            remove_tree(path)
