@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from serve_support import REGION, client, create, make_role, refusal, service, zipped
+from serve_support import REGION, client, create, make_role, refusal, service, until, zipped
 
 TRUST = {
     "Version": "2012-10-17",
@@ -30,15 +29,6 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def role(url: str) -> str:
     return make_role(url)
-
-
-def until(ask: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := ask():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not come")
 
 
 def queue(url: str, name: str) -> tuple[str, str]:

@@ -17,8 +17,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from serve_support import ACCOUNT, REGION, client, clock, create, make_role, served, zipped
+from serve_support import ACCOUNT, REGION, client, clock, create, make_role, served, service, until, zipped
 from serve_victim import Victims
+from test_serve_sources import mapped
 
 SIGNED = f"AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/lambda/aws4_request, SignedHeaders=host, Signature=0"
 KILLS = int(os.environ.get("LADING_KILLS", "4"))
@@ -240,3 +241,57 @@ def test_kills_lose_no_event_and_repeat_none_that_succeeded(tmp_path: Path) -> N
         f"{KILLS} kills, {len(accepted)} events accepted, {story.tries} tries, {tried_before} of them before the last kill"
     )
     print(f"left after the last kill: {kept}; drained in {seconds:.0f} s, the clock stepped {steps} times")
+
+
+STREAMED = 20
+"""Records that come into the stream in each life."""
+READER = (
+    CODE.replace(
+        "def handler(event, context):", "import base64\n\ndef handler(event, context):\n    [record] = event['Records']"
+    )
+    .replace('event["queue"]', 'os.environ["QUEUE"]')
+    .replace('"tried " + context.aws_request_id', "base64.b64decode(record['kinesis']['data']).decode()")
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="environments with all walls need root")
+def test_kills_lose_no_record_of_a_stream_and_repeat_only_what_was_at_work(tmp_path: Path) -> None:
+    """The stream is at another service, which isn't killed. Batches of one: a kill may repeat one record, and no older one."""
+    chance, kills = random.Random(5), min(KILLS, 20)
+    with notebook() as book, contextlib.ExitStack() as stack:
+        beside = stack.enter_context(service(neighbours={}, walls=None))
+        words = ["--state", str(tmp_path)]
+        for name, url in {"kinesis": beside, "sqs": book.url, "sts": book.url}.items():
+            words += ["--neighbour", f"{name}={url}"]
+        kinesis = client(beside, "kinesis")
+        kinesis.create_stream(StreamName="killed", ShardCount=1)
+        stack.callback(kinesis.delete_stream, StreamName="killed")
+        victims = stack.enter_context(contextlib.closing(Victims()))
+        with served(*words) as (url, _):
+            make_role(url)
+            api = client(url)
+            queue = {"Variables": {"QUEUE": f"{book.url}/{ACCOUNT}/written-down"}}
+            create(
+                api,
+                "reader",
+                Code={"ZipFile": zipped({"app.py": READER})},
+                Timeout=60,
+                MemorySize=512,
+                Environment=queue,
+            )
+            mapped(
+                api, f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/killed", BatchSize=1, StartingPosition="TRIM_HORIZON"
+            )
+        for life_number in range(kills):
+            numbers = range(life_number * STREAMED, (life_number + 1) * STREAMED)
+            records = [{"Data": str(number).encode(), "PartitionKey": "same"} for number in numbers]
+            kinesis.put_records(StreamName="killed", Records=records)
+            with victims.served(*words) as life:
+                wait_for_a_try(book, len(book.written))
+                time.sleep(chance.uniform(0.0, 0.1))
+                life.kill()
+        with served(*words):
+            until(lambda: len(set(book.written)) == kills * STREAMED, 120)
+    firsts = list(dict.fromkeys(book.written))
+    assert firsts == [str(number) for number in range(kills * STREAMED)], "a record was left out, or came out of order"
+    assert len(book.written) - len(firsts) <= kills, f"more was repeated than was at work: {book.written}"

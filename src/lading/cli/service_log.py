@@ -3,7 +3,6 @@ that nobody who reads slowly holds the service up."""
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import logging
 import threading
@@ -14,6 +13,7 @@ from typing import TextIO
 
 from lading.service.access import Served, is_silent, json_line, text_line
 from lading.service.events import Event, LogLine
+from lading.service.moment import iso
 
 WAITING = 100_000
 """What waits for a slow reader; what comes beyond is dropped, and counted."""
@@ -45,8 +45,7 @@ class ServiceLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = logging.Formatter().format(record)
         if self._as_json:
-            moment = dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds")
-            values = {"time": moment.replace("+00:00", "Z"), "event": "log", "level": record.levelname.lower()}
+            values = {"time": iso(record.created), "event": "log", "level": record.levelname.lower()}
             text = json.dumps({**values, "message": text}, separators=(",", ":"))
         self._put(text)
 

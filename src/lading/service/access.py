@@ -10,6 +10,7 @@ from typing import Any
 
 from lading.model.value import value
 from lading.service.events import EnvironmentChanged, Event, InvocationEnded, LogLine, StreamRead, Throttled
+from lading.service.moment import iso
 
 PATH_SHOWN = 200
 """Characters of a path."""
@@ -46,7 +47,7 @@ def json_line(what: Served | Event) -> str:
     """An object with `time` (RFC 3339) and `event`; "" for what has no line: functions' own output is in their logs."""
     if isinstance(what, LogLine):
         return ""
-    values: dict[str, Any] = {"time": _moment(what.time), "event": _NAMES[type(what)]}
+    values: dict[str, Any] = {"time": iso(what.time), "event": _NAMES[type(what)]}
     values |= {name: value for name, value in asdict(what).items() if name != "time" and value not in ("", None)}
     if isinstance(what, Served | InvocationEnded):
         values["duration"] = round(what.duration, 3)
@@ -86,7 +87,3 @@ _NAMES = {
     Throttled: "throttled",
     StreamRead: "stream",
 }
-
-
-def _moment(seconds: float) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -107,7 +107,7 @@ class TaggingApi(DescribedApi):
                         yield scope.arn(f"{name}:{record.key.name}"), tags
         if not types or {"logs", "logs:log-group"} & set(types):
             for group, tags in self._logs.tagged(scope).items():
-                yield f"arn:{scope.partition}:logs:{scope.region}:{scope.account}:log-group:{group}", tags
+                yield scope.log_group_arn(group), tags
         others = [one for one in types if one.partition(":")[0] not in ("lambda", "logs")]
         if self._neighbours is not None and (others or not types):
             yield from self._neighbours_tags(scope, others)

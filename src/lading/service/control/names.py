@@ -40,6 +40,10 @@ class Scope:
         """ "function:orders" → the ARN of it here."""
         return f"arn:{self.partition}:lambda:{self.region}:{self.account}:{resource}"
 
+    def log_group_arn(self, name: str) -> str:
+        """Without the ":*" that some of CloudWatch's answers end it with."""
+        return f"arn:{self.partition}:logs:{self.region}:{self.account}:log-group:{name}"
+
     def function_arn(self, name: str, qualifier: str | None = None) -> str:
         return self.arn(f"function:{name}:{qualifier}" if qualifier else f"function:{name}")
 

@@ -100,18 +100,14 @@ def describe_log_groups(store: LogStore, scope: Scope, parameters: Parameters) -
     return {"logGroups": shown, "nextToken": _token(rows[limit - 1]["name"]) if more else None}
 
 
-def _arn(scope: Scope, name: str) -> str:
-    return f"arn:{scope.partition}:logs:{scope.region}:{scope.account}:log-group:{name}"
-
-
 def _shown_group(scope: Scope, row: sqlite3.Row) -> Result:
     return {
         "logGroupName": row["name"],
         "creationTime": row["created"],
         "retentionInDays": row["retention"],
         "metricFilterCount": 0,
-        "arn": _arn(scope, row["name"]) + ":*",
-        "logGroupArn": _arn(scope, row["name"]),
+        "arn": scope.log_group_arn(row["name"]) + ":*",
+        "logGroupArn": scope.log_group_arn(row["name"]),
         "storedBytes": row["bytes"],
         "logGroupClass": "STANDARD",
     }
@@ -172,7 +168,7 @@ def _shown_stream(scope: Scope, group: str, row: sqlite3.Row) -> Result:
         "firstEventTimestamp": row["first"],
         "lastEventTimestamp": row["last"],
         "lastIngestionTime": row["ingested"],
-        "arn": f"{_arn(scope, group)}:log-stream:{row['name']}",
+        "arn": f"{scope.log_group_arn(group)}:log-stream:{row['name']}",
         "storedBytes": 0,
     }
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lading.runtimeapi import calls, effects
-from lading.service.pool import logs
+from lading.service.moment import iso
 from lading.service.pool.function import Answer, InvokeRequest
 from lading.service.pool.streams import Pace
 
@@ -91,7 +91,7 @@ class Exchange:
             ("runtimeOverhead", self.completed, now),
         )
         spans = [
-            {"name": name, "start": logs.iso(clock - (now - start)), "durationMs": _milliseconds(end - start)}
+            {"name": name, "start": iso(clock - (now - start)), "durationMs": _milliseconds(end - start)}
             for name, start, end in times
             if start and end
         ]

@@ -12,6 +12,7 @@ from lading.model.target import runtimes
 from lading.runtimeapi import records
 from lading.runtimeapi.extensions import Extension
 from lading.service.events import EventStream, LogLine
+from lading.service.moment import iso
 from lading.service.pool import logs
 from lading.service.pool.faults import Fault, TimedOut
 from lading.service.pool.function import SNAP_START, FunctionVersion
@@ -202,7 +203,7 @@ class Journal:
         else:
             lines = [f"RequestId: {request_id} Error: {fault.message}", fault.error_type]
         if self.follow:
-            self.follow({"time": logs.iso(time.time()), "type": records.FAULT, "record": "\n".join(lines) + "\n"})
+            self.follow({"time": iso(time.time()), "type": records.FAULT, "record": "\n".join(lines) + "\n"})
         for line in lines if not self._json else ():
             self._write(line, "platform")
 
@@ -229,7 +230,7 @@ class Journal:
 
     def _record(self, line: str, kind: str) -> None:
         if self.follow:
-            self.follow({"time": logs.iso(time.time()), "type": kind, "record": line + "\n"})
+            self.follow({"time": iso(time.time()), "type": kind, "record": line + "\n"})
         self._write(line, kind)
 
     def _write(self, line: str, source: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lading.model.value import value
+from lading.service.moment import iso
 
 MAXIMUM_LINE = 262_144 - 26
 """Bytes of one log event; what is longer goes on in the next. 256 KB, of which each event's own 26 bytes are a part
@@ -134,11 +135,6 @@ def report_record(report: Report) -> dict[str, Any]:
     if report.error_type:
         record["errorType"] = report.error_type
     return record
-
-
-def iso(now: float) -> str:
-    """Seconds since the epoch as "2026-11-24T00:00:00.000Z"."""
-    return dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def stream_name(version: str, identity: str, now: float) -> str:

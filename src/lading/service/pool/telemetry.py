@@ -17,7 +17,7 @@ from typing import Any
 from lading.errors import SandboxError
 from lading.runtimeapi.records import shape
 from lading.runtimeapi.subscription import Destination, Subscription
-from lading.service.pool.logs import iso
+from lading.service.moment import iso
 
 EARLY = 10_000
 """Records that are kept for those who subscribe during the init phase …"""

@@ -9,6 +9,7 @@ import datetime as dt
 import json
 from typing import Any
 
+from lading.service.moment import iso
 from lading.service.queue.event import Config, Delivery, QueuedEvent
 from lading.service.queue.rules import SUCCESS, Ended
 
@@ -33,10 +34,9 @@ def deliveries(event: QueuedEvent, ended: Ended, config: Config, dead_letters: s
 
 def record(event: QueuedEvent, ended: Ended, now: float) -> dict[str, Any]:
     """Version 1.0 of an invocation record."""
-    moment = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     whole: dict[str, Any] = {
         "version": "1.0",
-        "timestamp": moment,
+        "timestamp": iso(now),
         "requestContext": {
             "requestId": event.id,
             "functionArn": event.arn,

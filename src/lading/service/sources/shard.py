@@ -142,7 +142,7 @@ class ShardReader:
                 await self._pause(pause)
 
     async def _take(self, raws: list[dict[str, object]], since: float) -> None:
-        role = await self._around.role()
+        role = await self._around.role() if self._mapping.kind == "kinesis" else ""  # DynamoDB's records don't name it
         ahead = self._around.clock.now() - time.time()
         passed = []
         for raw in raws:

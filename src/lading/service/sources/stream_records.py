@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lading.service.moment import iso
 from lading.service.queue.event import Result
 from lading.service.sources.mapping import SourceMapping
 
@@ -144,13 +145,13 @@ def failure_record(
     info = "KinesisBatchInfo" if mapping.kind == "kinesis" else "DDBStreamBatchInfo"
     return whole | {
         "version": "1.0",
-        "timestamp": _moment(now),
+        "timestamp": iso(now),
         info: {
             "shardId": shard,
             "startSequenceNumber": first.sequence,
             "endSequenceNumber": last.sequence,
-            "approximateArrivalOfFirstRecord": _moment(first.created),
-            "approximateArrivalOfLastRecord": _moment(last.created),
+            "approximateArrivalOfFirstRecord": iso(first.created),
+            "approximateArrivalOfLastRecord": iso(last.created),
             "batchSize": len(discarded.records),
             "streamArn": mapping.source,
         },
@@ -161,11 +162,6 @@ def object_key(mapping: SourceMapping, shard: str, identity: str, now: float) ->
     """Of a record in a bucket: aws/lambda/UUID/SHARD/YYYY/MM/DD/YYYY-MM-DDTHH.MM.SS-UUID."""
     moment = dt.datetime.fromtimestamp(now, dt.UTC)
     return f"aws/lambda/{mapping.uuid}/{shard}/{moment:%Y/%m/%d}/{moment:%Y-%m-%dT%H.%M.%S}-{identity}"
-
-
-def _moment(seconds: float) -> str:
-    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _json(value: Any) -> bytes:
