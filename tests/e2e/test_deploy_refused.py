@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from conftest import Command, Write
 from deploy_proxy import Answer, Seen, Trouble, troubled
 from deploy_support import ENVIRONMENT, Endpoint, Site, deploy, endpoint, shape, writes
 
-from lading.aws.account import Access, open_account
+from lading.aws.account import Access, Account, open_account
 from lading.aws.refusal import DeniedError
+from lading.cli.deployment import open_accounts
 from lading.deploy.plan import PlanError, make_plan
+from lading.deploy.wish import Wish
+from lading.errors import DeployError
 
 ARN = "arn:aws:iam::000000000000:role/{name}"
 
@@ -29,11 +33,11 @@ def denied(action: str, resource: str) -> Answer:
     return Answer(403, "AccessDeniedException", said)
 
 
-def refused(site: Site, account: object) -> list[str]:
+def refused(wish: Wish, account: Account) -> list[str]:
     """The lines of the PlanError, with their hints."""
     with pytest.raises(PlanError) as caught:
-        make_plan(site.wish(), account)  # type: ignore[arg-type]
-    assert writes(account) == []  # type: ignore[arg-type]
+        make_plan(wish, account)
+    assert writes(account) == []
     return list(caught.value.details) or [f"{caught.value.message} ({caught.value.hint})"]
 
 
@@ -49,7 +53,7 @@ def test_denied_reads_are_told_together_each_with_its_statement(tmp_path: Path, 
 
     site = Site(tmp_path, shape("denied", {"one": "", "two": "environment = { DB = { ssm = '/not/there' } }"}))
     with troubled(target.url, Trouble(answer=answer)) as url:
-        said = refused(site, open_account(Access(region="eu-west-1", endpoint_url=url)))
+        said = refused(site.wish(), open_account(Access(region="eu-west-1", endpoint_url=url)))
     for action, resource in (
         ("iam:ListRoles", "arn:aws:iam::000000000000:role/lading/"),
         ("lambda:GetFunction", "arn:aws:lambda:eu-west-1:000000000000:function:one"),
@@ -72,17 +76,32 @@ def test_limits_are_known_before_the_first_write(tmp_path: Path, target: Endpoin
         "mighty": f"role = {{ statements = [{statements}] }}",
         "strange": f"role = '{ARN.format(name='for-others')}'",
         "named": "",
+        "ready": "alias = 'live'\nprovisioned-concurrency = 2000",
+        "open": "\n".join(
+            f"permissions.of-number-{number} = {{ principal = '{number:012}' }}" for number in range(120)
+        ),
+        "heavy": "",
+        "vast": "alias = 'live'",
     }
     trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}}]}
     trust["Statement"][0]["Action"] = "sts:AssumeRole"  # type: ignore[index]
     target.client("iam").create_role(RoleName="for-others", AssumeRolePolicyDocument=json.dumps(trust))
     site = Site(tmp_path, shape("limits", functions))
     site.text = site.text.replace("[tool.lading.deploy]", "[tool.lading.deploy]\nnames = '{function}" + "x" * 60 + "'")
-    said = "\n".join(refused(site, target.account()))
+    wish = site.wish()
+    # Sizes as the manifests of such builds would tell them.
+    packages = dict(wish.packages)
+    packages["heavy"] = replace(packages["heavy"], unzipped=262_144_001)
+    packages["vast"] = replace(packages["vast"], size=400 * 10**9)
+    said = "\n".join(refused(replace(wish, packages=packages), target.account()))
     for expected in (
         "950 more would leave 50 unreserved; AWS keeps 100",
         "wordy: its environment has 4,204 bytes",
         "mighty: its role's statements have",
+        "provisioned-concurrency: 2000 more, and 0 are left for it",
+        "open: its own policy would have",
+        "heavy: 262,144,001 bytes unzipped, layers included; Lambda takes 262,144,000",
+        "code storage: 800,",
         f"the role {ARN.format(name='for-others')} can't be assumed by Lambda",
         "named: 'named" + "x" * 60 + "' is no name of a function",
     ):
@@ -124,7 +143,7 @@ PROJECT = """
 
 
 def test_stages_say_where_to_and_as_whom(write: Write, lading: Command, target: Endpoint) -> None:
-    """One project in two regions, and its stage in a third, through a role; bad regions and bad keys are told together."""
+    """One project in two regions, and its stage in a third, through a role."""
     trust = {
         "Version": "2012-10-17",
         "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
@@ -148,18 +167,29 @@ def test_stages_say_where_to_and_as_whom(write: Write, lading: Command, target: 
         for region in ("eu-west-1", "us-east-1", "eu-central-1")
     }
     assert found == {"eu-west-1": ["greet"], "us-east-1": ["greet"], "eu-central-1": ["greet-prod"]}
-    away = {**ENVIRONMENT, "AWS_ENDPOINT_URL": ""}
-    wrong = lading(
-        "plan", "--no-build", "--region", "eu-west-9", "--region", "us-nowhere-1", cwd=project, env=away, code=8
-    )
-    assert "no region 'eu-west-9'" in wrong.err and "no region 'us-nowhere-1'" in wrong.err
+
+
+def test_what_is_wrong_with_every_place_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bad regions together; what is wrong everywhere, such as missing credentials, once."""
+    site = Site(tmp_path, shape("nowhere", {"n": ""}))
+    given = {"regions": ("eu-west-9", "us-nowhere-1"), "profile": "", "assume_role": "", "endpoint_url": ""}
     nobody = {
         "AWS_CONFIG_FILE": "/nowhere",
         "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    nobody |= {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL": ""}
-    missing = lading("plan", "--no-build", cwd=project, env=nobody, code=8)
-    assert missing.err.count("there are no AWS credentials here") == 1
-    missing = lading("plan", "--no-build", cwd=project, env={**nobody, "AWS_PROFILE": "shop"}, code=8)
-    assert "no profile 'shop' in AWS's configuration files" in missing.err
+    for name in (*ENVIRONMENT, "AWS_ENDPOINT_URL", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in nobody.items():
+        monkeypatch.setenv(name, value)
+
+    def told(**more: object) -> str:
+        with pytest.raises(DeployError) as caught:
+            open_accounts(site.wish().project, given | more)
+        return "\n".join([caught.value.message, *caught.value.details])
+
+    wrong = told()
+    assert "no region 'eu-west-9'" in wrong and "no region 'us-nowhere-1'" in wrong
+    assert told(regions=("eu-west-1", "us-east-1")).count("there are no AWS credentials here") == 1
+    monkeypatch.setenv("AWS_PROFILE", "shop")
+    assert told(regions=("eu-west-1", "us-east-1")).count("no profile 'shop' in AWS's configuration files") == 1

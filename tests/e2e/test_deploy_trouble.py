@@ -15,7 +15,7 @@ from deploy_proxy import Answer, Seen, Trouble, troubled
 from deploy_support import ENVIRONMENT, Endpoint, Site, deploy, endpoint, everything, lines, plan_of, shape
 
 from lading.aws.account import Access, RegionError, open_account
-from lading.aws.refusal import CredentialsError, UnreachableError
+from lading.aws.refusal import AwsError, CredentialsError, UnreachableError
 from lading.deploy.apply import ApplyError
 from lading.errors import DeployError
 
@@ -147,6 +147,16 @@ def test_an_endpoint_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(UnreachableError, match="GetCallerIdentity"):
         open_account(Access(region="eu-west-1", endpoint_url="http://127.0.0.1:9"))
+
+
+def test_an_answer_that_is_nobody_s(target: Endpoint) -> None:
+    page = "<!doctype html><title>Proxy</title><p>Sign in first"
+    with troubled(target.url, Trouble(say=lambda seen, body: page)) as url, pytest.raises(AwsError) as caught:
+        through(url)
+    assert (
+        "sts:GetCallerIdentity: the answer isn't AWS's: " in caught.value.message and "Sign in" in caught.value.message
+    )
+    assert "--endpoint-url" in caught.value.hint
 
 
 def test_missing_credentials_and_regions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

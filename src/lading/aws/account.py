@@ -46,9 +46,10 @@ class Identity:
         return self.arn.split(":")[1]
 
     @property
-    def is_root(self) -> bool:
-        """The account's own user, whom no policy limits."""
-        return self.arn.endswith(":root")
+    def is_unlimited(self) -> bool:
+        """The account's own user, whom no policy limits; or somebody of an endpoint that isn't AWS (moto's, and the local
+        service's), where IAM would tell of a `user` and not STS."""
+        return self.arn.endswith(":root") or (":sts:" in self.arn and ":user/" in self.arn)
 
 
 class Account:
@@ -73,10 +74,11 @@ class Account:
             self.calls[service, operation] += 1
         from botocore import xform_name
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         try:
             response: dict[str, Any] = getattr(client, xform_name(operation))(**parameters)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
             raise self._translated(error, service, operation, parameters) from error
         response.pop("ResponseMetadata", None)
         return response
@@ -95,6 +97,7 @@ class Account:
         client = self.client(service)
         from botocore import xform_name
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         found: list[Any] = []
         try:
@@ -102,7 +105,7 @@ class Account:
                 with self._lock:
                     self.calls[service, operation] += 1
                 found += page.get(result, [])
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
             raise self._translated(error, service, operation, parameters) from error
         return found
 

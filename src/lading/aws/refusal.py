@@ -93,6 +93,7 @@ class UnservedError(AwsError):
 def translate(error: Exception, service: str, operation: str, resources: Sequence[str] = ("*",)) -> AwsError:
     """The error for what botocore raised. `resources` are the ARNs that the call is about."""
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     name = action_of(service, operation)
     if isinstance(error, exceptions.ClientError):
@@ -105,6 +106,9 @@ def translate(error: Exception, service: str, operation: str, resources: Sequenc
         return AwsError(f"{name}: {error}", hint="this is a defect of lading: report it")
     if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
         return UnreachableError(f"{name}: {error}", hint="check the network, --region and --endpoint-url")
+    if isinstance(error, ResponseParserError):
+        told = " ".join(str(error).split())[:200]
+        return AwsError(f"{name}: the answer isn't AWS's: {told}", hint="check --endpoint-url, and what lies before it")
     return AwsError(f"{name}: {error}", hint="check the settings: aws configure list")
 
 
