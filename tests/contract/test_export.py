@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,26 @@ def test_terraform_refers_only_to_what_it_declares(full: Portable, tmp_path: Pat
     used = set(re.findall(r"(?<![.\w])(aws_\w+)\.(\w+)\.\w+", re.sub(r'"[^"\n]*"', '""', text)))
     assert used
     assert used <= declared
+
+
+def test_what_is_too_large_for_a_request_goes_through_a_bucket_with_terraform_too(
+    full: Portable, tmp_path: Path
+) -> None:
+    """As CloudFormation, SAM and the CDK have it anyway."""
+    large = {name: replace(one, size=52_428_801) for name, one in full.packages.items() if name != "clicks"}
+    exported = terraform.export(make_portable(full.project, {**full.packages, **large}), tmp_path)
+    resources = resources_of(exported.files["main.tf"])
+    function = resources["aws_lambda_function", "orders"]
+    assert "filename" not in function and "aws_s3_object.orders_zip.key" in function["s3_key"]
+    assert full.packages["orders"].digest in function["source_code_hash"]
+    assert "aws_s3_object.common_zip.key" in resources["aws_lambda_layer_version", "common_layer"]["s3_key"]
+    assert (
+        "../" in resources["aws_s3_object", "orders_zip"]["source"]
+        or "dist" in resources["aws_s3_object", "orders_zip"]["source"]
+    )
+    assert "filename" in resources["aws_lambda_function", "clicks"]
+    variables = [name.strip('"') for one in hcl2.loads(exported.files["main.tf"])["variable"] for name in one]
+    assert variables.count("artifact_bucket") == 1
 
 
 def test_names_that_differ_in_signs_only_stay_apart(tmp_path: Path) -> None:

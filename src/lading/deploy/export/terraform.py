@@ -45,8 +45,7 @@ def _add_layers(made: Configuration) -> None:
         attributes = {
             "layer_name": made.portable.units[0].place.name(layer.name) if made.portable.units else layer.name,
             "description": layer.description or None,
-            "filename": made.file(package),
-            "source_code_hash": package.digest,
+            **made.code(package),
             "compatible_runtimes": [layer.target.runtime.name],
             "compatible_architectures": [layer.target.architecture.value],
         }
@@ -130,7 +129,7 @@ def _add_function(made: Configuration, unit: Unit) -> Target:
 def _code(made: Configuration, unit: Unit) -> dict[str, Any]:
     package = unit.package
     if not package.image:
-        return {"package_type": "Zip", "filename": made.file(package), "source_code_hash": package.digest}
+        return {"package_type": "Zip", **made.code(package)}
     name = made.names(unit.subject.scope, "image")
     text = f"Repository and digest of {package.path.name}: …@sha256:{package.digest}"
     made.blocks.append(Block("variable", (name,), {"type": Expression("string"), "description": text}))
