@@ -62,7 +62,6 @@ class Preparation:
         self._progress = progress
         self._threads: ThreadPoolExecutor | None = None
         self._jobs: dict[tuple[Wheel, Recipe, Style], Future[Packed]] = {}
-        self._own: dict[tuple[str, Style], Future[Packed]] = {}
 
     def __enter__(self) -> Preparation:
         _give_memory_back()
@@ -93,18 +92,8 @@ class Preparation:
             return bundle is not None
         return recall_bytecode(bundle, place_of(style), interpreter, self._blobs, self._actions) is not None
 
-    def start_own(self, bundle: Bundle, style: Style) -> None:
-        """Begin with own files in the background: their interpreter starts while this one does something else."""
-        key = (bundle.index, style)
-        if key not in self._own:
-            self._own[key] = self._executor().submit(self._prepare_own, bundle, style)
-
     def own(self, bundle: Bundle, style: Style) -> Packed:
         """Own files with their bytecode and facts."""
-        job = self._own.get((bundle.index, style))
-        return job.result() if job is not None else self._prepare_own(bundle, style)
-
-    def _prepare_own(self, bundle: Bundle, style: Style) -> Packed:
         bytecode = self._compile(bundle, style)
         if style.layer:
             facts = layer_facts(bundle, bytecode, style.target, self._blobs, self._actions)

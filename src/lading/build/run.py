@@ -33,7 +33,6 @@ from lading.store import Store
 if TYPE_CHECKING:
     from lading.build.image_base import BaseImages
     from lading.build.packing import Load, Packer, PackPlan
-    from lading.build.preparation import Preparation
     from lading.build.workers import Compilers
 
 
@@ -152,18 +151,12 @@ class Build:
     def packer(self) -> Packer:
         """Made, and its modules loaded, when something has to be built."""
         from lading.build.packing import Packer
-
-        options, preparation = self.options, self.preparation
-        return Packer(self.store.blobs, preparation, self.interpreters, allowed=options.allowed, today=options.today)
-
-    @functools.cached_property
-    def preparation(self) -> Preparation:
-        """Made when something seems to have changed."""
         from lading.build.preparation import Preparation
 
         blobs, actions = self.store.blobs, self.store.actions
         made = Preparation(blobs, actions, self.interpreters, self.compilers, self.progress)
-        return self.stack.enter_context(made)
+        preparation, options = self.stack.enter_context(made), self.options
+        return Packer(blobs, preparation, self.interpreters, allowed=options.allowed, today=options.today)
 
     @functools.cached_property
     def compilers(self) -> Compilers:
@@ -220,23 +213,23 @@ class Build:
         self.locks.update(shared.locks)
 
     def compare(self) -> tuple[Step, ...]:
-        """Fingerprint every unit and decide. Own files that changed are compiled meanwhile: nothing else has to wait so long."""
+        """Fingerprint every unit and decide. Where own files changed, the interpreter that compiles them starts meanwhile."""
         steps = []
         for unit in self.units:
             artifact = self.artifact_path(unit)
             kept = recall(artifact, self.store.actions)
             own = self.own[unit.name] = self._own_files(unit)
             if own and kept and kept[0].parts.get("code") != own.index:
-                self._start_own(own, unit)
+                self._begin_compiler(own, unit)
             stamp = fingerprint(unit, self._parts(unit), artifact)
             steps.append(decide(unit, artifact, kept[0] if kept else None, stamp))
         return with_layers(steps)
 
-    def _start_own(self, own: Bundle, unit: Unit) -> None:
+    def _begin_compiler(self, own: Bundle, unit: Unit) -> None:
+        """A process beside this one: a thread would take turns with what is loaded here."""
         interpreter = self.interpreters.of(style_of(unit))
         if interpreter is not None and any(name.endswith(".py") for name in own.names):
-            self.compilers.of(interpreter).begin()  # it starts while modules are loaded here
-            self.preparation.start_own(own, style_of(unit))
+            self.compilers.of(interpreter).begin()
 
     def _own_files(self, unit: Unit) -> Bundle | None:
         if unit.source is None:
