@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import sys
@@ -89,6 +90,20 @@ def create(api: Any, name: str, uri: str, **parameters: Any) -> dict[str, Any]:
 def invoke(api: Any, name: str, **parameters: Any) -> Any:
     response = api.invoke(FunctionName=name, Payload=b"{}", **parameters)
     return json.loads(response["Payload"].read())
+
+
+def test_a_published_version_is_restored_from_a_snapshot(
+    api: Any, registry: RegistryServer, images: dict[str, str]
+) -> None:
+    create(api, "snapped", f"{registry.name}/orders:v1", SnapStart={"ApplyOn": "PublishedVersions"})
+    assert api.publish_version(FunctionName="snapped")["State"] == "Pending"
+    api.get_waiter("published_version_active").wait(FunctionName="snapped", Qualifier="1", WaiterConfig={"Delay": 1})
+    version = api.get_function_configuration(FunctionName="snapped", Qualifier="1")
+    assert version["SnapStart"] == {"ApplyOn": "PublishedVersions", "OptimizationStatus": "On"}
+    answer = api.invoke(FunctionName="snapped", Qualifier="1", Payload=b"{}", LogType="Tail")
+    assert json.loads(answer["Payload"].read())[0] == "v1"
+    assert b"Restore Duration: " in base64.b64decode(answer["LogResult"])
+    api.delete_function(FunctionName="snapped")
 
 
 def test_created_invoked_versioned_and_updated(api: Any, registry: RegistryServer, images: dict[str, str]) -> None:
@@ -198,8 +213,8 @@ def test_what_is_refused_is_refused_in_awss_words(api: Any, registry: RegistrySe
         assert refused({"ImageUri": f"{registry.name}/orders:v2"}) == (403, "AccessDeniedException", denied)
     finally:
         registry.login = ""
-    snapshot = refused(image, SnapStart={"ApplyOn": "PublishedVersions"})
-    assert snapshot[1] == invalid and "no snapshots of container images" in snapshot[2]
+    snapshot = refused(image, SnapStart={"ApplyOn": "PublishedVersions"}, EphemeralStorage={"Size": 1024})
+    assert snapshot[1] == invalid and "more than 512 MB" in snapshot[2]
     assert refused({"ZipFile": zipped()})[1] == invalid and refused(image, PackageType="Zip")[1] == invalid
     create(api, "kept", uri)
     assert refusal(api.update_function_code, FunctionName="kept", ZipFile=zipped())[2] == (

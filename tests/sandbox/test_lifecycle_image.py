@@ -17,10 +17,11 @@ from image_roots import MACHINE, python_layer, shell_layer, write_image, write_l
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from audit_elf_maker import AARCH64, make_elf
 
+from lading.errors import LadingError
 from lading.model.progress import Silent
 from lading.sandbox.host import Host
 from lading.service.events import Event, EventStream, LogLine
-from lading.service.pool.function import FunctionVersion, InvokeRequest, Outcome
+from lading.service.pool.function import SNAP_START, FunctionVersion, InvokeRequest, Outcome
 from lading.service.pool.image_function import Overrides, RootLease
 from lading.service.pool.local import LocalOptions
 from lading.service.pool.local_image import LocalImage, prepare_image
@@ -29,6 +30,19 @@ from lading.store import Store, open_store
 
 pytestmark = [pytest.mark.root, pytest.mark.network]
 HANDLER = "import os\ndef handler(event, context): return [event, os.getcwd(), context.function_name]\n"
+SNAPPED = """
+import os, time
+from snapshot_restore_py import register_after_restore, register_before_snapshot
+steps = [f"init {os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']}"]
+register_before_snapshot(lambda: steps.append("before"))
+register_after_restore(lambda: steps.append("after"))
+with open("/tmp/kept", "w") as file:
+    file.write("kept")
+time.sleep(0.5)
+def handler(event, context):
+    steps.append("invoke")
+    return [steps, os.getcwd(), open("/tmp/kept").read()]
+"""
 EXTENSION = """#!/usr/local/bin/python3
 import json, os, urllib.request
 base = f"http://{os.environ['AWS_LAMBDA_RUNTIME_API']}/2020-01-01/extension"
@@ -69,6 +83,7 @@ def layout(host: Host, store: Store, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("image")
     files = {
         "srv/app.py": HANDLER,
+        "srv/snapped.py": SNAPPED,
         "runtime": CUSTOM,
         "plain": "x",
         "other": "",
@@ -166,3 +181,35 @@ def test_what_can_t_be_started_is_told_in_aws_s_words(case: str, host: Host, pre
         assert not launch
     else:
         assert launch[0].split("\t")[1] == f"Launch error: {message}" and "WorkingDir: [" in launch[0]
+
+
+def test_a_snapshot_of_an_image(host: Host, prepared: Prepare) -> None:
+    function = replace(prepared(command=("snapped.handler",)), initialization_type=SNAP_START, version="1")
+    assert isinstance(function.root, RootLease)
+    closed: list[bool] = []
+    lease = RootLease(function.root.folders, lambda: closed.append(True))
+    outcomes, lines = run(host, replace(function, root=lease), 2)
+    for outcome in outcomes:
+        steps, folder, kept = json.loads(outcome.answer.payload)
+        assert steps[:3] == ["init snap-start", "before", "after"], lines
+        assert (folder, kept) == ("/srv", "kept")
+    assert outcomes[0].restore is not None
+    assert [line.split(" ")[0] for line in lines if "_" in line.split(" ")[0]] == ["INIT_REPORT", "RESTORE_REPORT"]
+    lease.release()
+    assert closed == [True], "neither its template nor its copy holds the root any more"
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (("/runtime",), "no snapshot of this image: the image's entry point is not AWS's Python client"),
+        (("python3", "-S", "-m", "awslambdaric"), "no snapshot of this image"),
+    ],
+)
+def test_images_of_which_no_snapshot_can_be_taken(
+    host: Host, prepared: Prepare, entry: tuple[str, ...], message: str
+) -> None:
+    function = replace(prepared(entry=entry), initialization_type=SNAP_START, version="1")
+    with pytest.raises(LadingError, match=message) as refused:
+        run(host, function)
+    assert "entry point is AWS's Python client" in refused.value.hint

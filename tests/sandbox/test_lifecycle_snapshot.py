@@ -233,8 +233,8 @@ def test_templates_are_made_once_and_the_longest_unused_goes(host: Host, make: C
 def test_what_snapstart_is_not_for_is_refused(tmp_path: Path):
     (tmp_path / "oci-layout").touch()
     image = LocalFunction("image", tmp_path, "", find_target("python3.13", "x86_64"), snap_start=True)
-    with pytest.raises(SnapStartRefusedError, match="no snapshots of images yet"):
-        prepare_any(image, LocalOptions(), open_store(), Silent())
+    with pytest.raises(SnapStartRefusedError, match="1024 MB"):
+        prepare_any(replace(image, ephemeral_storage=1024), LocalOptions(), open_store(), Silent())
     plain = replace(image, artifact=tmp_path / "code")
     with pytest.raises(SnapStartRefusedError, match="isolation process"):
         prepare_any(plain, LocalOptions(isolation=Isolation.PROCESS), open_store(), Silent())

@@ -270,26 +270,32 @@ def test_python_variables_fall_back_to_a_fresh_interpreter_and_say_so(start: Sta
         assert "PYTHONHASHSEED" in served.box.cold_start_reason
 
 
+OWN_PROCESS = (
+    "import json, logging, os, random, subprocess, sys, threading, uuid\n"
+    "def lambda_handler(event, context):\n"
+    "    done = []\n"
+    "    thread = threading.Thread(target=lambda: done.append(threading.get_native_id()))\n"
+    "    thread.start(); thread.join()\n"
+    "    logging.getLogger().error('a line')\n"
+    "    pid = os.fork()\n"
+    "    if pid == 0:\n"
+    "        os._exit(7 if threading.get_native_id() == os.getpid() else 1)\n"
+    "    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+    "    main = threading.main_thread()\n"
+    "    return {'random': random.random(), 'uuid': str(uuid.uuid4()), 'main': main.native_id == os.getpid(),\n"
+    "            'alive': [one.name for one in threading.enumerate()], 'current': threading.current_thread() is main,\n"
+    "            'thread': done[0] not in (0, os.getpid()), 'child': ended,\n"
+    "            'program': subprocess.run([sys.executable, '-c', 'print(1)'], capture_output=True, text=True).stdout}\n"
+)
+"""A function that says what an interpreter knows of itself: random numbers, threads, locks, forks."""
+
+
 def test_a_fork_is_a_process_of_its_own(start: Start):
-    """What an interpreter knows of itself is this process's: random numbers, threads, locks, forks."""
-    source = (
-        "import json, logging, os, random, subprocess, sys, threading, uuid\n"
-        "def lambda_handler(event, context):\n"
-        "    done = []\n"
-        "    thread = threading.Thread(target=lambda: done.append(threading.get_native_id()))\n"
-        "    thread.start(); thread.join()\n"
-        "    logging.getLogger().error('a line')\n"
-        "    pid = os.fork()\n"
-        "    if pid == 0:\n"
-        "        os._exit(7 if threading.get_native_id() == os.getpid() else 1)\n"
-        "    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
-        "    main = threading.main_thread()\n"
-        "    return {'random': random.random(), 'uuid': str(uuid.uuid4()), 'main': main.native_id == os.getpid(),\n"
-        "            'alive': [one.name for one in threading.enumerate()], 'current': threading.current_thread() is main,\n"
-        "            'thread': done[0] not in (0, os.getpid()), 'child': ended,\n"
-        "            'program': subprocess.run([sys.executable, '-c', 'print(1)'], capture_output=True, text=True).stdout}\n"
-    )
-    one, other = (start(source).invoke({}).body for _ in range(2))
+    check_own_processes([start(OWN_PROCESS).invoke({}).body for _ in range(2)])
+
+
+def check_own_processes(seen: list[dict[str, object]]) -> None:
+    one, other = seen
     assert one.pop("random") != other.pop("random")
     assert one.pop("uuid") != other.pop("uuid")
     assert one == {

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from conftest import Served, require_client, require_interpreter
+from test_walls_inside import OWN_PROCESS, check_own_processes
 from test_walls_leftovers import descendants, eventually
 
-from lading.sandbox import lessons
+from lading.sandbox import lessons, spares
 from lading.sandbox.host import Host
 from lading.sandbox.live import Sandbox
 from lading.sandbox.spec import ColdStart, SandboxSpec
@@ -60,6 +63,20 @@ def test_dressed_walls_are_like_any(ready_host: Host, spec: SandboxSpec):
         }
 
 
+def test_who_waited_ready_is_a_process_of_its_own(ready_host: Host, spec: SandboxSpec):
+    """It has started a thread and copied pages before it knew what it would be."""
+    assert spec.code is not None
+    (spec.code / "lambda_function.py").write_text(OWN_PROCESS)
+    ready_host.warm(spec)
+    standing = descendants(os.getpid())
+    seen = []
+    for _ in range(2):
+        with ready_host.create(spec) as box:
+            assert box.pid in standing
+            seen.append(Served(box).invoke({}).body)
+    check_own_processes(seen)
+
+
 def test_dressed_walls_reset_and_start_later(ready_host: Host, spec: SandboxSpec):
     ready_host.warm(spec)
     with ready_host.create(spec, start=False) as box:
@@ -70,22 +87,22 @@ def test_dressed_walls_reset_and_start_later(ready_host: Host, spec: SandboxSpec
         assert served.invoke("second").body["mode"] == "second"
 
 
-def test_what_a_start_writes_to_is_there_before_the_next_one(rooted: None, spec: SandboxSpec):
-    with Host(spares=1) as host:
+def test_what_a_start_writes_to_is_there_before_a_later_one(rooted: None, spec: SandboxSpec):
+    with Host(spares=1) as host, contextlib.ExitStack() as stack:
         host.warm(spec)
         [standing] = waiting(host)
         before = lessons.count(lessons.written(standing))
-        with host.create(spec) as box:
-            assert box.pid == standing
-            Served(box).invoke("first")
-            needed = lessons.written(box.pid)
-            assert before < lessons.count(needed) <= lessons.MOST
-            assert eventually(lambda: waiting(host) not in ([], [standing]))
-            [next_one] = waiting(host)
-            assert eventually(lambda: shared(next_one, needed) > 0.9), "it has its copies, and has not begun yet"
-            with host.create(spec) as second:
-                assert second.pid == next_one
-                assert Served(second).invoke("second").body["mode"] == "second"
+        first = stack.enter_context(host.create(spec))
+        assert first.pid == standing
+        Served(first).invoke("first")
+        over = time.monotonic()
+        needed = lessons.written(first.pid)
+        assert before < lessons.count(needed) <= lessons.MOST
+        assert eventually(lambda: waiting(host) != [] and time.monotonic() > over + spares._OVER)
+        stack.enter_context(host.create(spec))  # now the first one is looked at
+        assert eventually(lambda: any(shared(one, needed) > 0.9 for one in waiting(host))), "it has not begun yet"
+        with host.create(spec) as third:
+            assert Served(third).invoke("third").body["mode"] == "third"
 
 
 def waiting(host: Host) -> list[int]:

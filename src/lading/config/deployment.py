@@ -211,7 +211,6 @@ def _check_snap_start(
 ) -> None:
     """Source: Lambda developer guide, "Improving startup performance with Lambda SnapStart"."""
     obstacles = {
-        "container images": image,
         f"runtime {values.get('runtime')}": values.get("runtime") in ("python3.9", "python3.10", "python3.11"),
         "provisioned concurrency": found.provisioned_concurrency is not None,
         "file systems": bool(found.file_systems),

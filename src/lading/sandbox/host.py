@@ -42,6 +42,8 @@ _UIDS = 4_096
 _NUMBERS = itertools.count(1)
 """Every host of this process takes its environments' numbers from here."""
 
+_HOW_SNAPSHOTS = "SnapStart needs an image whose entry point is AWS's Python client, started by fork"
+
 
 class Host:
     """Makes sandboxes; blocks for some milliseconds each, so call it from a worker thread. Safe between threads."""
@@ -261,6 +263,9 @@ class Host:
         return number
 
     def _make(self, spec: SandboxSpec, wish: ColdStart, *, start: bool) -> Sandbox:
+        if spec.template and spec.image and wish is ColdStart.EXEC:
+            why = self._zygotes.reason(spec) or "it is to be started by exec"
+            raise SandboxError(f"no snapshot of this image: {why}", hint=_HOW_SNAPSHOTS)
         with contextlib.ExitStack() as stack:
             trees = {"code": self._tree([spec.code], stack)} if spec.code else {}
             if wish is ColdStart.EXEC:

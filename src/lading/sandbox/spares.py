@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ from lading.sandbox.startup import zygote_key
 _REST, _LONGEST_REST = 0.03, 0.25
 """Seconds from a start to the making of walls for the next one; and at most, where starts follow each other."""
 _LESSONS = 8
-"""Starts of a zygote that are looked at for the pages they write to."""
+"""Starts of a zygote that are looked at for the pages they write to …"""
+_OVER = 0.5
+"""… when they are so many seconds old: one that is under way has not written to all of them."""
+_MOST_BEGUN = 4
 
 Key = tuple[Any, ...]
 
@@ -47,8 +51,8 @@ class Spares:
         self._build = build
         self._lock = threading.Lock()
         self._ready: dict[Key, list[Built]] = {}
-        self._begun: dict[Key, Sandbox] = {}
-        """What was started last, until it is looked at."""
+        self._begun: dict[Key, deque[tuple[float, Sandbox]]] = {}
+        """What was started, and when, until it is looked at."""
         self._pages: dict[Key, lessons.Ranges] = {}
         self._looked: dict[Key, int] = {}
         self._calm = 0.0
@@ -69,7 +73,10 @@ class Spares:
 
     def begun(self, box: Sandbox) -> None:
         """A function has got walls that stood ready."""
-        self._begun[zygote_key(box.spec)] = box
+        key = zygote_key(box.spec)
+        begun = self._begun.setdefault(key, deque())
+        if self._looked.get(key, 0) < _LESSONS and len(begun) < _MOST_BEGUN:
+            begun.append((time.monotonic(), box))
 
     def fill(self, spec: SandboxSpec) -> None:
         """Now, until there are enough."""
@@ -107,11 +114,14 @@ class Spares:
         self.fill(spec)
 
     def _learn(self, key: Key) -> None:
-        box = self._begun.pop(key, None)
-        looked = self._looked.get(key, 0)
-        if box is None or looked >= _LESSONS:
+        """From one that lives and has begun long enough ago."""
+        begun = self._begun.get(key) or deque()
+        while begun and begun[0][0] <= time.monotonic() - _OVER:
+            _, box = begun.popleft()
+            if box.closed:
+                continue
+            self._looked[key] = self._looked.get(key, 0) + 1
+            found = lessons.written(box.pid)
+            if not box.closed and lessons.count(found) > lessons.count(self._pages.get(key, ())):
+                self._pages[key] = found
             return
-        self._looked[key] = looked + 1
-        found = lessons.written(box.pid)
-        if not box.closed and lessons.count(found) > lessons.count(self._pages.get(key, ())):
-            self._pages[key] = found

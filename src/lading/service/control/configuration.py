@@ -152,9 +152,7 @@ def _snapstart(call: Call, new: Result, value: Any) -> None:
 def _check_snapstart(new: Result) -> None:
     if new["SnapStart"]["ApplyOn"] == "None":
         return
-    if is_image(new):
-        raise invalid("This service takes no snapshots of container images: AWS does since July 2026.")
-    if new["Runtime"] not in facts()["snapstart_runtimes"]:
+    if not is_image(new) and new["Runtime"] not in facts()["snapstart_runtimes"]:
         raise invalid(f"{new['Runtime']} is not supported for SnapStart enabled functions.")
     if new["EphemeralStorage"]["Size"] > facts()["snapstart_storage"]:
         raise invalid("SnapStart is not supported for functions with more than 512 MB of ephemeral storage.")

@@ -88,9 +88,7 @@ class Environment:
     async def start(self) -> None:
         """Make the walls and run the init phase. A failing init is no error here: the first invoke runs it again."""
         self._change("starting")
-        if self.function.root is not None:
-            self.function.root.hold()
-            self._held = True
+        self._hold_root()
         given = await self._door.variables(self.function) if self._door else {}
         variables = function_variables(self.function, self._journal.stream, given)
         spec = replace(self.function.spec, environment=variables)
@@ -169,6 +167,11 @@ class Environment:
         await self._blocking(box.close)
         self._leave_root()
         self._change("stopped")
+
+    def _hold_root(self) -> None:
+        if self.function.root is not None:
+            self.function.root.hold()
+            self._held = True
 
     def _leave_root(self) -> None:
         if self._held and self.function.root is not None:

@@ -151,6 +151,10 @@ class Journal:
 
     def restore_started(self) -> None:
         record = self._subject()
+        if self._function.spec.image:
+            kept = {name: record[name] for name in ("functionName", "functionVersion")}
+            self._platform("platform.restoreStart", kept, "")
+            return
         text = logs.restore_start_line(record["runtimeVersion"], record["runtimeVersionArn"])
         self._platform("platform.restoreStart", record, text)
 

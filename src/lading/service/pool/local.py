@@ -125,8 +125,11 @@ def prepare(function: LocalFunction, options: LocalOptions, store: Store, progre
         handler=function.handler,
     )
     version = local_version(function, options, spec)
-    if not function.snap_start:
-        return version
+    return restored_from_snapshots(version) if function.snap_start else version
+
+
+def restored_from_snapshots(version: FunctionVersion) -> FunctionVersion:
+    """As it is once published with SnapStart."""
     return replace(version, initialization_type=SNAP_START, version="1")
 
 
@@ -153,10 +156,10 @@ def local_version(function: Settings, options: LocalOptions, spec: SandboxSpec) 
     )
 
 
-def check_snap_start(runtime: str, storage: int) -> None:
-    """Raises SnapStartRefusedError for what AWS wouldn't take a snapshot of."""
+def check_snap_start(runtime: str | None, storage: int) -> None:
+    """Raises SnapStartRefusedError for what AWS wouldn't take a snapshot of. runtime: None for images."""
     known, most = facts()["snapstart_runtimes"], facts()["snapstart_storage"]
-    if runtime not in known:
+    if runtime is not None and runtime not in known:
         raise SnapStartRefusedError(f"no SnapStart for {runtime}", hint=f"use one of {', '.join(known)}")
     if storage > most:
         raise SnapStartRefusedError(

@@ -7,7 +7,7 @@ from lading.oci.find import is_layout
 from lading.service.pool import local
 from lading.service.pool.function import FunctionVersion
 from lading.service.pool.image_function import Overrides
-from lading.service.pool.local import LocalFunction, LocalOptions, SnapStartRefusedError
+from lading.service.pool.local import LocalFunction, LocalOptions, check_snap_start, restored_from_snapshots
 from lading.service.pool.local_image import LocalImage, prepare_image
 from lading.store import Store
 
@@ -17,9 +17,7 @@ def prepare(function: LocalFunction, options: LocalOptions, store: Store, progre
     if not is_layout(function.artifact):
         return local.prepare(function, options, store, progress)
     if function.snap_start:
-        raise SnapStartRefusedError(
-            "lading takes no snapshots of images yet", hint='leave it out here, or set package = "zip"'
-        )
+        check_snap_start(None, function.ephemeral_storage)
     image = LocalImage(
         name=function.name,
         source=str(function.artifact),
@@ -30,4 +28,5 @@ def prepare(function: LocalFunction, options: LocalOptions, store: Store, progre
         ephemeral_storage=function.ephemeral_storage,
         log_format=function.log_format,
     )
-    return prepare_image(image, options, store, progress)
+    version = prepare_image(image, options, store, progress)
+    return restored_from_snapshots(version) if function.snap_start else version

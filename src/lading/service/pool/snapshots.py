@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import secrets
 import time
@@ -117,6 +118,8 @@ class Initialising(_Begun):
         duration = (time.monotonic() - started) * 1000
         self._journal.flush()
         fault = _fault_of(result, effects.InitFailed)
+        if isinstance(result, effects.InitDone):
+            fault = Fault("Runtime.Unknown", "its client asks for events and not to be restored: it knows no SnapStart")
         if isinstance(fault, TimedOut):
             fault = Fault("Sandbox.Timedout", "the init did not end in time", "timeout")
         status = "success" if fault is None else "timeout" if fault.status == "timeout" else "error"
@@ -138,6 +141,7 @@ class Restored(_Begun):
     async def start(self) -> None:
         """Raises RestoreError, SnapshotError, SandboxError."""
         self._change("starting")
+        self._hold_root()
         template = await self._templates.get(self.function)
         self._begin_conversation()
         self._journal.restore_started()
@@ -244,7 +248,7 @@ class Templates:
         """It is not wanted any more: it ends now, or as soon as it is made."""
         task = self._made.pop(function, None)
         if task is not None:
-            task.add_done_callback(self._end)
+            task.add_done_callback(functools.partial(self._end, function))
 
     async def close(self) -> None:
         """When no environment is alive any more."""
@@ -259,7 +263,13 @@ class Templates:
 
     async def _make(self, function: FunctionVersion) -> Template:
         means = self._means
-        template = await Initialising(function, means.host, means.events, means.door).take()
+        if function.root is not None:
+            function.root.hold()  # as long as the template stands
+        try:
+            template = await Initialising(function, means.host, means.events, means.door).take()
+        except BaseException:
+            _let_go(function)
+            raise
         means.host.stand_by(template)
         self._make_room(template.memory, function)
         return template
@@ -275,9 +285,15 @@ class Templates:
         done = {function: task for function, task in self._made.items() if task.done() and not task.cancelled()}
         return {function: task.result() for function, task in done.items() if not task.exception()}
 
-    def _end(self, task: asyncio.Task[Template]) -> None:
+    def _end(self, function: FunctionVersion, task: asyncio.Task[Template]) -> None:
         if task.cancelled() or task.exception():
             return
         ending = asyncio.get_running_loop().run_in_executor(None, task.result().close)
         self._closing.add(ending)
         ending.add_done_callback(self._closing.discard)
+        ending.add_done_callback(lambda _: _let_go(function))
+
+
+def _let_go(function: FunctionVersion) -> None:
+    if function.root is not None:
+        function.root.release()
