@@ -400,3 +400,7 @@ def test_a_service_that_isn_t_here_is_named_with_its_operation(api: Any) -> None
     other = client(api.meta.endpoint_url, "athena")
     status, _, message = refusal(other.list_work_groups)
     assert (status, message) == (501, "ListWorkGroups: lading's local service does not serve athena")
+    # one that speaks XML, and that tools for stacks begin with
+    status, code, message = refusal(client(api.meta.endpoint_url, "cloudformation").list_stacks)
+    assert (status, code) == (501, "NotImplementedException")
+    assert message.startswith("POST /: lading's local service does not serve cloudformation; sam deploy and cdk deploy")

@@ -98,4 +98,19 @@ def test_one_that_is_somewhere_else(url: str) -> None:
         assert s3.head_object(Bucket=name, Key="k")["ContentLength"] == 1000
         assert s3.get_object(Bucket=name, Key="k")["Body"].read() == b"x" * 1000
     with service(neighbours={"s3": "http://127.0.0.1:9"}, walls=None) as third:
-        assert refusal(client(third, "s3").list_buckets)[0] == 503
+        status, code, message = refusal(client(third, "s3").list_buckets)
+        assert (status, code) == (503, "ServiceUnavailable") and message.startswith(
+            "http://127.0.0.1:9 does not answer"
+        )
+
+
+def test_refusals_are_read_by_clients_of_every_protocol() -> None:
+    """A signature that is wrong, told as XML in three forms and as JSON in two."""
+    ask = {"s3": "list_buckets", "sts": "get_caller_identity", "ec2": "describe_vpcs", "sqs": "list_queues"}
+    with service(neighbours={}, walls=None, keys={"known": "right"}) as url:
+        for name, operation in (ask | {"lambda": "list_functions"}).items():
+            api = client(url, name, aws_access_key_id="known", aws_secret_access_key="wrong")
+            status, code, message = refusal(getattr(api, operation))
+            expected = "SignatureDoesNotMatch" if name in ("s3", "sts", "ec2") else "InvalidSignatureException"
+            assert (status, code) == (403, expected), (name, code)
+            assert message.startswith("The request signature we calculated does not match"), (name, message)

@@ -27,6 +27,10 @@ from lading.service.identity import request_id
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 DEFAULT_REGION = "us-east-1"
 OWN = "/_lading/"
+_INSTEAD = {
+    "cloudformation": "; sam deploy and cdk deploy need it: `lading deploy --endpoint-url URL` deploys what a SAM template says",
+}
+"""What to do without a service that deployment tools ask for."""
 log = logging.getLogger("lading.service")
 
 
@@ -45,7 +49,7 @@ class Api(Protocol):
         """Never raises ApiError: errors are answers too."""
         ...
 
-    def refuse(self, error: ApiError) -> HttpResponse: ...
+    def refuse(self, error: ApiError, request: HttpRequest) -> HttpResponse: ...
 
     def operation_of(self, request: HttpRequest) -> str:
         """For the log; "" where it can't be told."""
@@ -180,7 +184,7 @@ class Front:
                 return await self._own.answer(head)
             api = self._api(exchange)
         except ApiError as error:
-            return plain_error(error)
+            return plain_error(error, head, exchange.service)
         try:
             limit = api.body_limit(head)
             body = await _read(turn, limit, lambda: api.too_large(head, limit))
@@ -188,7 +192,7 @@ class Front:
             if self._signed:
                 verify(request, self._keys, time.time())
         except ApiError as error:
-            return api.refuse(error)
+            return api.refuse(error, head)
         origin = Origin(exchange.owner, f"{turn.scheme}{head.header('host')}", exchange.identity)
         return await api.answer(request, origin)
 
@@ -211,7 +215,7 @@ class Front:
         api = self._apis.get(name)
         if api is None:
             wanted = (head.header("x-amz-target") or "").rpartition(".")[2] or f"{head.method} {head.path}"
-            message = f"{wanted[:200]}: lading's local service does not serve {name or 'this request'}"
+            message = f"{wanted[:200]}: lading's local service does not serve {name or 'this request'}{_INSTEAD.get(name, '')}"
             raise ApiError("NotImplementedException", message, status=501)
         return api
 

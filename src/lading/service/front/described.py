@@ -32,7 +32,7 @@ class DescribedApi:
     def too_large(self, request: HttpRequest, limit: int) -> ApiError:
         return ApiError("InvalidParameterException", f"Request must be smaller than {limit} bytes")
 
-    def refuse(self, error: ApiError) -> HttpResponse:
+    def refuse(self, error: ApiError, request: HttpRequest) -> HttpResponse:
         return serialize_error(self._service, error)
 
     def operation_of(self, request: HttpRequest) -> str:
@@ -43,7 +43,7 @@ class DescribedApi:
             operation, parameters = self._read(request)
             return await self._run(operation, parameters, origin)
         except ApiError as error:
-            return self.refuse(error)
+            return self.refuse(error, request)
 
     async def _run(self, operation: str, parameters: Parameters, origin: Origin) -> Response:
         """Raises ApiError."""

@@ -59,7 +59,7 @@ class LambdaApi(DescribedApi):
             result = await self._control.call(operation, parameters, origin)
             return self._write(operation, result)
         except ApiError as error:
-            return self.refuse(error)
+            return self.refuse(error, request)
 
     def _read(self, request: HttpRequest) -> tuple[str, Parameters]:
         return self._reader.read(request)

@@ -10,7 +10,6 @@ import io
 import threading
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
-from xml.sax.saxutils import escape
 
 from lading.service.contract.errors import ApiError
 from lading.service.contract.http import HttpRequest, HttpResponse
@@ -71,7 +70,7 @@ def call_moto(service: str, request: HttpRequest, account: str, url: str) -> Htt
             mended = mend(service, request, account)
             body = b"".join(application(_environment(mended, account, url), start))
         except NotImplementedError as error:
-            return _unserved(request, str(error))
+            return plain_error(ApiError("NotImplementedException", str(error), status=501), request, service)
     found: dict[str, str] = {}
     for name, value in headers:
         if name.lower() not in ("content-length", "connection", "date", "server") or (
@@ -79,14 +78,6 @@ def call_moto(service: str, request: HttpRequest, account: str, url: str) -> Htt
         ):
             found["Content-Length" if name.lower() == "content-length" else name] = value
     return HttpResponse(int(status[0].split()[0]), found, b"" if request.method == "HEAD" else body)
-
-
-def _unserved(request: HttpRequest, message: str) -> HttpResponse:
-    """In the form of the protocol that the request is in: JSON's or that of forms, whose answers are XML."""
-    if "Action=" not in request.raw_query and b"Action=" not in request.body[:4096]:
-        return plain_error(ApiError("NotImplementedException", message, status=501))
-    text = f"<ErrorResponse><Error><Type>Sender</Type><Code>NotImplemented</Code><Message>{escape(message)}</Message></Error>"
-    return HttpResponse(501, {"Content-Type": "text/xml"}, f"{text}</ErrorResponse>".encode())
 
 
 def _environment(request: HttpRequest, account: str, url: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Neighbours:
     async def answer(self, service: str, request: HttpRequest, origin: Origin) -> HttpResponse:
         loop = asyncio.get_running_loop()
         if service in self.elsewhere:
-            return await loop.run_in_executor(self._threads, self._forward, request, self.elsewhere[service])
+            return await loop.run_in_executor(self._threads, self._forward, request, service)
         return await loop.run_in_executor(
             self._threads, call_moto, service, request, origin.scope.account, origin.endpoint
         )
@@ -67,12 +67,13 @@ class Neighbours:
             way.close()
         leave_moto(self)
 
-    def _forward(self, request: HttpRequest, url: str) -> HttpResponse:
+    def _forward(self, request: HttpRequest, service: str) -> HttpResponse:
+        url = self.elsewhere[service]
         with self._lock:
             way = self._ways.get(url)
             if way is None:
                 way = self._ways[url] = Way(url)
-        return way.forward(request)
+        return way.forward(request, service)
 
     def _make_client(self, service: str, scope: Scope) -> Any:
         import boto3
@@ -142,8 +143,8 @@ class NeighbourApi:
         message = f"lading keeps requests in memory and takes at most {limit} bytes"
         return ApiError("EntityTooLarge", message, status=413)
 
-    def refuse(self, error: ApiError) -> HttpResponse:
-        return plain_error(error)
+    def refuse(self, error: ApiError, request: HttpRequest) -> HttpResponse:
+        return plain_error(error, request, self.name)
 
     def operation_of(self, request: HttpRequest) -> str:
         """Where a header, the query or a form names it; S3's is in its method and path."""
@@ -167,7 +168,7 @@ class Way:
         self._client = httpx.Client(timeout=PATIENCE, verify=url.startswith("https:"))
         self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
-    def forward(self, request: HttpRequest) -> HttpResponse:
+    def forward(self, request: HttpRequest, service: str) -> HttpResponse:
         """The same request there, headers (signature and Host too) as they are. Blocks."""
         import httpx
 
@@ -183,7 +184,8 @@ class Way:
                 content=request.body,
             )
         except httpx.HTTPError as error:
-            return plain_error(ApiError("ServiceUnavailable", f"{self._url} does not answer: {error}", status=503))
+            unavailable = ApiError("ServiceUnavailable", f"{self._url} does not answer: {error}", status=503)
+            return plain_error(unavailable, request, service)
         dropped = ("content-encoding",) if request.method == "HEAD" else ("content-encoding", "content-length")
         kept = {name: value for name, value in answer.headers.items() if name not in dropped}
         return HttpResponse(answer.status_code, kept, answer.content)

@@ -35,9 +35,9 @@ class EcrApi(DescribedApi):
         try:
             response = await self._registry.run(lambda: self._answer(request, origin))
         except ConstraintError as error:
-            return self.refuse(in_ecrs_words(error))
+            return self.refuse(in_ecrs_words(error), request)
         except ApiError as error:
-            return self.refuse(error)
+            return self.refuse(error, request)
         if "Delete" in (request.header("x-amz-target") or ""):
             self._registry.something_deleted()
         return response
