@@ -25,7 +25,7 @@ from lading.deploy.place import Place
 from lading.deploy.plan import PlanError, make_plan
 from lading.deploy.policy import deployer_policy
 
-QUEUE = "arn:aws:sqs:eu-west-1:000000000000:none"
+QUEUE = "arn:aws:sqs:eu-west-1:000000000000:permitted"
 ALL = f"""
 alias = "live"
 url = {{ auth = "none" }}
@@ -50,6 +50,7 @@ def target() -> Iterator[Endpoint]:
         found.client("s3").create_bucket(
             Bucket="permitted", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
         )
+        found.client("sqs").create_queue(QueueName="permitted")
         yield found
 
 

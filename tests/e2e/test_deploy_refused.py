@@ -19,6 +19,7 @@ from lading.deploy.plan import PlanError, make_plan
 from lading.deploy.wish import Wish
 from lading.errors import DeployError
 
+QUEUE = "arn:aws:sqs:eu-west-1:000000000000:orders"
 ARN = "arn:aws:iam::000000000000:role/{name}"
 
 
@@ -80,9 +81,12 @@ def test_limits_are_known_before_the_first_write(tmp_path: Path, target: Endpoin
         "open": "\n".join(
             f"permissions.of-number-{number} = {{ principal = '{number:012}' }}" for number in range(120)
         ),
+        "slow": f"timeout = 60\nevents.work = {{ type = 'sqs', source = '{QUEUE}' }}",
+        "lost": f"events.work = {{ type = 'sqs', source = '{QUEUE}s' }}",
         "heavy": "",
         "vast": "alias = 'live'",
     }
+    target.client("sqs").create_queue(QueueName="orders")
     trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}}]}
     trust["Statement"][0]["Action"] = "sts:AssumeRole"  # type: ignore[index]
     target.client("iam").create_role(RoleName="for-others", AssumeRolePolicyDocument=json.dumps(trust))
@@ -102,6 +106,8 @@ def test_limits_are_known_before_the_first_write(tmp_path: Path, target: Endpoin
         "open: its own policy would have",
         "heavy: 262,144,001 bytes unzipped, layers included; Lambda takes 262,144,000",
         "code storage: 800,",
+        "slow: event work: its queue hides a message for 30 s; the function may take 60",
+        f"lost: event work: there is no queue {QUEUE}s",
         f"the role {ARN.format(name='for-others')} can't be assumed by Lambda",
         "named: 'named" + "x" * 60 + "' is no name of a function",
     ):

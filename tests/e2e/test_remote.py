@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import hcl2
 import pytest
-from conftest import Command
-from serve_support import REGION, service
+from conftest import LADING, Command
+from following import Following
+from serve_support import REGION, client, service
 
 HANDLER = """
 def lambda_handler(event, context):
@@ -64,15 +66,22 @@ def test_its_failure_is_the_command_s(lading: Command, project: Path, url: str) 
     assert json.loads(ran.out)["errorType"] == "RuntimeError"
 
 
-def test_its_log_is_printed(lading: Command, project: Path, url: str) -> None:
-    lading("invoke", "orders", "--remote", "-e", '{"mark": "of-this-test"}', cwd=project, env=environment(url))
-    assert "of-this-test" in lading("logs", "orders", "--remote", cwd=project, env=environment(url)).out
+def test_its_log_is_printed_and_followed(lading: Command, project: Path, url: str) -> None:
+    """By name, or of the project's only function."""
+    api = client(url)
+    api.invoke(FunctionName="orders", Qualifier="live", Payload=b'{"mark": "of-this-test"}')
     assert "of-this-test" in lading("logs", "--remote", cwd=project, env=environment(url)).out
     assert "name it" in lading("logs", cwd=project, env=environment(url), code=2).err
+    following = (LADING, "logs", "orders", "--remote", "-f")
+    with Following(following, project, lading.environment(environment(url))) as log:
+        log.printed("of-this-test")
+        for mark in ("first", "second"):
+            api.invoke(FunctionName="orders", Qualifier="live", Payload=json.dumps({"mark": f"the-{mark}"}).encode())
+            log.printed(f"the-{mark}")
 
 
 def test_status_tells_what_runs_where(lading: Command, project: Path, url: str) -> None:
-    lading("invoke", "orders", "--remote", "-e", '{"fail": 1}', cwd=project, env=environment(url), code=1)
+    client(url).invoke(FunctionName="orders", Qualifier="live", Payload=b'{"fail": 1}')
     [one] = lading("status", "--json", cwd=project, env=environment(url)).json
     assert (one["name"], one["region"], one["state"], one["runtime"]) == ("orders", REGION, "Active", "python3.11")
     assert one["aliases"] == ["live → 1"]
@@ -97,8 +106,30 @@ def test_options_of_places_need_remote(lading: Command, project: Path) -> None:
     assert "--debug together with --remote" in ran.err
 
 
+def external(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """As Terraform's data source `external` runs a program: a query on its input, one flat object of texts as its output."""
+    program = [LADING, "build", "--json", "--flat"]
+    ran = subprocess.run(
+        program,
+        cwd=folder,
+        env=environment,
+        input='{"any": "query"}',
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+    found: dict[str, str] = json.loads(ran.stdout)
+    return found
+
+
+def test_a_build_that_fails_ends_so_for_terraform(tmp_path: Path, lading: Command) -> None:
+    ran = lading("build", "--json", "--flat", cwd=tmp_path, code=None)
+    assert ran.code != 0 and ran.out == "" and "error: " in ran.err
+
+
 def test_exported_files_refer_to_what_is_built(lading: Command, project: Path) -> None:
-    flat = lading("build", "--json", "--flat", cwd=project).json
+    flat = external(project, lading.environment())
     assert all(isinstance(value, str) for value in flat.values())
     assert Path(flat["orders.path"]).stat().st_size == int(flat["orders.size"])
     ran = lading("export", "terraform", cwd=project)

@@ -106,7 +106,8 @@ def _sts(_: str, stated: Mapping[str, Any], _where: Where) -> tuple[str, ...]:
 
 
 def _sqs(_: str, stated: Mapping[str, Any], where: Where) -> tuple[str, ...]:
-    return (where.arn("sqs", str(stated["QueueUrl"]).rpartition("/")[2]),) if "QueueUrl" in stated else ()
+    name = str(stated.get("QueueName") or str(stated.get("QueueUrl", "")).rpartition("/")[2])
+    return (f"arn:{where.partition}:sqs:{where.region}:{stated.get('QueueOwnerAWSAccountId', where.account)}:{name}",)
 
 
 _READERS: Mapping[str, Callable[[str, Mapping[str, Any], Where], tuple[str, ...]]] = {

@@ -10,15 +10,17 @@ from typing import Any
 
 from lading.aws.account import Account
 from lading.aws.functions import FunctionFound
+from lading.aws.queues import find_visibility
 from lading.aws.refusal import DeniedError, UnservedError
 from lading.aws.roles import find_role
 from lading.deploy.grants import policy_document
 from lading.deploy.instruction import FILE, Instruction, Problem, fill
 from lading.deploy.kinds import permission
-from lading.deploy.kinds.kind import rest_of
+from lading.deploy.kinds.kind import kind_of, rest_of
 from lading.deploy.layers import Layers
 from lading.deploy.unit import Subject, Unit
 from lading.deploy.wish import Wish
+from lading.model.deployment import Trigger
 from lading.model.limits import number
 from lading.model.quotas import quotas
 
@@ -175,6 +177,43 @@ def check_account(account: Account, more: Growth) -> Iterator[Problem | str]:
     if more.code > 0 and most and size > most:
         text = f"code storage: {more.code:,} bytes more would make {size:,}; the account has {most:,}"
         yield Problem(text, "remove old versions (keep-versions, keep-layers), or ask AWS for more")
+
+
+def check_queues(
+    account: Account, units: Iterable[Unit], instructions: Sequence[Instruction]
+) -> Iterator[Problem | str]:
+    """Queues that functions are to read, where a mapping or a timeout changes. A text is a note: it can't be told.
+
+    Source: Lambda developer guide, "Creating and configuring an Amazon SQS event source mapping".
+    """
+    ours = [account.region, account.identity.account]
+    changing = {one.scope for one in instructions if kind_of(one.key) == "mapping" or _changes_timeout(one)}
+    for unit in units:
+        if unit.subject.scope not in changing:
+            continue
+        for trigger in unit.wish.triggers:
+            # Another account's may be there and not be ours to see.
+            if trigger.kind == "sqs" and trigger.settings["source"].split(":")[3:5] == ours:
+                yield from _check_queue(account, unit, trigger)
+
+
+def _changes_timeout(one: Instruction) -> bool:
+    return one.key == "function" and any(change.name == "timeout" for change in one.changes)
+
+
+def _check_queue(account: Account, unit: Unit, trigger: Trigger) -> Iterator[Problem | str]:
+    queue, where = trigger.settings["source"], f"{unit.subject.scope}: event {trigger.name}"
+    try:
+        seconds = find_visibility(account, queue)
+    except DeniedError as error:
+        yield f"can't tell whether {queue} is there: {error.message}"
+        return
+    if seconds is None:
+        yield Problem(f"{where}: there is no queue {queue}", "make it first, or correct the ARN")
+    elif seconds < unit.config.timeout:
+        text = f"{where}: its queue hides a message for {seconds} s; the function may take {unit.config.timeout}"
+        hint = "Lambda takes no less than the timeout, and advises six times as much: set the queue's VisibilityTimeout"
+        yield Problem(text, hint)
 
 
 def check_parameters(account: Account, instructions: Iterable[Instruction]) -> Iterator[Problem]:

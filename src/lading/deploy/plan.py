@@ -263,6 +263,7 @@ class _Planning:
         found = list[Problem | str]()
         found += self._allowed([], lambda: list(checks.check_account(self.account, growth)))
         found += checks.check_roles(self.account, units)
+        found += checks.check_queues(self.account, units, planned)
         found += check_permissions(self.account, self.place, planned)
         self.notes += [one for one in found if isinstance(one, str)]
         self.steps += [one for one in found if isinstance(one, Problem)]

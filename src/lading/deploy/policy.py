@@ -184,6 +184,8 @@ def _outside_grants(unit: Unit, place: Place) -> Iterator[Grant]:
             names = ("Create", "Get", "Update", "Delete")
             schedule = place.schedule_arn(place.rule_name(unit.name, trigger.name))
             yield "Schedules", [f"scheduler:{name}Schedule" for name in names], [schedule]
+        elif trigger.kind == "sqs":
+            yield "Queues", ["sqs:GetQueueUrl", "sqs:GetQueueAttributes"], [trigger.settings["source"]]
         elif trigger.kind == "s3":
             bucket = f"arn:{place.partition}:s3:::{trigger.settings['bucket']}"
             yield "Notifications", ["s3:GetBucketNotification", "s3:PutBucketNotification"], [bucket]
