@@ -87,7 +87,7 @@ def test_all_of_a_push_and_a_pull_goes_through(
     again = pull(name, AMD64, open_store(tmp_path / "other").blobs, Silent())
     assert again.digest == image.digest and validate(again, AMD64) == ()
     assert {line.rpartition(" ")[0] for line in proxy.asked} == {f"CONNECT {HOST}:443"}
-    assert len(proxy.asked) <= 2 * 5, "connections are kept, through a tunnel too"
+    assert len(proxy.asked) < len(registry.log), "connections are kept, through a tunnel too"
     assert not any("Proxy" in line for line in registry.log)
 
 
