@@ -89,11 +89,12 @@ def test_the_classical_dockerfile_on_a_base_of_the_local_registry(
 def test_a_dockerfile_is_used_for_images_only_and_not_beside_a_base(
     lading: Command, write: Write, own_storage: None
 ) -> None:
-    project = write("small", {"Dockerfile": SMALL, "lambda_function.py": "def handler(event, context): ...\n"})
+    files = {"Dockerfile": SMALL, "lambda_function.py": "def handler(event, context): ...\n"}
+    project = write("small", {**files, "pyproject.toml": '[tool.lading]\nlabels = { team = "b", part = "c" }\n'})
     (artifact,) = lading(*BUILD, "--label", "team=a", "--json", cwd=project).json["artifacts"]
     assert artifact["reason"] == "built by buildah"
     image = Layout(project / "dist" / "small.oci").image()
-    assert image.process["Labels"]["team"] == "a"
+    assert image.process["Labels"].items() >= {"team": "a", "part": "c"}.items()
     assert lading("build", "--runtime", "python3.13", "--json", cwd=project).json["artifacts"][0]["package"] == "zip"
     assert "can't be pulled" in lading(*BUILD, "--base", "127.0.0.1:1/none:1", cwd=project, code=3).err
 

@@ -46,6 +46,8 @@ MANY_LAYERS = "".join(f'[tool.lading.layers.l{n}]\nrequirements=["six"]\n' for n
         ("[tool.lading]\nbytecode = 'onl'\n", "unknown bytecode 'onl'|did you mean 'only'"),
         ("[tool.lading]\nhandler = 'noDot'\n", "handler: 'noDot' is not a handler|module.function"),
         ("[tool.lading]\nenvironment = {A1 = 1}\n", "environment.A1: must be a string, not 1"),
+        ("[tool.lading]\nlabels = {a = 1}\n", "labels.a: must be a string, not 1"),
+        ('[tool.lading]\nlabels = {"a=b" = "c"}\n', "no name of a label"),
         ("[tool.lading]\nenvironment = {AWS_REGION = 'x'}\n", "environment.AWS_REGION: reserved by Lambda"),
         ("[tool.lading]\nenvironment = {1A = 'x'}\n", "environment.1A: not a name that Lambda takes"),
         (f"[tool.lading]\nenvironment = {{AB = '{'x' * 4100}'}}\n", "environment: 4,102 bytes, Lambda takes 4,096"),

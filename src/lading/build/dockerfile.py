@@ -124,6 +124,7 @@ class _Run:
         assert function.dockerfile is not None
         self._builder = builder
         self._file = function.dockerfile
+        self._labels = function.labels
         self._tag = f"lading-{function.name.lower()}:{platform.architecture}"
         self._platform = platform
         self._scratch = scratch
@@ -133,7 +134,7 @@ class _Run:
         """The image that the Dockerfile makes. Raises DockerfileError."""
         docker = self._builder.name == "docker"
         command = [str(self._builder), "build", *(self._docker() if docker else self._buildah())]
-        for name, value in sorted((self._options.labels or {}).items()):
+        for name, value in sorted({**self._labels, **(self._options.labels or {})}.items()):
             command += ["--label", f"{name}={value}"]
         command += ["--platform", str(self._platform), "-t", self._tag, "-f", str(self._file), str(self._file.parent)]
         with self._environment() as environment:

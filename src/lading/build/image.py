@@ -35,7 +35,7 @@ class NoClientError(BuildError):
 
 
 class ImagePacker:
-    """Writes images on a base. `labels` also become annotations."""
+    """Writes images on a base. `labels` also become annotations, and stand over those of the project."""
 
     def __init__(self, blobs: Blobs, actions: Actions, base: Image, labels: Mapping[str, str]) -> None:
         self._blobs = blobs
@@ -74,6 +74,7 @@ class ImagePacker:
             f"{prefix}.title": unit.name,
             f"{prefix}.created": EPOCH,
             f"{prefix}.base.digest": self._base.digest,
+            **dict(unit.labels),
             **self._labels,
         }
 

@@ -68,7 +68,7 @@ class BaseImages:
 
     def parts(self, unit: Unit, labels: Mapping[str, str]) -> dict[str, str]:
         """What an image's bytes follow from beside what a zip's do."""
-        described = sorted(f"{name}={value}" for name, value in labels.items())
+        described = sorted(f"{name}={value}" for name, value in {**dict(unit.labels), **labels}.items())
         return {"base": self.of(unit).digest, "image": json.dumps([unit.compression, described])}
 
     def find(self, text: str, platform: Platform) -> Image:

@@ -34,6 +34,8 @@ class Unit:
     base: str = ""
     """For an image: what it stands on, as the user wrote it."""
     compression: str = "gzip"
+    labels: tuple[tuple[str, str], ...] = ()
+    """Of an image."""
 
     @property
     def prefix(self) -> str:
@@ -69,6 +71,7 @@ def _function_unit(function: FunctionConfig) -> Unit:
         package=function.package,
         base=function.base,
         compression=function.compression,
+        labels=tuple(function.labels.items()),
     )
 
 

@@ -138,6 +138,7 @@ class _Assembly:
                 package=values.get("package", "zip"),
                 base=values.get("base", ""),
                 compression=values.get("compression", "gzip"),
+                labels=values.get("labels", {}),
                 deployment=function_deployment(values, where, self.problems),
                 dockerfile=self._dockerfile(values, source),
                 architectures=_architectures(values, target),
@@ -181,12 +182,12 @@ class _Assembly:
         return None
 
     def _merge(self, own: Values, defaults: Values, level: str) -> dict[str, Any]:
-        """Overrides over own values over the project's; environments and tags are joined, and so are excludes."""
+        """Overrides over own values over the project's; environments, tags and labels are joined, and so are excludes."""
         names = keys_of(level).keys() - {"layers", "functions"}
         inherited = {key: value for key, value in defaults.items() if key in names}
         overrides = {key: value for key, value in self.overrides.items() if key in names}
         merged = {**inherited, **own, **overrides}
-        for name in ("environment", "tags"):
+        for name in ("environment", "tags", "labels"):
             if name in merged:
                 merged[name] = {**inherited.get(name, {}), **own.get(name, {})}
         if "exclude" in merged:

@@ -130,6 +130,14 @@ KEYS = (
         choices=("gzip", "zstd"),
     ),
     Key(
+        "labels",
+        Kind.VARIABLES,
+        _FUNCTIONS,
+        "{}",
+        "For images: labels, and annotations where lading builds them; a function's are merged over the project's, and those of "
+        "`--label` over both.",
+    ),
+    Key(
         "bytecode",
         Kind.STRING,
         _ALL,

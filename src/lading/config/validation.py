@@ -55,7 +55,7 @@ def _is_valid(key: Key, value: object, where: str, problems: Problems) -> bool:
         if not least <= value <= most:
             problems.add(where, f"{value} is not in {least}–{most}", "Lambda's quota")
     elif kind is Kind.VARIABLES and isinstance(value, Mapping):
-        check = _check_variables if key.name == "environment" else _check_tags
+        check = {"environment": _check_variables, "labels": _check_labels}.get(key.name, _check_tags)
         check(value, where, problems)
     elif kind is Kind.REQUIREMENTS and isinstance(value, Mapping):
         _check(value, {key.name: key for key in REQUIREMENT_KEYS}, where, problems)
@@ -182,6 +182,15 @@ def _check_tags(value: Mapping[str, object], where: str, problems: Problems) -> 
             problems.add(place, "is too long for a tag", "keys up to 128 characters, values up to 256")
         elif name.lower().startswith(("aws:", "lading:")):
             problems.add(place, "a prefix that is reserved", "take another name")
+
+
+def _check_labels(value: Mapping[str, object], where: str, problems: Problems) -> None:
+    for name, content in value.items():
+        place = f"{where}.{name}"
+        if not isinstance(content, str):
+            problems.add(place, f"must be a string, not {_describe(content)}", "write it in quotes")
+        elif not name or "=" in name:
+            problems.add(place, "no name of a label", "such as org.opencontainers.image.source")
 
 
 def _describe(value: object) -> str:

@@ -148,6 +148,8 @@ class FunctionConfig:
     """For images: a registry reference, or a path to a layout or docker-archive relative to the root; empty is AWS's."""
     compression: str = "gzip"
     """Of an image's layers: "gzip" or "zstd"."""
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Of an image."""
     deployment: FunctionDeployment = field(default_factory=FunctionDeployment)
     dockerfile: Path | None = None
     """For images: the Dockerfile (absolute) that makes it, unless there is a base."""
