@@ -3,6 +3,7 @@
 50 functions on 5 bases of Debian packages, with wheels in a layer of their own; most differ in their code only.
 BENCH_LAZY_PACKAGES (Debian packages of a base; 24: bases of 230 to 410 MB) and BENCH_LAZY_IMAGES (50) set the size; downloads
 are kept between runs. A change of code costs two chunks at least: images below 100 MB can't stay under 1 % of theirs.
+BENCH_LAZY_FILES (1,000,000) is how many files the image has with which memory is measured.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from bench.harness.compare import Row, Side, Table, Verdict, interleave, ratio, wall_row
 from bench.harness.peers import system_command, versions
+from bench.harness.process import watch
 from bench.harness.real_images import DEBIAN, WHEELS, deb, joined, layer_of, wheels
 from bench.harness.workshop import Workshop, remove
 from lading.lazy.convert import Conversion, Settings, convert
@@ -27,10 +29,13 @@ from lading.model.progress import Silent
 from lading.oci.descriptor import Platform
 from lading.oci.image import Image, empty
 from lading.oci.layout import write_layout
+from lading.oci.tar import END, FILE, header
 from lading.store import Store, open_store
 
 BASES = 5
-LIMITS = {"uploads": 0.25, "storage": 1 / 10, "redeploy": 0.003, "speed": 100.0}
+SMALL = ("requests==2.32.5",)
+"""A package as one adds them most often, with what it needs."""
+LIMITS = {"uploads": 0.25, "storage": 1 / 10, "redeploy": 0.003, "speed": 100.0, "memory": 700.0}
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ def measure(workshop: Workshop) -> Iterator[Table]:
     fresh = ImageStore(FolderObjects(workshop.folder / "redeployed"))
     yield redeployed(parts, store, fresh, settings)
     yield speed(parts, workshop, store)
+    yield many_files(workshop, store)
 
 
 def shared(parts: Parts, images: int, store: Store, lazy: ImageStore, settings: Settings) -> Table:
@@ -85,7 +91,9 @@ def redeployed(parts: Parts, store: Store, lazy: ImageStore, settings: Settings)
     own = code(chance, 0)
     before = convert(image_of([*layers, own], store), lazy, settings, Silent())
     line = convert(image_of([*layers, own.replace(b"return 0", b"return 7")], store), lazy, settings, Silent())
-    more = convert(image_of([*layers, parts.wheels[-1], own], store), lazy, settings, Silent())
+    small, large = wheels(SMALL), parts.wheels[-1]
+    little = convert(image_of([*layers, small, own], store), lazy, settings, Silent())
+    more = convert(image_of([*layers, large, own], store), lazy, settings, Silent())
     chunks = before.data.total + before.metadata.total
 
     def row(name: str, done: Conversion) -> Row:
@@ -93,10 +101,16 @@ def redeployed(parts: Parts, store: Store, lazy: ImageStore, settings: Settings)
 
     return Table(
         f"a redeploy of {before.image_bytes / 1e9:.2f} GB in {chunks:,} chunks",
-        [row("one line", line), row(f"one more package ({WHEELS[-1][0]})", more)],
+        [row("one line", line), row(SMALL[0], little), row(WHEELS[-1][0], more)],
         [
             Verdict("new chunks, one line", line.share, LIMITS["redeploy"]),
-            Verdict("new chunks, one more package", more.share),
+            Verdict(
+                f"new chunks, one more package ({SMALL[0]}, {len(small) / 1e6:.1f} MB)",
+                little.share,
+                LIMITS["redeploy"],
+            ),
+            Verdict(f"new chunks, one more package ({WHEELS[-1][0]}, {len(large) / 1e6:.1f} MB)", more.share),
+            Verdict("bytes of new data chunks : the larger package's own", more.data.unique_bytes / len(large)),
             Verdict("manifest : image", before.manifest_bytes / before.image_bytes, 0.0005),
         ],
     )
@@ -125,6 +139,22 @@ def speed(parts: Parts, workshop: Workshop, store: Store) -> Table:
         [mine, other],
         [ratio(mine, other), Verdict(f"100 MB/s : lading's {rate:.0f} MB/s", LIMITS["speed"] / rate, 1.0)],
         versions({"umoci": [system_command("umoci"), "--version"]}),
+    )
+
+
+def many_files(workshop: Workshop, store: Store) -> Table:
+    """What the command needs of memory: a tree of all files, and nothing else that grows with them."""
+    files = int(os.environ.get("BENCH_LAZY_FILES", "1000000"))
+    tar = b"".join([header(f"opt/{n // 1000:04}/{n:07}", FILE, 0o644) for n in range(files)]) + END
+    layout, made = workshop.folder / "many", workshop.folder / "made-many"
+    write_layout(layout, [image_of([tar], store, zipped=True)], name="latest")
+    environment = {**workshop.environment, "LADING_LAZY_KEY": str(workshop.folder / "key")}
+    peak = watch([workshop.lading, "image", "convert", str(layout), "--store", str(made)], workshop.folder, environment)
+    megabytes = peak.largest / 1e6
+    return Table(
+        f"an image of {files:,} empty files",
+        [Row("lading image convert", [megabytes], "MB")],
+        [Verdict("MB", megabytes, LIMITS["memory"] * max(0.3, files / 1e6))],
     )
 
 
