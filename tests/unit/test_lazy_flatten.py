@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import stat
-import tarfile
 from typing import Any
 
 import pytest
@@ -185,14 +183,3 @@ def test_whiteouts_repeated_cost_nothing() -> None:
 def test_the_walk_is_sorted_and_the_folder_s_own_names_come_first() -> None:
     root = tree((file("b/x"), file("a/y/z"), file("a/b"), file("c")))
     assert names(root) == ["a", "b", "c", "a/b", "a/y", "a/y/z", "b/x"]
-
-
-def test_a_sparse_member_is_refused_with_a_way_out() -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        info = tarfile.TarInfo("hole")
-        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
-        archive.addfile(info)
-    walker = Walker(iter([buffer.getvalue()]))
-    with pytest.raises(Exception, match="sparse"):
-        flatten([((entry, 0) for entry in walker)])

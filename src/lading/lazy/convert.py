@@ -169,7 +169,7 @@ class _Converter:
             data_records = table(((plan.offset, plan.length, _reader(plan, tars)) for plan in layout.plans()), data)
             size = max(layout.size, BLOCK)
             image = MetadataImage(root, self._uuid(first), size // BLOCK)
-            pieces = _recut(image.pieces(lambda node: tars[node.layer].read(node.position, node.size)))
+            pieces = _recut(image.pieces(lambda node: tars[node.layer].content(node, 0, node.size)))
             metadata_records = table(
                 ((offset, len(piece), partial(bytes, piece)) for offset, piece in pieces), metadata
             )
@@ -246,10 +246,10 @@ def _reader(plan: Plan, tars: Sequence[Tar]) -> Callable[[], bytes]:
     def read() -> bytes:
         if len(plan.pieces) == 1:
             piece = plan.pieces[0]
-            return tars[piece.node.layer].read(piece.node.position + piece.start, piece.length)
+            return tars[piece.node.layer].content(piece.node, piece.start, piece.length)
         content = bytearray(plan.length)
         for piece in plan.pieces:
-            part = tars[piece.node.layer].read(piece.node.position + piece.start, piece.length)
+            part = tars[piece.node.layer].content(piece.node, piece.start, piece.length)
             content[piece.at : piece.at + piece.length] = part
         return bytes(content)
 

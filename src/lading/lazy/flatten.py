@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from lading.errors import AuditError
 from lading.lazy.tree import Node, Xattrs, new_folder
 from lading.oci.tar import Entry
+from lading.oci.validate import LARGEST_IMAGE
 
 LONGEST_PATH = 4096
 LONGEST_NAME = 255
@@ -49,6 +50,8 @@ class Flattener:
     def __init__(self) -> None:
         self.root = new_folder()
         self._layer = -1
+        self._holes = 0
+        """Bytes of sparse files that no layer stores."""
         self._touched: list[Node] = []
         self._purged: dict[int, Node] = {}
         """Folders that hold nothing of lower layers any more: none is searched twice, whatever a layer repeats."""
@@ -95,7 +98,10 @@ class Flattener:
         else:
             node = Node(_TYPES[entry.kind], layer=self._layer)
             if entry.kind == "file":
-                node.size, node.position = entry.size, position
+                node.size, node.position, node.pieces = entry.size, position, entry.pieces
+                self._holes += entry.size - entry.stored
+                if self._holes > LARGEST_IMAGE:
+                    raise _refused(entry, f"makes the image larger than {LARGEST_IMAGE:,} bytes")
             elif entry.kind == "link":
                 node.target = _raw(entry.link)
                 if not 0 < len(node.target) < LONGEST_PATH or b"\0" in node.target:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from lading.lazy.tree import Node
 from lading.model.progress import Progress
 from lading.oci.descriptor import ImageFormatError
 from lading.oci.image import Image
@@ -44,6 +45,18 @@ class Tar:
             parts.append(part)
             position, size = position + len(part), size - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def content(self, node: Node, start: int, size: int) -> bytes:
+        """Of a file of this layer; the holes of a sparse one are zeros."""
+        if node.pieces is None:
+            return self.read(node.position + start, size)
+        found, position, end = bytearray(size), node.position, start + size
+        for place, length in node.pieces:
+            first, last = max(place, start), min(place + length, end)
+            if first < last:
+                found[first - start : last - start] = self.read(position + first - place, last - first)
+            position += length
+        return bytes(found)
 
     def entries(self) -> Iterator[tuple[Entry, int]]:
         """Every entry and where its content begins."""

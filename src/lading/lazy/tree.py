@@ -14,7 +14,8 @@ class Node:
     """An inode. `mode` has the type's bits as in stat(2), `mtime` is in ns.
 
     A file's content is `size` bytes at `position` of the tar of layer number `layer`; `block` is where the data device
-    will have it. `target` is a link's. Several names may hold one node.
+    will have it. `pieces`: where in a sparse file the bytes at `position` belong. `target` is a link's. Several names may
+    hold one node.
     """
 
     mode: int
@@ -30,6 +31,7 @@ class Node:
     device: tuple[int, int] = (0, 0)
     target: bytes = b""
     xattrs: Xattrs = ()
+    pieces: tuple[tuple[int, int], ...] | None = None
     children: dict[bytes, Node] | None = None
     fresh: set[bytes] | None = field(default=None, repr=False)
     """While a layer is applied: the names in this folder that are of that layer."""

@@ -13,6 +13,7 @@ from lading.oci.media import COMPRESSION
 CHUNK = 1 << 20
 _GZIP = 31
 """zlib's window bits for a gzip member."""
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,12 @@ def gunzip(stream: Readable, what: str) -> Iterator[bytes]:
     from isal import isal_zlib
 
     inflater = isal_zlib.decompressobj(_GZIP)
-    fresh = True
+    fresh = begins = True
     try:
         while data := stream.read(CHUNK):
+            if begins and not _GZIP_MAGIC.startswith(data[:2]):  # ISA-L says nothing of what is shorter than a header
+                raise _damaged(what, f"not gzip: it begins with {data[:2]!r}")
+            begins = False
             while data:
                 fresh = False
                 if content := inflater.decompress(data, CHUNK * 4):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from lading.oci import sparse
 from lading.oci.descriptor import ImageFormatError
 
 BLOCK = 512
@@ -21,7 +22,9 @@ LARGEST_EXTENSION = 1 << 20
 _LARGEST_OCTAL = 0o77777777777
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12s")
 FILE, HARD_LINK, LINK, CHARACTER, BLOCK_DEVICE, FOLDER, FIFO = (bytes([c]) for c in b"0123456")
-_FILES = (b"0", b"\0", b"7")
+_FILES = (b"0", b"\0", b"7", b"S")
+_SPARSE = "GNU.sparse."
+_ZEROS = bytes(1 << 20)
 _KINDS = {
     HARD_LINK: "hard link",
     LINK: "link",
@@ -51,6 +54,13 @@ class Entry:
     pax: dict[str, str] = field(default_factory=dict)
     device: tuple[int, int] = (0, 0)
     """Major and minor number of a device."""
+    pieces: tuple[sparse.Piece, ...] | None = None
+    """Of a sparse file: where the stored bytes belong. All else reads as zeros."""
+
+    @property
+    def stored(self) -> int:
+        """Bytes of content in the tar: fewer than `size` where the file is sparse."""
+        return self.size if self.pieces is None else sum(length for _, length in self.pieces)
 
     @property
     def moment(self) -> int:
@@ -130,21 +140,26 @@ class Walker:
                 text = self._extension(size).rstrip(b"\0").decode("utf-8", "surrogateescape")
                 pax["path" if kind == b"L" else "linkpath"] = text
                 continue
-            entry = _entry(block, kind, size, {**shared, **pax})
+            entry = self._sparse(_entry(block, kind, size, {**shared, **pax}), block)
             pax = {}
-            self._padding = len(padding(entry.size)) if entry.kind == "file" else 0
-            self._left = entry.size + self._padding if entry.kind == "file" else 0
+            self._padding = len(padding(entry.stored)) if entry.kind == "file" else 0
+            self._left = entry.stored + self._padding if entry.kind == "file" else 0
             yield entry
             self._skip()
 
     def content(self, entry: Entry) -> Iterator[bytes]:
-        """The current file's content; to be taken before the next entry."""
-        left = entry.size
-        while left:
-            piece = self._some(left)
-            left -= len(piece)
-            self._left -= len(piece)
-            yield piece
+        """The current file's content; to be taken before the next entry. Holes are zeros."""
+        end = 0
+        for start, length in ((0, entry.size),) if entry.pieces is None else (*entry.pieces, (entry.size, 0)):
+            for at in range(end, start, len(_ZEROS)):
+                yield _ZEROS[: start - at]
+            end = start + length
+            left = length
+            while left:
+                piece = self._some(left)
+                left -= len(piece)
+                self._left -= len(piece)
+                yield piece
 
     def rest(self) -> int:
         """Drain what follows the end mark; its length in bytes."""
@@ -153,6 +168,27 @@ class Walker:
             length += len(piece)
         self._buffer, self._at = b"", 0
         return length
+
+    def _sparse(self, entry: Entry, block: bytes) -> Entry:
+        """The entry as it is once a map of its pieces has been read; most have none."""
+        pax, size = entry.pax, entry.size
+        old = block[156:157] == b"S"
+        if not old and not any(key.startswith(_SPARSE) for key in pax):
+            return entry
+        try:
+            if old:
+                real, pieces = sparse.old_map(block, lambda: self._exactly(BLOCK, "a map"), _number)
+            elif f"{_SPARSE}major" in pax:
+                if (pax[f"{_SPARSE}major"], pax.get(f"{_SPARSE}minor")) != ("1", "0"):
+                    raise ValueError("a map of an unknown format")
+                blocks, pieces = sparse.leading_map(lambda: self._exactly(BLOCK, "a map"))
+                real, size = _decimal(pax.get(f"{_SPARSE}realsize", "")), size - blocks * BLOCK
+            else:
+                real, pieces = _decimal(pax.get(f"{_SPARSE}size", "")), sparse.listed_map(pax.get(f"{_SPARSE}map", ""))
+            kept = sparse.checked(real, pieces, size)
+        except ValueError as error:
+            raise TarError(f"{entry.name!r} is a sparse file with {error}", hint="the layer is damaged") from None
+        return replace(entry, name=pax.get(f"{_SPARSE}name", entry.name), size=real, pieces=kept)
 
     def _next_header(self, *, first: bool) -> bytes | None:
         """None at the end mark, or where the tar ends without one: umoci insert writes such layers, and Docker takes them.
@@ -232,8 +268,6 @@ def _entry(block: bytes, kind: bytes, size: int, pax: dict[str, str]) -> Entry:
     name, link = _text(block[:100]), _text(block[157:257])
     if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
         name = f"{prefix}/{name}"
-    if any(key.startswith("GNU.sparse.") for key in pax) or kind == b"S":
-        raise TarError(f"{name!r} is a sparse file", hint="pack the layer without --sparse")
     if kind not in _FILES and kind not in _KINDS:
         raise TarError(f"{name!r} is a tar member of the unknown type {kind!r}", hint="no image builder writes it")
     name = pax.get("path", name)
@@ -257,6 +291,7 @@ def _entry(block: bytes, kind: bytes, size: int, pax: dict[str, str]) -> Entry:
 def _records(data: bytes) -> dict[str, str]:
     """Pax records. Raises TarError."""
     found: dict[str, str] = {}
+    pieces: list[str] = []
     while data:
         length, space, _ = data.partition(b" ")
         if not space or not length.isdigit() or not len(length) < int(length[:8]) <= len(data):
@@ -265,7 +300,13 @@ def _records(data: bytes) -> dict[str, str]:
         key, equals, value = record[len(length) + 1 :].removesuffix(b"\n").partition(b"=")
         if not equals:
             raise TarError("an extended tar header has a record without value", hint="the layer is damaged")
-        found[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
+        name, text = key.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
+        if name in (f"{_SPARSE}offset", f"{_SPARSE}numbytes"):  # format 0.0 repeats them
+            pieces.append(text)
+        else:
+            found[name] = text
+    if pieces:
+        found[f"{_SPARSE}map"] = ",".join(pieces)
     return found
 
 

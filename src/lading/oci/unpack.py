@@ -255,6 +255,8 @@ def _fill(layer: Layer, tree: LayerTree, budget: Budget) -> int:
             raise ImageRefusedError(
                 f"{what}: {entry.name[:200]!r} {problem}", hint="build the layer anew from a clean folder"
             )
+        size += entry.size - entry.stored
+        budget.check(size)
         tree.add(entry, walker.content(entry))
     walker.rest()
     if f"sha256:{total.hexdigest()}" != layer.diff_id:

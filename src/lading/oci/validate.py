@@ -192,6 +192,7 @@ class LayerCheck:
         entries = EntryCheck()
         try:
             for entry in walker:
+                self._spend(entry.size - entry.stored)
                 problem = entries.problem(entry)
                 if problem and self._worth_telling("image-entry"):
                     yield mismatch(
@@ -212,11 +213,14 @@ class LayerCheck:
         self._counts[code] = self._counts.get(code, 0) + 1
         return self._counts[code] <= MOST_FINDINGS
 
+    def _spend(self, size: int) -> None:
+        self.unpacked += size
+        if self.unpacked > self._limit:
+            raise _TooLargeError
+
     def _pieces(self) -> Iterator[bytes]:
         for piece in self._layer.uncompressed():
-            self.unpacked += len(piece)
-            if self.unpacked > self._limit:
-                raise _TooLargeError
+            self._spend(len(piece))
             self._hash.update(piece)
             yield piece
 
