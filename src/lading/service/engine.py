@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lading.errors import LadingError, SandboxError
 from lading.model.progress import Silent
+from lading.model.target import Target as RuntimeTarget
 from lading.sandbox.host import Host
 from lading.sandbox.spec import ColdStart, Isolation, Network, SandboxSpec
 from lading.service.contract.errors import ApiError
@@ -24,12 +25,12 @@ from lading.service.control.names import LATEST, FunctionReference, Scope
 from lading.service.control.refusal import not_here
 from lading.service.events import EventStream, Throttled
 from lading.service.images import FunctionImages
-from lading.service.pool.custom_runtime import find_any_target
+from lading.service.pool.custom_runtime import CustomRuntime, find_any_target
 from lading.service.pool.door import Door
 from lading.service.pool.function import SNAP_START, Answer, FunctionVersion, Outcome, RootLease, StreamSink
 from lading.service.pool.function import InvokeRequest as PoolRequest
 from lading.service.pool.pool import Pool, Provisioned, ThrottledError
-from lading.service.pool.runtime_folder import find_parts
+from lading.service.pool.runtime_folder import RuntimeParts, find_parts
 from lading.service.pool.snapshots import RestoreError, SnapshotError
 from lading.service.pool.streams import StreamBuffer
 from lading.store import open_store
@@ -63,6 +64,7 @@ class PoolInvoker:
         self._pool: Pool | None = None
         self._versions: dict[tuple[str, str], tuple[str, FunctionVersion]] = {}
         """(ARN, version) → (what it was made of, the pool's value)."""
+        self._parts: dict[str, RuntimeParts] = {}
         self._reserved: dict[str, int | None] = {}
         """ARN → what the pool was told."""
         self.door: Door | None = None
@@ -298,7 +300,7 @@ class PoolInvoker:
             return SandboxSpec(image=root, runtime=""), lease
         runtime = find_any_target(configuration["Runtime"], configuration["Architectures"][0])
         trees = (self._tree(target.package), *(self._tree(digest) for digest in target.layers))
-        parts = find_parts(runtime, trees, self._store, Silent())
+        parts = self._find_parts(runtime, trees)
         spec = SandboxSpec(
             code=trees[0],
             interpreter=parts.interpreter,
@@ -309,6 +311,15 @@ class PoolInvoker:
             handler=configuration["Handler"],
         )
         return spec, None
+
+    def _find_parts(self, runtime: RuntimeTarget | CustomRuntime, trees: tuple[Path, ...]) -> RuntimeParts:
+        """A managed runtime's are looked for once, which takes as long as a function's walls: until they are gone."""
+        if isinstance(runtime, CustomRuntime):
+            return find_parts(runtime, trees, self._store, Silent())
+        known = self._parts.get(runtime.key)
+        if known is None or not all(folder and folder.is_dir() for folder in (known.interpreter, known.client)):
+            known = self._parts[runtime.key] = find_parts(runtime, trees, self._store, Silent())
+        return known
 
     def _tree(self, digest: str) -> Path:
         return self._control.packages.tree(digest)
