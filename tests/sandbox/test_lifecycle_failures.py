@@ -321,7 +321,6 @@ def test_a_full_tmp(run: Run, own_tmp: None) -> None:
                     file.write(bytes(1 << 20))
         """,
         timeout=20.0,
-        memory=128,
     )
     assert ran.body()["errorType"] == "OSError"
     assert "No space left on device" in ran.body()["errorMessage"]
@@ -356,12 +355,12 @@ def test_what_tmp_holds_is_no_memory_and_gives_none(run: Run, limited: None) -> 
         {"files": 480},
         {},
         timeout=60.0,
-        memory=128,
+        memory=320,  # with less, its share of a CPU takes long to fill both
     )
     assert ran.body(0) == "kept"
-    assert ran.outcomes[0].memory < 128
+    assert ran.outcomes[0].memory < 320
     assert "signal: killed" in ran.outcomes[1].answer.payload.decode()
-    assert 100 < ran.outcomes[1].memory <= 128
+    assert 250 < ran.outcomes[1].memory <= 320
 
 
 def test_a_child_that_takes_the_memory_is_the_one_that_is_killed(run: Run, limited: None) -> None:
