@@ -102,7 +102,8 @@ def read_descriptor(value: object, what: str, digests: re.Pattern[str] = DIGEST)
         raise _bad(what, "is not a descriptor")
     media_type, digest, size = value.get("mediaType", ""), value.get("digest"), value.get("size")
     if not isinstance(digest, str) or not digests.fullmatch(digest):
-        raise _bad(what, f"has the digest {str(digest)[:80]!r}; only sha256 with 64 hex digits is known")
+        known = "sha256 with 64 hex digits" + (" and sha512 with 128 are" if digests is REGISTERED else " is")
+        raise _bad(what, f"has the digest {str(digest)[:80]!r}; only {known} known")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LARGEST_BLOB:
         raise _bad(what, f"has the size {str(size)[:40]!r}")
     if not isinstance(media_type, str) or len(media_type) > 255:
