@@ -22,6 +22,9 @@ from lading.store import open_store
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from oci_registry import RegistryServer, serving
 
+LARGE = 220
+"""MiB: more than the memory that a push may take."""
+
 
 @pytest.fixture
 def server() -> Iterator[RegistryServer]:
@@ -99,15 +102,15 @@ def test_memory_stays_bounded_for_a_large_image(lading: Command, tmp_path: Path,
     store = open_store(tmp_path / "own-cache")
     with store.blobs.writer() as output:
         writer = LayerWriter(output, "gzip")
-        writer.begin("big", 0o644, 300 << 20)
+        writer.begin("big", 0o644, LARGE << 20)
         import zlib
 
         deflater, crc, piece = zlib.compressobj(0, zlib.DEFLATED, -15), 0, os.urandom(1 << 20)
-        for _ in range(300):
+        for _ in range(LARGE):
             crc = zlib.crc32(piece, crc)
             writer.deflated(deflater.compress(piece), piece)
         writer.deflated(deflater.flush(), b"")
-        writer.end(crc, 300 << 20)
+        writer.end(crc, LARGE << 20)
         layer = writer.finish(store.blobs, "test")
     write_layout(tmp_path / "image", [empty(Platform("linux", "amd64")).append([layer]).configure({"Cmd": ["/x"]})])
     # VmHWM begins anew with the program; ru_maxrss would count the memory of the tests' own process, from before.
