@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -289,6 +290,33 @@ def test_terraform_is_read_by_a_parser_of_its_language(full: Portable, tmp_path:
     assert re.search(
         r'policy_arn\s+= "arn:\$\{data\.aws_partition\.current\.partition\}:iam', exported.files["main.tf"]
     )
+
+
+def test_terraform_s_own_formatter_has_nothing_to_do(full: Portable, tmp_path: Path) -> None:
+    """With the real Terraform where it is installed; its rule is that of the text below."""
+    (tmp_path / "main.tf").write_text(terraform.export(full, tmp_path / "dist").files["main.tf"], "utf-8")
+    role = """
+  name_prefix = "orders-"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Effect = "Allow"
+        Principal = {
+          Service = "lambda.amazonaws.com"
+        }
+        Action = "sts:AssumeRole"
+      },
+    ]
+  })
+"""
+    assert role in (tmp_path / "main.tf").read_text("utf-8")
+    if shutil.which("terraform") is None:
+        pytest.skip("terraform isn't installed: only the text was compared")
+    checked = subprocess.run(
+        ["terraform", "fmt", "-check", "-diff", "main.tf"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout) == (0, "")
 
 
 def test_terraform_refers_only_to_what_it_declares(full: Portable, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Source: HCL native syntax specification; Terraform language documentation, "Stri
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -59,14 +60,20 @@ def _block(block: Block, indent: str) -> Iterator[str]:
         yield f"{indent}{block.kind}{labels} {{}}"
         return
     yield f"{indent}{block.kind}{labels} {{"
-    width = max(map(len, attributes), default=0)
-    for name, attribute in attributes.items():
-        yield f"{indent}  {name:<{width}} = {value(attribute, f'{indent}  ')}"
+    yield from _assignments({name: value(one, f"{indent}  ") for name, one in attributes.items()}, f"{indent}  ")
     for number, inner in enumerate(block.blocks):
         if number or attributes:
             yield ""
         yield from _block(inner, f"{indent}  ")
     yield f"{indent}}}"
+
+
+def _assignments(texts: Mapping[str, str], indent: str) -> Iterator[str]:
+    """As `terraform fmt` aligns them: neighbours on lines of their own together; what needs more than a line alone."""
+    for several, group in itertools.groupby(texts.items(), key=lambda item: "\n" in item[1]):
+        members = list(group)
+        width = 0 if several else max(len(name) for name, _ in members)
+        yield from (f"{indent}{name:<{width}} = {text}" for name, text in members)
 
 
 def value(thing: Any, indent: str = "") -> str:
@@ -80,11 +87,12 @@ def value(thing: Any, indent: str = "") -> str:
         case bool() | int() | float() | None:
             return json.dumps(thing)
         case str():
-            return quote(thing)
+            # What is nothing but one reference needs no template around it.
+            return _MARKS[thing][2:-1] if thing in _MARKS else quote(thing)
         case Mapping():
             if not thing:
                 return "{}"
-            lines = [f"{inner}{_key(key)} = {value(one, inner)}" for key, one in thing.items()]
+            lines = _assignments({_key(key): value(one, inner) for key, one in thing.items()}, inner)
             return "{\n" + "\n".join(lines) + f"\n{indent}}}"
         case list() | tuple():
             if any(isinstance(one, Mapping | list | tuple | Call) for one in thing):
