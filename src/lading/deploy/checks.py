@@ -82,13 +82,13 @@ def _check_texts(unit: Unit) -> Iterator[Problem]:
 
 
 def _check_policy(unit: Unit) -> Iterator[Problem]:
-    """Of the function itself, as AWS writes what AddPermission is told: in full, with a condition for each source."""
+    """Of the function itself: at least so long, for AWS writes principals and conditions out in full."""
     most = number("permissions", "policy")
     for statements in permission.wanted(unit).values():
         written = [{"Sid": sid, "Effect": "Allow", "Resource": unit.arn, **one} for sid, one in statements.items()]
         size = len(json.dumps({"Version": "2012-10-17", "Id": "default", "Statement": written}))
         if size > most:
-            text = f"{unit.subject.scope}: its own policy would have {size:,} characters; Lambda takes {most:,}"
+            text = f"{unit.subject.scope}: its own policy would have {size:,} characters or more; Lambda takes {most:,}"
             yield Problem(text, "fewer permissions and events: one rule, or one organization, in place of many")
 
 
