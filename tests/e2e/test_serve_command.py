@@ -28,6 +28,7 @@ from serve_victim import Victims
 from lading.cli import serve
 from lading.cli.main import main
 from lading.service.embed import Settings
+from lading.service.front.server import PREFERENCE
 
 MADE = 20
 """Functions of a thread in a life."""
@@ -106,8 +107,8 @@ def wait_for_busy(url: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="environments need root on Linux")
 def test_what_is_under_way_finishes_and_environments_have_their_shutdown_phase(tmp_path: Path) -> None:
-    """What they say in it is in the log that the next service reads."""
-    code = "import time\ndef handler(event, context):\n    time.sleep(2)\n    return 'finished'\n"
+    """What they say in it is in the log that the next service reads. The service's loop is preferred, what it starts is not."""
+    code = "import os, time\ndef handler(event, context):\n    time.sleep(2)\n    return ['finished', os.nice(0)]\n"
     with served("--no-neighbours", "--state", str(tmp_path)) as (url, process):
         api = client(url)
         package = {"ZipFile": zipped({"extensions/watch": EXTENSION}, mode=0o755)}
@@ -116,8 +117,11 @@ def test_what_is_under_way_finishes_and_environments_have_their_shutdown_phase(t
         with ThreadPoolExecutor(1) as threads:
             answer = threads.submit(lambda: json.load(api.invoke(FunctionName="slow")["Payload"]))
             wait_for_busy(url)
+            threads_of = [int(one.name) for one in Path(f"/proc/{process.pid}/task").iterdir()]
+            nices = sorted(os.getpriority(os.PRIO_PROCESS, one) for one in threads_of)
+            assert nices[0] == os.getpriority(os.PRIO_PROCESS, process.pid) == PREFERENCE and set(nices[1:]) == {0}
             process.send_signal(signal.SIGTERM)
-            assert answer.result(60) == "finished"
+            assert answer.result(60) == ["finished", 0]
         assert process.wait(60) == 0
     with service(tmp_path, walls=None) as url:
         found = client(url, "logs").filter_log_events(logGroupName="/aws/lambda/slow", filterPattern="saw")

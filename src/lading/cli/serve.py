@@ -105,7 +105,7 @@ def serve(settings: Settings, *, as_json: bool) -> None:
     from lading.cli.service_log import ServiceLog
     from lading.service.control.control import open_control
     from lading.service.embed import make_front
-    from lading.service.front.server import bind, make_server
+    from lading.service.front.server import bind, make_server, prefer_loop
 
     # an environment holds ten descriptors: the customary 1,024 are soon used up
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -119,6 +119,7 @@ def serve(settings: Settings, *, as_json: bool) -> None:
         control = stack.enter_context(contextlib.closing(open_control(settings.state)))
         server = make_server(make_front(control, replace(settings, note=log.note)))
         name = f"[{settings.host}]" if ":" in settings.host else settings.host
+        prefer_loop()
         gc.freeze()  # models and modules stay: the collector need not look at them in the middle of requests
         click.echo(f"lading serve: http://{name}:{listener.getsockname()[1]} (state: {settings.state})")
         click.echo(tell_kept(settings))

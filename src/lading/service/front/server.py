@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import socket
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -14,6 +17,9 @@ from uvicorn.server import ServerState
 from lading.errors import UsageError
 from lading.service.front.connection import Connection
 
+PREFERENCE = -10
+"""The nice value of the loop's thread."""
+log = logging.getLogger("lading.service")
 GRACE = 10
 """Seconds that requests under way have to finish."""
 
@@ -24,6 +30,16 @@ class GracefulServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
         self._captured_signals.clear()
+
+
+def prefer_loop() -> None:
+    """To be called on the thread that the loop will run on: it comes before what it has woken. All functions wait for it, and
+    each that it hands an event to would else take its processor away. Other threads and processes stay as they are."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PREFERENCE)
+    except (AttributeError, PermissionError):
+        log.debug("the loop has no preference: not on Linux, or not permitted")
 
 
 def bind(host: str, port: int) -> socket.socket:
