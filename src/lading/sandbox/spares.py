@@ -5,12 +5,13 @@ Not beside a start: what makes walls takes from it twice what it takes itself. S
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lading.sandbox import lessons, outgoing
@@ -42,6 +43,17 @@ class Built:
     way: outgoing.Way | None = None
 
 
+@dataclass
+class _Lesson:
+    """What is known of a zygote's starts."""
+
+    zygote: Forker
+    pages: lessons.Ranges = ()
+    looks: int = 0
+    begun: deque[tuple[float, Sandbox]] = field(default_factory=deque)
+    """What was started, and when, until it is looked at."""
+
+
 class Spares:
     """As many for each zygote as a host is to have."""
 
@@ -51,10 +63,7 @@ class Spares:
         self._build = build
         self._lock = threading.Lock()
         self._ready: dict[Key, list[Built]] = {}
-        self._begun: dict[Key, deque[tuple[float, Sandbox]]] = {}
-        """What was started, and when, until it is looked at."""
-        self._pages: dict[Key, lessons.Ranges] = {}
-        self._looked: dict[Key, int] = {}
+        self._learned: dict[Key, _Lesson] = {}
         self._calm = 0.0
         """When the last start is likely to be over, in monotonic seconds."""
         self._ending = threading.Event()
@@ -73,10 +82,10 @@ class Spares:
 
     def begun(self, box: Sandbox) -> None:
         """A function has got walls that stood ready."""
-        key = zygote_key(box.spec)
-        begun = self._begun.setdefault(key, deque())
-        if self._looked.get(key, 0) < _LESSONS and len(begun) < _MOST_BEGUN:
-            begun.append((time.monotonic(), box))
+        with self._lock:
+            lesson = self._learned.get(zygote_key(box.spec))
+            if lesson is not None and lesson.looks < _LESSONS and len(lesson.begun) < _MOST_BEGUN:
+                lesson.begun.append((time.monotonic(), box))
 
     def fill(self, spec: SandboxSpec) -> None:
         """Now, until there are enough."""
@@ -85,19 +94,24 @@ class Spares:
             with self._lock:
                 if len(self._ready.setdefault(key, [])) >= self.count:
                     return
-            made = self._build(spec, self._pages.get(key, ()))
+            lesson = self._learned.get(key)
+            made = self._build(spec, lesson.pages if lesson else ())
             with self._lock:
-                self._ready[key].append(made)
+                self._ready.setdefault(key, []).append(made)
+                if lesson is None or lesson.zygote is not made.forker:  # another one has its memory elsewhere
+                    self._learned[key] = _Lesson(made.forker)
 
     def submit(self, work: Callable[..., object], *arguments: object) -> None:
         """Something to be done in the background, one after the other."""
-        if not self._ending.is_set():
+        with contextlib.suppress(RuntimeError):  # it has been closed
             self._work.submit(work, *arguments)
 
     def remove(self, key: Key | None = None) -> list[Built]:
         """Those of a zygote, or all: they are the caller's to end."""
         with self._lock:
             keys = list(self._ready) if key is None else [key]
+            for one in keys:
+                self._learned.pop(one, None)
             return [made for one in keys for made in self._ready.pop(one, [])]
 
     def close(self) -> None:
@@ -115,13 +129,13 @@ class Spares:
 
     def _learn(self, key: Key) -> None:
         """From one that lives and has begun long enough ago."""
-        begun = self._begun.get(key) or deque()
-        while begun and begun[0][0] <= time.monotonic() - _OVER:
-            _, box = begun.popleft()
+        lesson = self._learned.get(key)
+        while lesson and lesson.begun and lesson.begun[0][0] <= time.monotonic() - _OVER:
+            _, box = lesson.begun.popleft()
             if box.closed:
                 continue
-            self._looked[key] = self._looked.get(key, 0) + 1
+            lesson.looks += 1
             found = lessons.written(box.pid)
-            if not box.closed and lessons.count(found) > lessons.count(self._pages.get(key, ())):
-                self._pages[key] = found
+            if not box.closed and lessons.count(found) > lessons.count(lesson.pages):
+                lesson.pages = found
             return
