@@ -38,7 +38,7 @@ unit: setup  ## the tests without I/O
 	$(RUN) pytest tests/unit tests/arch -q
 
 test: packages setup lint  ## everything that must hold
-	$(RUN) pytest -n 2 --dist loadgroup tests
+	$(RUN) pytest -n 2 --dist loadfile tests
 
 bench: setup  ## ratios against peers, both sides in one run (make bench BENCH="build start")
 	$(RUN) python -m bench $(BENCH)

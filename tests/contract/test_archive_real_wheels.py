@@ -23,7 +23,7 @@ from lading.model.lock import Wheel
 from lading.resolve.interpreters import find_interpreter
 from lading.store import Store, open_store
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("wheels")]  # fetched and compiled once
+pytestmark = pytest.mark.network
 
 PACKAGES = {
     "numpy": "import numpy; assert numpy.arange(6).sum() == 15",

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import LADING, Command, Write
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("build")]
+pytestmark = pytest.mark.network
 
 HANDLER = """
     import json

@@ -28,7 +28,7 @@ sys.path += [str(Path(__file__).parents[1] / part) for part in ("contract", "uni
 from audit_elf_maker import AARCH64, make_elf
 from resolve_index import Index, make_wheel, serving
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("build")]
+pytestmark = pytest.mark.network
 
 LIMIT = 262_144_000
 """Bytes that Lambda takes unzipped, layers included (250 MiB)."""

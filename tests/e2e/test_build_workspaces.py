@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Command, Write
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("build")]
+pytestmark = pytest.mark.network
 
 BACKEND = """
     [build-system]

@@ -12,7 +12,7 @@ from deploy_support import ENVIRONMENT, Endpoint, everything
 from image_support import require_base
 from serve_support import service
 
-pytestmark = [pytest.mark.network, pytest.mark.root, pytest.mark.xdist_group("build")]
+pytestmark = [pytest.mark.network, pytest.mark.root]
 PROJECT = """
     [tool.lading]
     package = "image"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Command
 
-pytestmark = [pytest.mark.network, pytest.mark.root, pytest.mark.xdist_group("examples")]
+pytestmark = [pytest.mark.network, pytest.mark.root]
 
 EXAMPLES = ROOT / "examples"
 RUNTIME = "3.13"

@@ -21,7 +21,7 @@ from lading.oci.descriptor import Platform
 from lading.oci.layout import Layout
 from lading.oci.validate import validate
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("build")]
+pytestmark = pytest.mark.network
 
 RUNTIME = "python3.13"
 IMPORTS = """

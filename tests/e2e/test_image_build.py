@@ -26,7 +26,7 @@ from lading.store import open_store
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from oci_registry import serving
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("build")]
+pytestmark = pytest.mark.network
 
 AMD64 = Platform("linux", "amd64")
 FILES = {

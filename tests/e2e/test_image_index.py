@@ -25,7 +25,7 @@ from lading.oci.validate import validate
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from oci_registry import serving
 
-pytestmark = [pytest.mark.network, pytest.mark.xdist_group("build")]
+pytestmark = pytest.mark.network
 
 ARM64 = Platform("linux", "arm64")
 NATIVE = {**FILES, "requirements.txt": "six==1.17.0\nmarkupsafe==3.0.3\n"}

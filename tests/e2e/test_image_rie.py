@@ -15,7 +15,7 @@ from image_support import PATH, RUNTIME, Reply, answering, post, require_base
 
 from lading.build.base import emulator_source
 
-pytestmark = [pytest.mark.network, pytest.mark.root, pytest.mark.xdist_group("build")]
+pytestmark = [pytest.mark.network, pytest.mark.root]
 HANDLER = """
     import os, time
     def handler(event, context):

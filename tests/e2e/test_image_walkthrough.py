@@ -17,7 +17,7 @@ from image_support import answering, require_base, running
 from registry_support import Podman, aws, own_storage, program, run
 from serve_support import ACCOUNT, make_role, service
 
-pytestmark = [pytest.mark.network, pytest.mark.root, pytest.mark.xdist_group("build")]
+pytestmark = [pytest.mark.network, pytest.mark.root]
 DOCKERFILE = """
     FROM {host}/lambda/python:3.13
     ENV AWS_LAMBDA_FUNCTION_TIMEOUT=60

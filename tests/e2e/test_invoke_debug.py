@@ -12,7 +12,7 @@ from conftest import LADING, Command, Write
 from debug_client import DebugClient
 from following import Following
 
-pytestmark = [pytest.mark.root, pytest.mark.network, pytest.mark.xdist_group("live")]
+pytestmark = [pytest.mark.root, pytest.mark.network]
 CODE = """
     loaded = 1
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import LADING, Command, Write
 from following import Following
 
-pytestmark = [pytest.mark.root, pytest.mark.network, pytest.mark.xdist_group("live")]
+pytestmark = [pytest.mark.root, pytest.mark.network]
 CODE = """
     import helper, six
     def lambda_handler(event, context):

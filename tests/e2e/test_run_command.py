@@ -18,7 +18,7 @@ from image_support import PATH, RUNTIME, Reply, post, require_base, running
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from oci_registry import serving
 
-pytestmark = [pytest.mark.network, pytest.mark.root, pytest.mark.xdist_group("build")]
+pytestmark = [pytest.mark.network, pytest.mark.root]
 
 HANDLER = """
     import os, sys, time

@@ -25,7 +25,7 @@ from lading.service.roots import ImageWay
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from oci_registry import RegistryServer, serving
 
-pytestmark = [pytest.mark.network, pytest.mark.root, pytest.mark.xdist_group("build")]
+pytestmark = [pytest.mark.network, pytest.mark.root]
 HANDLER = """
     import os
     def handler(event, context):

@@ -26,7 +26,7 @@ from lading.lazy import mount
 from lading.sandbox.spec import Isolation
 from lading.service.roots import ImageWay, choose_roots
 
-pytestmark = [pytest.mark.network, pytest.mark.root, pytest.mark.xdist_group("build")]
+pytestmark = [pytest.mark.network, pytest.mark.root]
 HANDLER = """
     import hashlib, os, pathlib
     def handler(event, context):
