@@ -97,6 +97,14 @@ def chunk_compressor() -> ZstdCompressor:
     return ZstdCompressor(level=LEVEL, write_content_size=True, write_checksum=False)
 
 
+def load() -> None:
+    """Brings into memory what opening a chunk needs: the first one needn't wait for it. Raises CryptographyMissingError."""
+    import zstandard
+
+    zstandard.ZstdDecompressor()
+    _crypt(bytes(32), b"")
+
+
 def _unpack(record: ChunkRecord, packed: bytes) -> bytes:
     from zstandard import ZstdDecompressor, ZstdError, frame_content_size
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lading.errors import LadingError
-from lading.lazy import mount, settings
+from lading.lazy import chunk, mount, settings
 from lading.lazy.disk_cache import DiskCache
 from lading.lazy.fetch import Fetcher, Origin
 from lading.lazy.fuse import Server
@@ -214,6 +214,8 @@ def main(arguments: list[str]) -> None:
         wire.send(channel, {"id": message["id"], **_said(error)})
         return
     wire.send(channel, {"id": message["id"]})
+    with contextlib.suppress(LadingError):  # the first chunk will say it
+        chunk.load()
     worker.run()
     mount.clear(folder)  # the owner may have been killed: nothing stays mounted
     os._exit(0)  # threads may still be waiting for a store
