@@ -121,6 +121,7 @@ class Reader:
         end = min(offset + min(size, LONGEST_READ), space.size)
         pieces: list[bytes | memoryview] = []
         missing: list[tuple[int, int, int, int]] = []
+        reached: list[int] = []
         place = offset
         for index, record in space.table.within(offset, end):
             if record.offset > place:
@@ -128,6 +129,7 @@ class Reader:
             start, stop = max(offset, record.offset), min(end, record.end)
             place = stop
             space.touch(index)
+            reached.append(index)
             piece = self._at_hand(space, index, start - record.offset, stop - start)
             if piece is None:
                 missing.append((len(pieces), index, start - record.offset, stop - start))
@@ -135,12 +137,14 @@ class Reader:
             pieces.append(piece)
         if end > place:
             pieces.append(_ZEROS[: end - place])
-        if not missing:
+        if missing:
+            pending = _Pending(pieces, len(missing), finish)
+            for spot, index, start, length in missing:
+                self._fetch(space, index, pending, (spot, start, length))
+        else:
             finish(pieces)
-            return
-        pending = _Pending(pieces, len(missing), finish)
-        for spot, index, start, length in missing:
-            self._fetch(space, index, pending, (spot, start, length))
+        for index in reached:  # nobody waits for this
+            self._look_ahead(space, index)
 
     def prefetch(self, node: int, chunks: Sequence[int]) -> None:
         """In this order, behind everything that is waited for."""
@@ -156,7 +160,6 @@ class Reader:
         if content is not None:
             self._cache.touch(record.name, space.origin.reader)
             self._metrics.hit("memory", size, time.monotonic() - began)
-            self._look_ahead(space, index)
             return memoryview(content)[start : start + size]
         found = self._cache.read(record.name, start, size)
         if found is None:
@@ -164,7 +167,6 @@ class Reader:
             return None
         self._cache.touch(record.name, space.origin.reader)
         self._metrics.hit("disk", size, time.monotonic() - began)
-        self._look_ahead(space, index)
         return found
 
     def _fetch(self, space: Space, index: int, pending: _Pending, part: tuple[int, int, int]) -> None:
@@ -174,7 +176,6 @@ class Reader:
             pending.fill(spot, memoryview(content)[start : start + length], errno.EIO if error else 0)
 
         self._fetcher.fetch(space.table[index], space.origin, done)
-        self._look_ahead(space, index)
 
     def _look_ahead(self, space: Space, index: int) -> None:
         for ahead in itertools.chain(space.piece(index), space.window(index)):
