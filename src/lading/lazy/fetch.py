@@ -80,11 +80,22 @@ class Flight:
 class Fetcher:
     """Safe between threads. Threads start as they are needed and end with `close`."""
 
-    def __init__(self, cache: DiskCache, tiers: Sequence[Tier], metrics: Metrics, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        cache: DiskCache,
+        tiers: Sequence[Tier],
+        metrics: Metrics,
+        patience: float = PATIENCE,
+        *,
+        step_back: int = 0,
+    ) -> None:
+        """step_back: added to the niceness of a thread while it works ahead of any reader."""
         self._cache = cache
         self._tiers = tiers
         self._metrics = metrics
         self._patience = patience
+        self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        self._step_back = step_back
         self._condition = threading.Condition()
         self._flights: dict[bytes, Flight] = {}
         self._queue: list[tuple[int, int, Flight]] = []
@@ -164,8 +175,12 @@ class Fetcher:
             return None
 
     def _work(self) -> None:
+        back = 0
         while (flight := self._take()) is not None:
             ahead = not flight.urgent
+            if back != (back := self._step_back if ahead else 0):
+                with contextlib.suppress(OSError):  # who may not go forth again stays back
+                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness + back)
             content, error = self._bring(flight)
             with self._condition:
                 if not error:

@@ -36,7 +36,8 @@ _COUNT_EVERY = 5.0
 
 
 PRIORITY = -10
-"""Added to the owner's niceness: on a busy machine each miss would wait for its turn among the functions that wait for it."""
+"""Added to the owner's niceness: on a busy machine each miss would wait for its turn among the functions that wait for it.
+What is fetched ahead of them is no reason to keep them from running, and has the owner's."""
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Worker:
         self._metrics = Metrics()
         self._usage = given.cache / "usage"
         self._cache = DiskCache(given.cache / "chunks", given.limit)
-        self._fetcher = Fetcher(self._cache, open_tiers(given), self._metrics, given.patience)
+        self._fetcher = Fetcher(self._cache, open_tiers(given), self._metrics, given.patience, step_back=-PRIORITY)
         self._reader = Reader(self._cache, self._fetcher, self._metrics)
         self._files: dict[int, File] = {}
         self._images: dict[int, Image] = {}
