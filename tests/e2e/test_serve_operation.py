@@ -22,7 +22,7 @@ from serve_support import client, create, refusal, service, settle, zipped
 
 from lading.cli.main import lading
 from lading.errors import UsageError
-from lading.service.sweep import LEAST
+from lading.service import sweep
 
 CODE = (
     "import time, uuid\nME = str(uuid.uuid4())\ndef handler(event, context):\n    print('said', event)\n    return ME\n"
@@ -194,8 +194,9 @@ def test_no_service_there() -> None:
         CliRunner().invoke(lading, ["ps", "--endpoint", "http://127.0.0.1:9"], catch_exceptions=False)
 
 
-def test_code_that_nothing_uses_goes_while_the_service_runs(tmp_path: Path) -> None:
+def test_code_that_nothing_uses_goes_while_the_service_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deleted code stays while an environment runs it, then goes; the same zip uploaded again runs again."""
+    monkeypatch.setattr(sweep, "LEAST", 0.5)
     package = zipped(
         {
             "app.py": "import time\ndef handler(event, context):\n    time.sleep(event)\n    import late\n    return 1\n",
@@ -213,11 +214,11 @@ def test_code_that_nothing_uses_goes_while_the_service_runs(tmp_path: Path) -> N
             """Let the clock pass over two looks, which the service makes seconds apart."""
             for _ in range(3):
                 get(url, "/_lading/clock?step=601", method="POST")
-                time.sleep(LEAST + 0.5)
+                time.sleep(sweep.LEAST + 0.5)
 
         answers: list[Any] = []
         caller = threading.Thread(
-            target=lambda: answers.append(json.load(client(url).invoke(FunctionName="swept", Payload=b"20")["Payload"]))
+            target=lambda: answers.append(json.load(client(url).invoke(FunctionName="swept", Payload=b"8")["Payload"]))
         )
         caller.start()
         wait(lambda: any(one["state"] == "busy" for one in json.loads(get(url, "/_lading/environments"))))

@@ -250,13 +250,13 @@ def test_a_loop_through_a_queue_is_stopped(url: str, api: Any, queue: tuple[str,
     sqs = client(url, "sqs")
     dead = sqs.create_queue(QueueName="looped")["QueueUrl"]
     redrive = json.dumps({"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:looped", "maxReceiveCount": 1})
-    sqs.set_queue_attributes(QueueUrl=address, Attributes={"RedrivePolicy": redrive, "VisibilityTimeout": "10"})
+    sqs.set_queue_attributes(QueueUrl=address, Attributes={"RedrivePolicy": redrive, "VisibilityTimeout": "5"})
     code = (
         "import json, boto3\nsqs = boto3.client('sqs')\ndef handler(event, context):\n"
         "    [record] = event['Records']\n    print('GOT', json.dumps(event))\n"
         f"    sqs.send_message(QueueUrl={address!r}, MessageBody=str(int(record['body']) + 1))\n"
     )
-    create(api, "looper", Code={"ZipFile": zipped({"app.py": code})}, MemorySize=1769, Timeout=10)
+    create(api, "looper", Code={"ZipFile": zipped({"app.py": code})}, MemorySize=1769, Timeout=5)
     api.invoke(FunctionName="looper", Payload=b'{"Records": []}')  # so that a busy machine has loaded boto3 by then
     uuid = mapped(api, arn, "looper", BatchSize=1)
     sqs.send_message(QueueUrl=address, MessageBody="1")
