@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -45,6 +46,14 @@ def kind_of(key: str) -> str:
 
 def rest_of(key: str) -> str:
     return key.partition(":")[2]
+
+
+def canonical(text: str) -> str:
+    """JSON in the form that lading writes it; what isn't JSON as it is."""
+    try:
+        return json.dumps(json.loads(text), sort_keys=True)
+    except ValueError:
+        return text
 
 
 def taken(subject: str) -> Problem:

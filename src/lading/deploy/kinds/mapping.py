@@ -10,7 +10,7 @@ from typing import Any
 from lading.aws.account import Account
 from lading.aws.functions import list_mappings
 from lading.deploy.instruction import Change, Verb
-from lading.deploy.kinds.kind import Pen, Step, Wanted, rest_of
+from lading.deploy.kinds.kind import Pen, Step, Wanted, canonical, rest_of
 from lading.deploy.unit import Subject, Unit
 from lading.model.deployment import Trigger
 
@@ -154,16 +154,9 @@ def _there(seen: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]
             found[field] = seen.get(field) or type(value)()
     patterns = found["FilterCriteria"].get("Filters") or []
     found["FilterCriteria"] = (
-        {"Filters": [{"Pattern": _canonical(one["Pattern"])} for one in patterns]} if patterns else {}
+        {"Filters": [{"Pattern": canonical(one["Pattern"])} for one in patterns]} if patterns else {}
     )
     if "DestinationConfig" in found:
         target = (found["DestinationConfig"].get("OnFailure") or {}).get("Destination")
         found["DestinationConfig"] = {"OnFailure": {"Destination": target}} if target else {}
     return found
-
-
-def _canonical(pattern: str) -> str:
-    try:
-        return json.dumps(json.loads(pattern), sort_keys=True)
-    except ValueError:
-        return pattern

@@ -9,7 +9,7 @@ from typing import Any
 from lading.aws.account import Account
 from lading.aws.rules import find_rule, list_targets
 from lading.deploy.instruction import Verb
-from lading.deploy.kinds.kind import Pen, Step, Wanted, changes_between, kind_of, rest_of
+from lading.deploy.kinds.kind import Pen, Step, Wanted, canonical, changes_between, kind_of, rest_of
 from lading.deploy.unit import Subject, Unit, qualified
 
 NAMES = {"ScheduleExpression": "schedule", "EventPattern": "pattern", "State": "state"}
@@ -43,12 +43,12 @@ def observe(account: Account, subject: Subject, keys: Mapping[str, bool]) -> Map
         if kind_of(key) == "rule":
             seen = find_rule(account, name, bus)
             if seen is not None and seen.get("EventPattern"):
-                seen["EventPattern"] = _canonical(seen["EventPattern"])
+                seen["EventPattern"] = canonical(seen["EventPattern"])
         else:
             targets = list_targets(account, name, bus) or []
             seen = next((target for target in targets if target["Id"] == TARGET), None)
             if seen is not None and seen.get("Input"):
-                seen["Input"] = _canonical(seen["Input"])
+                seen["Input"] = canonical(seen["Input"])
         if seen is not None:
             found[key] = seen
     return found
@@ -84,10 +84,3 @@ def diff(subject: Subject, key: str, want: Any, seen: Any) -> Iterator[Step]:
 
 def _tags(subject: Subject) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in subject.place.marks(subject.scope).items()]
-
-
-def _canonical(text: str) -> str:
-    try:
-        return json.dumps(json.loads(text), sort_keys=True)
-    except ValueError:
-        return text

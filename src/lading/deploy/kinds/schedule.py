@@ -14,7 +14,7 @@ from lading.aws.account import Account
 from lading.aws.rules import find_schedule
 from lading.deploy.instruction import Verb
 from lading.deploy.kinds.function import PATIENCE
-from lading.deploy.kinds.kind import Pen, Step, Wanted, changes_between, rest_of
+from lading.deploy.kinds.kind import Pen, Step, Wanted, canonical, changes_between, rest_of
 from lading.deploy.unit import Subject, Unit
 from lading.model.deployment import Trigger
 
@@ -84,18 +84,11 @@ def _seen(schedule: Mapping[str, Any]) -> dict[str, Any]:
         "State": schedule.get("State", "ENABLED"),
         "Arn": target["Arn"],
         "RoleArn": target["RoleArn"],
-        "Input": _canonical(target.get("Input")),
+        "Input": canonical(target["Input"]) if target.get("Input") else None,
         "MaximumRetryAttempts": retry.get("MaximumRetryAttempts", RETRIES),
         "MaximumEventAgeInSeconds": retry.get("MaximumEventAgeInSeconds", MAX_AGE),
         "DeadLetter": (target.get("DeadLetterConfig") or {}).get("Arn"),
     }
-
-
-def _canonical(text: str | None) -> str | None:
-    try:
-        return json.dumps(json.loads(text), sort_keys=True) if text else None
-    except ValueError:
-        return text
 
 
 def parameters(name: str, want: Mapping[str, Any], role: Any, target: Any) -> dict[str, Any]:
