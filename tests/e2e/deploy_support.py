@@ -53,7 +53,8 @@ class Endpoint:
         return open_account(Access(region=REGION, endpoint_url=self.url, **more))
 
     def client(self, name: str, **options: Any) -> Any:
-        return client(self.url, name, **options)
+        # IAM's first use loads AWS's policies, which takes its time on a loaded machine.
+        return client(self.url, name, **{"patience": 120.0, **options})
 
 
 @contextlib.contextmanager
@@ -69,7 +70,7 @@ def endpoint(name: str) -> Iterator[Endpoint]:
         yield Endpoint(name, url)
     finally:
         with urllib.request.urlopen(
-            urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=60
+            urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=240
         ) as answer:
             answer.read()
 
@@ -90,7 +91,7 @@ def moto_server() -> str:
         stderr=subprocess.DEVNULL,
     )
     _PIPES.append(process)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return f"http://127.0.0.1:{port}"

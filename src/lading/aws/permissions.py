@@ -79,7 +79,8 @@ def _questions(asked: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[list[str]
 
 def _ask(account: Account, principal: str, question: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Decision]]:
     where = "iam", "SimulatePrincipalPolicy", "EvaluationResults"
-    found = account.pages(*where, PolicySourceArn=principal, **question)
+    page = {"PageSize": AT_ONCE * ACTIONS_AT_ONCE}
+    found = account.pages(*where, PolicySourceArn=principal, PaginationConfig=page, **question)
     for result in found:
         action = str(result["EvalActionName"])
         yield (action, str(result.get("EvalResourceName", "*"))), _decision(str(result["EvalDecision"]), result)
