@@ -173,6 +173,21 @@ def test_what_is_no_request(junk: bytes) -> None:
     assert len(answers.heads) == 1 and wire.closed
 
 
+def test_a_body_that_cannot_be_read_on_ends_the_connection_after_the_answers_before_it() -> None:
+    broken = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n"
+    wire = talk(Answers(), broken)
+    assert wire.closed and not wire.written
+    wire = talk(Answers(), GET + broken)
+    assert wire.closed and wire.written.startswith(b"HTTP/1.1 200 ") and wire.written.count(b"HTTP/1.1") == 1
+
+    async def at_once(turn: Turn) -> Response:
+        return HttpResponse(413)
+
+    begun, rest = broken[:-6], broken[-6:]
+    wire = talk(Answers(at_once), begun, b"", b"", rest)
+    assert wire.closed and wire.written.count(b"HTTP/1.1") == 1
+
+
 @pytest.mark.parametrize("filler", [b"GET /%s", b"GET / HTTP/1.1\r\nA: %s", b"GET / HTTP/1.1\r\n%s"])
 def test_a_head_has_a_largest_size(filler: bytes) -> None:
     answers = Answers()

@@ -257,6 +257,13 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int, text: bytes) -> None:
         """What came can't be read on. Answers that are due come first, and then nobody expects one to this."""
         self._stop_reading()
+        incoming = self._incoming
+        if incoming is not None and not incoming.whole:  # its body can't be read on: it gets no answer, or has had one
+            if self._waiting and self._waiting[-1] is incoming:
+                self._waiting.pop()
+            else:
+                self._close()
+                return
         if self._turn is None and self._transport is not None:
             reason = b"Bad Request" if status == 400 else b"Request Header Fields Too Large"
             head = b"HTTP/1.1 %d %b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"

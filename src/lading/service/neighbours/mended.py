@@ -24,11 +24,13 @@ def _with_trace(request: HttpRequest) -> HttpRequest:
     """SQS keeps the sender's trace header with the message (SQS API reference, "MessageSystemAttributeValue"). Of messages that
     are sent in a batch moto keeps none."""
     trace = request.header("x-amzn-trace-id")
+    if not trace:
+        return request
     try:
         message = json.loads(request.body)
     except (ValueError, RecursionError):
         message = None
-    if not trace or not isinstance(message, dict):
+    if not isinstance(message, dict):
         return request  # moto says what is wrong with it
     given = message.get("MessageSystemAttributes") or {}
     message["MessageSystemAttributes"] = {TRACE: {"DataType": "String", "StringValue": trace}, **given}
