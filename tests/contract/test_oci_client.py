@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import socket
@@ -71,7 +72,8 @@ class Script:
                         if line.lower().startswith(b"content-length:"):
                             length = int(line.split(b":")[1])
                     self.bodies.append(lines.read(length))
-                    connection.sendall(answer)
+                    with contextlib.suppress(ConnectionError):  # a client that has seen enough
+                        connection.sendall(answer)
 
     def close(self) -> None:
         self.thread.join(30)

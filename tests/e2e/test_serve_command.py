@@ -136,9 +136,9 @@ def test_what_is_under_way_finishes_and_environments_have_their_shutdown_phase(t
         (Settings(state="dir"), "kept: functions, layers, images, queued events, logs"),
         (
             Settings(state="dir", neighbours={}),
-            "not kept, in this process's memory: what is in s3, iam, sts, sqs and 8 more",
+            "not kept, in this process's memory: what is in s3, iam, sts, sqs and 9 more",
         ),
-        (Settings(state="dir", neighbours={"s3": "http://a"}), "what is in iam, sts, sqs, sns and 7 more"),
+        (Settings(state="dir", neighbours={"s3": "http://a"}), "what is in iam, sts, sqs, sns and 8 more"),
     ],
 )
 def test_what_is_kept_is_told(settings: Settings, said: str) -> None:

@@ -76,6 +76,11 @@ USES = {
         lambda kinesis: kinesis.list_streams()["StreamNames"],
         OWN,
     ),
+    "scheduler": Use(
+        lambda scheduler: scheduler.create_schedule_group(Name=OWN),
+        lambda scheduler: scheduler.list_schedule_groups()["ScheduleGroups"],
+        OWN,
+    ),
     "ec2": Use(lambda _: None, lambda ec2: [ec2.describe_subnets()["Subnets"], ec2.describe_security_groups()], "vpc-"),
 }  # fmt: skip
 

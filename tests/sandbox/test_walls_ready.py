@@ -17,6 +17,7 @@ from lading.sandbox import lessons, spares
 from lading.sandbox.host import Host
 from lading.sandbox.live import Sandbox
 from lading.sandbox.spec import ColdStart, SandboxSpec
+from lading.sandbox.startup import zygote_key
 
 SOURCE = """
 import os
@@ -85,6 +86,31 @@ def test_dressed_walls_reset_and_start_later(ready_host: Host, spec: SandboxSpec
         assert served.invoke("first").body["mode"] == "first"
         served.reset()
         assert served.invoke("second").body["mode"] == "second"
+
+
+class Leaving(Host):
+    """Ends its zygotes of which nothing lives, once, after walls were taken and before they are known to be used."""
+
+    left = False
+
+    def _take_spare(self, spec: SandboxSpec) -> spares.Built | None:
+        made = super()._take_spare(spec)
+        if made is not None and not self.left:
+            self.left = True
+            self._end_zygotes(lambda busy: [] if made.forker in busy else [zygote_key(spec)])
+        return made
+
+
+def test_walls_whose_zygote_ended_meanwhile_are_made_anew(rooted: None, spec: SandboxSpec):
+    with Leaving(spares=1) as host:
+        host.warm(spec)
+        [standing] = waiting(host)
+        with host.create(spec, start=False) as box:
+            assert host.left and box.pid != standing
+            box.start_runtime()
+            assert Served(box).invoke("anew").body["mode"] == "anew"
+            host._end_zygotes(lambda busy: [] if busy else [zygote_key(spec)])
+            assert Served(box).invoke("busy").body["mode"] == "busy"
 
 
 def test_what_a_start_writes_to_is_there_before_a_later_one(rooted: None, spec: SandboxSpec):

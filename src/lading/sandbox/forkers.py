@@ -113,6 +113,7 @@ class Forker:
 
     def close(self) -> None:
         """Ends it; what a zygote forked ends with it."""
+        self._broken = True
         self._channel.close()
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

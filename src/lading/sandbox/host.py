@@ -9,7 +9,7 @@ import os
 import platform
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,23 +201,21 @@ class Host:
             return self._zygotes.launcher()
         forker = self._zygotes.get(spec)
         if spec.image:
-            self._end_zygotes(self._zygotes.too_many(self._busy()))
+            self._end_zygotes(self._zygotes.too_many)
         return forker
-
-    def _busy(self) -> set[Forker]:
-        with self._lock:
-            return set(self._forkers.values())
 
     def leave(self, folders: tuple[Path, ...]) -> None:
         """Ends what stands ready on an image's root, which nobody needs any more: it would keep a mount in use."""
-        self._end_zygotes(self._zygotes.on(folders, self._busy()))
+        self._end_zygotes(functools.partial(self._zygotes.on, folders))
 
-    def _end_zygotes(self, keys: Sequence[tuple[Any, ...]]) -> None:
-        for key in keys:
-            for made in self._spares.remove(key):
-                close_parts(made.parts, made.identity)
-                self._give_back(made.number, made.way)
-            self._zygotes.end(key)
+    def _end_zygotes(self, find: Callable[[Collection[Forker]], Sequence[tuple[Any, ...]]]) -> None:
+        """find: those to end, given those that something lives of. What is being made of one meanwhile is made anew."""
+        with self._lock:
+            for key in find(set(self._forkers.values())):
+                for made in self._spares.remove(key):
+                    close_parts(made.parts, made.identity)
+                    self._give_back(made.number, made.way)
+                self._zygotes.end(key)
 
     def _way(self, spec: SandboxSpec) -> outgoing.Way | None:
         """A link to the router, which is opened for the first environment that needs a way out."""
@@ -300,9 +298,11 @@ class Host:
         with self._lock:
             self._live[box.id] = box
             self._forkers[box.id] = made.forker
-            if self._closed:  # while it was made
+            if self._closed or not made.forker.alive:  # while it was made
                 box.close()
-                raise SandboxError("the host was closed", hint="make another one")
+                if self._closed:
+                    raise SandboxError("the host was closed", hint="make another one")
+                raise ForkerGoneError(f"{made.forker.name} was ended", hint="start another environment")
         return box
 
     def _tree(self, sources: Sequence[Path], stack: contextlib.ExitStack) -> int:
