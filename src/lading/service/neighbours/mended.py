@@ -30,9 +30,9 @@ def _with_trace(request: HttpRequest) -> HttpRequest:
         message = json.loads(request.body)
     except (ValueError, RecursionError):
         message = None
-    if not isinstance(message, dict):
+    given = (message.get("MessageSystemAttributes") or {}) if isinstance(message, dict) else None
+    if not isinstance(message, dict) or not isinstance(given, dict):
         return request  # moto says what is wrong with it
-    given = message.get("MessageSystemAttributes") or {}
     message["MessageSystemAttributes"] = {TRACE: {"DataType": "String", "StringValue": trace}, **given}
     return replace(request, body=json.dumps(message).encode())
 
