@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import pkgutil
 import platform
+import secrets
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import bench
@@ -52,15 +55,26 @@ def run_one(name: str, rounds: int) -> tuple[str, list[Table], int]:
     question = (module.__doc__ or "").strip()
     print(f"\n=== {name}: {question}")
     tables: list[Table] = []
-    with tempfile.TemporaryDirectory(prefix="lading-bench-") as folder:
+    with _folder() as folder:
         try:
-            for table in measure(module, Workshop(Path(folder), rounds)):
+            for table in measure(module, Workshop(folder, rounds)):
                 tables.append(table)
                 print("\n".join(as_text(table)), flush=True)
         except (PeerMissingError, CommandError) as error:
             print(f"  stopped: {error}", file=sys.stderr)
             return question, tables, 1
     return question, tables, 0
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A temporary one whose path is part of a valid image's name, which buildah makes of it: tempfile's may end with "_"."""
+    folder = Path(tempfile.gettempdir(), f"lading-bench-{secrets.token_hex(4)}")
+    folder.mkdir(0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def measure(module: object, workshop: Workshop) -> Iterable[Table]:
