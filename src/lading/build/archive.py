@@ -257,8 +257,10 @@ class _Writer:
         """From file to file within the kernel; from the mapping where it can't (other file systems, old kernels)."""
         done = 0
         with contextlib.suppress(OSError):  # a full disk: the write that follows says so
-            while done < len(view):
-                done += os.copy_file_range(source.fileno(), self._output.fileno(), len(view) - done, start + done)
+            while done < len(view) and (
+                copied := os.copy_file_range(source.fileno(), self._output.fileno(), len(view) - done, start + done)
+            ):
+                done += copied
         self.offset += done
         self._write(view[done:])
         if self._flush and self.offset - self._flushed >= FLUSH:
