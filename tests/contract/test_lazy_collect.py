@@ -18,6 +18,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from lazy_samples import ACCOUNT, KEY, MASTER, MemoryObjects
 
+from lading.lazy.accounts import give
 from lading.lazy.chunk import ChunkRecord, chunk_compressor, decode_chunk, seal_chunk
 from lading.lazy.collect import Collector
 from lading.lazy.fault import ObjectMissingError
@@ -138,6 +139,9 @@ class Task:
         assert not self._thread.is_alive()
 
 
+OTHER_ACCOUNT = "210987654321"
+OTHER = MASTER.account(OTHER_ACCOUNT)
+ACCOUNTS = [ACCOUNT, OTHER_ACCOUNT]
 CONTENTS = [bytes([65 + number]) * 3000 for number in range(6)]
 
 
@@ -174,6 +178,8 @@ class Store(RuleBasedStateMachine):
         self.gated = GatedObjects(self.memory)
         self.store = ImageStore(self.gated, self.clock)
         self.uploaded: set[int] = set()
+        self.given: set[int] = set()
+        """To the other account."""
         self.removed: set[int] = set()
         self.running: list[Task] = []
         self.readers: list[tuple[Lease, Root, Manifest]] = []
@@ -195,15 +201,27 @@ class Store(RuleBasedStateMachine):
         task.steps(steps)
         return task
 
+    @rule(target=tasks, image=st.integers(0, 3), steps=st.integers(0, 12))
+    def begin_giving(self, image: int, steps: int) -> Task:
+        """The other account gets the image as well, whatever becomes of the first one's."""
+
+        def work() -> None:
+            if give(self.store, digest_of(image), [KEY], OTHER):
+                self.given.add(image)
+
+        task = self._start(work)
+        task.steps(steps)
+        return task
+
     @rule(target=tasks, new_salt=st.booleans())
     def begin_collection(self, new_salt: bool) -> Task:
-        collector = Collector(self.store, MASTER, [ACCOUNT], grace=GRACE, clock=self.clock)
+        collector = Collector(self.store, MASTER, ACCOUNTS, grace=GRACE, clock=self.clock)
         return self._start(lambda: collector.collect(new_salt=new_salt) and None)
 
     @rule(new_salt=st.booleans(), wait=st.sampled_from([0.0, GRACE + 1]))
     def collect_at_once(self, new_salt: bool, wait: float) -> None:
         """All of a collection between two requests of the others, and what the next one does after a pause."""
-        collector = Collector(ImageStore(self.memory, self.clock), MASTER, [ACCOUNT], grace=GRACE, clock=self.clock)
+        collector = Collector(ImageStore(self.memory, self.clock), MASTER, ACCOUNTS, grace=GRACE, clock=self.clock)
         collector.collect(new_salt=new_salt)
         self.time_goes_by(wait)
         collector.collect()
@@ -214,6 +232,13 @@ class Store(RuleBasedStateMachine):
         if all(task.gate.done for task in self.running):
             self.store.remove(KEY.id, digest_of(image))
             self.uploaded.discard(image)
+
+    @rule(image=st.integers(0, 3))
+    def take_back_when_quiet(self, image: int) -> None:
+        """The same of the other account's, whose chunks may be the first one's still."""
+        if all(task.gate.done for task in self.running):
+            self.store.remove(OTHER.id, digest_of(image))
+            self.given.discard(image)
 
     @rule(task=tasks, count=st.integers(1, 9))
     def go_on(self, task: Task, count: int) -> None:
@@ -255,9 +280,11 @@ class Store(RuleBasedStateMachine):
 
     @invariant()
     def every_image_is_whole(self) -> None:
-        for image in self.uploaded:
-            root, sealed = ImageStore(self.memory, self.clock).find(KEY.id, digest_of(image))
-            self._read(root, open_manifest(sealed, KEY))
+        store = ImageStore(self.memory, self.clock)
+        for key, images in ((KEY, self.uploaded), (OTHER, self.given)):
+            for image in images:
+                root, sealed = store.find(key.id, digest_of(image))
+                self._read(root, open_manifest(sealed, key))
 
     @invariant()
     def every_mount_reads_on(self) -> None:
@@ -473,6 +500,32 @@ def test_a_damaged_image_keeps_its_root(clock: ManualClock) -> None:
     done = collector.collect(new_salt=True)
     assert not done.expired
     assert "incomplete" in done.waiting[0]
+
+
+def test_a_writer_held_up_until_all_roots_it_saw_are_gone_takes_the_one_there_is(clock: ManualClock) -> None:
+    class Held(MemoryObjects):
+        """Whoever lists the roots for the second time reads them a few collections later."""
+
+        listed = 0
+
+        def list(self, prefix: str) -> Iterator[str]:
+            found = list(super().list(prefix))
+            if prefix == "index/":
+                self.listed += 1
+                if self.listed == 2:
+                    collector = Collector(ImageStore(self, clock), MASTER, ACCOUNTS, grace=GRACE, clock=clock)
+                    clock.now += WRITER_SECONDS * 2
+                    for _ in range(3):
+                        collector.collect(new_salt=True)
+                        clock.now += GRACE + 1
+            return iter(found)
+
+    objects = Held()
+    store = ImageStore(objects, clock)
+    first = ImageStore(objects, clock).new_root()
+    objects.listed = 0
+    with store.writing() as lease:
+        assert lease.root.id == store.roots()[-1].id != first.id
 
 
 def test_a_lease_that_lapsed_does_not_publish(clock: ManualClock) -> None:

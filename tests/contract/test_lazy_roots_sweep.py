@@ -15,12 +15,12 @@ from lading.lazy.keys import DEFAULT_ACCOUNT, read_key
 from lading.lazy.objects import FolderObjects
 from lading.lazy.opening import open_source
 from lading.lazy.roots import ImageStore
-from lading.oci.image import Image
 from lading.service.lazy_roots import LazyRoots
+from lading.service.pool.image_function import OwnedImage
 
 
-def image(name: str) -> Image:
-    return image_of((file(name, name.encode() * 400_000),))
+def image(name: str) -> OwnedImage:
+    return OwnedImage(image_of((file(name, name.encode() * 400_000),)), DEFAULT_ACCOUNT)
 
 
 @pytest.fixture
@@ -46,9 +46,9 @@ def test_two_looks_free_what_nobody_has(roots: LazyRoots, tmp_path: Path) -> Non
     alone = chunks(tmp_path)
     roots.prepare(other)
     roots.sweep([one])
-    assert known(tmp_path) == {one.digest, other.digest}
+    assert known(tmp_path) == {one.image.digest, other.image.digest}
     roots.sweep([one])
-    assert known(tmp_path) == {one.digest}
+    assert known(tmp_path) == {one.image.digest}
     assert chunks(tmp_path) == alone
     roots.close()
 
@@ -59,7 +59,7 @@ def test_what_came_back_between_two_looks_stays(roots: LazyRoots, tmp_path: Path
     roots.sweep([])
     roots.sweep([one])
     roots.sweep([])
-    assert known(tmp_path) == {one.digest}
+    assert known(tmp_path) == {one.image.digest}
     roots.close()
 
 
@@ -68,7 +68,7 @@ def test_what_is_being_read_stays_until_its_reader_is_gone(roots: LazyRoots, tmp
     for each in (one, other):
         roots.prepare(each)
     key = read_key(tmp_path / "lazy" / "key").account(DEFAULT_ACCOUNT)
-    opening = open_source(store(tmp_path), key, one.digest)
+    opening = open_source(store(tmp_path), key, one.image.digest)
     opening.confirm()
     for _ in range(3):
         roots.sweep([other])
@@ -76,7 +76,7 @@ def test_what_is_being_read_stays_until_its_reader_is_gone(roots: LazyRoots, tmp
     assert store(tmp_path).objects.get(f"{opening.source.place}/{record.hex[:2]}/{record.hex}")
     opening.lease.release()
     roots.sweep([other])
-    assert known(tmp_path) == {other.digest}
+    assert known(tmp_path) == {other.image.digest}
     assert len(store(tmp_path).roots()) == 1
     roots.close()
 
@@ -97,5 +97,5 @@ def test_conversions_beside_looks_lose_nothing(roots: LazyRoots, tmp_path: Path)
     finally:
         over.set()
         looking.join()
-    assert known(tmp_path) == {each.digest for each in images}
+    assert known(tmp_path) == {each.image.digest for each in images}
     roots.close()

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from conftest import Command
 from image_support import PATIENCE, require_base
-from serve_support import ROLE, client, service, settle
+from serve_support import ACCOUNT, REGION, ROLE, client, service, settle
 
 from lading.errors import UsageError
 from lading.lazy import mount
@@ -186,6 +186,24 @@ def test_lazily_as_unpacked_through_restart_and_deletion(
     with service(tmp_path / "lazy"):
         left = sum(path.stat().st_size for path in (lazy / "store").rglob("*") if path.is_file())
     assert left < 4096, "what was only of deleted functions is collected at the next start"
+
+
+def test_two_accounts_have_manifests_of_their_own_and_the_chunks_together(running: tuple[Any, Path]) -> None:
+    api, state = running
+    url, store = api.meta.endpoint_url, state / "images" / "lazy" / "store"
+    chunks = {path: path.stat().st_mtime_ns for path in store.glob("roots/*/chunks/*/*")}
+    first = set(store.glob("roots/*/images/*/*"))
+    other = client(url, patience=PATIENCE, aws_access_key_id="210987654321")
+    create(other, "orders", f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/orders:v1")
+    both = set(store.glob("roots/*/images/*/*"))
+    assert first < both and {path.name for path in both} == {path.name for path in first}
+    assert len({path.parent.name for path in both}) == 2, "a key for each account"
+    assert len({path.read_bytes() for path in both}) == 2
+    assert {path: path.stat().st_mtime_ns for path in store.glob("roots/*/chunks/*/*")} == chunks
+    assert [invoke(each, "orders")[0] for each in (api, other)] == ["v1", "v1"]
+    assert len(mounted()) == 1
+    other.delete_function(FunctionName="orders")
+    assert invoke(api, "orders")[0] == "v1"
 
 
 def test_a_reader_that_is_killed_is_replaced_under_the_function(running: tuple[Any, Path]) -> None:

@@ -228,6 +228,25 @@ def test_a_tree_outlives_the_close(images: LazyImages, sample: Sample):
         os.close(tree)
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_an_image_that_moved_is_read_where_it_is(
+    images: LazyImages, sample: Sample, settings: ReaderSettings, held: bool
+):
+    """A collection moves chunks to another root; the reader knows the image from before, used or idle."""
+    before = images.open(sample.image)
+    if not held:
+        images.close(before)
+    roots = Path(settings.store) / "roots"
+    shutil.copytree(roots / "R", roots / "S", copy_function=os.link)
+    image = images.open(ImageSource(sample.manifest, "roots/S/chunks"))
+    if held:
+        images.close(before)
+    shutil.rmtree(roots / "R")
+    assert sample.same(image.path)
+    images.close(image)
+    assert not image.path.exists()
+
+
 def test_loop_devices_do_where_files_cant_be_mounted(images: LazyImages, sample: Sample):
     image = images.open(sample.image)
     data = image.path.parents[1] / "data"

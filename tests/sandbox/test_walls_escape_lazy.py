@@ -20,13 +20,14 @@ from test_walls_escape import (  # noqa: F401 they run here as well
 )
 
 from lading.lazy import mount
+from lading.lazy.keys import DEFAULT_ACCOUNT
 from lading.oci.layout import Layout
 from lading.sandbox.host import Host
 from lading.sandbox.image import ImageRoot
 from lading.sandbox.live import Sandbox
 from lading.sandbox.spec import ColdStart, Isolation, SandboxSpec
 from lading.service.lazy_roots import LazyRoots
-from lading.service.pool.image_function import Overrides, root_of
+from lading.service.pool.image_function import Overrides, OwnedImage, root_of
 from lading.store import open_store
 
 PROCESS = {
@@ -53,7 +54,7 @@ def root(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image
     layout = write_image(open_store(folder / "store"), layers, folder / "layout", PROCESS)
     image = Layout(layout).image()
     roots = LazyRoots(folder / "roots", host.leave)
-    lease = roots.open(image)
+    lease = roots.open(OwnedImage(image, DEFAULT_ACCOUNT))
     try:
         yield root_of(image, Overrides(), lease)
     finally:

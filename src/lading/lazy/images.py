@@ -38,9 +38,13 @@ class ImageSource:
 
 
 class LazyImage:
-    """A mounted image. `path` is its root, read-only; give it back with `LazyImages.close`."""
+    """A mounted image. `path` is its root, read-only; give it back with `LazyImages.close`.
 
-    def __init__(self, digest: str, path: Path, manifest: Manifest, number: int) -> None:
+    `identity` tells it from the same image elsewhere in the store: a collection may take away what one was opened from.
+    """
+
+    def __init__(self, identity: str, digest: str, path: Path, manifest: Manifest, number: int) -> None:
+        self.identity = identity
         self.digest = digest
         self.path = path
         self.manifest = manifest
@@ -100,39 +104,41 @@ class LazyImages:
         """The image, mounted; once more for every user, who each close it. Raises LazyMountError."""
         plain = encode_manifest(source.manifest)
         digest = hashlib.sha256(plain).hexdigest()
+        identity = hashlib.sha256(f"{digest} {source.place}".encode()).hexdigest()
         supervisor = self.start()
         with self._lock:
-            alone = self._opening.setdefault(digest, threading.Lock())
+            alone = self._opening.setdefault(identity, threading.Lock())
         with alone:
             with self._lock:
-                image = self._open.get(digest)
+                image = self._open.get(identity)
                 if image is None:
-                    image = self._idle.pop(digest, None)
+                    image = self._idle.pop(identity, None)
                 if image and image.path.is_mount():
                     image.users += 1
-                    self._open[digest] = image
+                    self._open[identity] = image
                     return image
             if image is None:
                 number = next(self._numbers)
-                image = LazyImage(digest, self._folder / "images" / digest[:32], source.manifest, number)
+                path = self._folder / "images" / identity[:32]
+                image = LazyImage(identity, digest, path, source.manifest, number)
                 self._introduce(supervisor, image, source, plain)
             data = self._data / str(image.number + 1)
             mount.mount_erofs(self._data / str(image.number), data, image.path)
             with self._lock:
                 image.users = 1
-                self._open[digest] = image
+                self._open[identity] = image
             return image
 
     def close(self, image: LazyImage) -> None:
         """One user less; the last one's close unmounts. Environments that still run keep the files they have."""
         with self._lock:
             image.users -= 1
-            if image.users or self._open.get(image.digest) is not image:
+            if image.users or self._open.get(image.identity) is not image:
                 return
-            del self._open[image.digest]
-            self._opening.pop(image.digest, None)
+            del self._open[image.identity]
+            self._opening.pop(image.identity, None)
             mount.unmount(image.path)
-            self._idle[image.digest] = image
+            self._idle[image.identity] = image
             forgotten = self._idle.popitem(last=False)[1] if len(self._idle) > _MOST_IDLE else None
             supervisor = self._supervisor
         if forgotten and supervisor:

@@ -180,6 +180,10 @@ class ImageStore:
     def publish(self, lease: Lease, key_id: bytes, digest: str, manifest: bytes) -> None:
         """The last step of a conversion: all chunks are there. Raises LeaseLostError."""
         self.objects.flush()
+        self.name(lease, key_id, digest, manifest)
+
+    def name(self, lease: Lease, key_id: bytes, digest: str, manifest: bytes) -> None:
+        """The same where all chunks are known to survive a power cut. Raises LeaseLostError."""
         lease.keep()
         self.objects.put(lease.root.image(key_id, digest), manifest)
         # Whoever was stopped before the put may have published into a root that had expired meanwhile.
@@ -238,8 +242,8 @@ class ImageStore:
         """First the lease, then another look: a collector does it the other way round, so one of the two sees the other."""
         while True:
             lease = Lease(self.objects, choose(self.roots()), kind, self._clock)
-            newest = self.roots()[-1]
-            if newest.id == lease.root.id and newest.expired is None:
+            newest = self.roots()[-1:]  # none where all that were listed went before they were read
+            if newest and newest[0].id == lease.root.id and newest[0].expired is None:
                 return lease
             lease.release()
 

@@ -124,7 +124,7 @@ class Parts:
         isolation = settings.walls.isolation if settings.walls is not None else None
         roots = choose_roots(control.packages.folder / "images", settings.images, isolation, self._left)
         self.images = FunctionImages(self.registry, roots)
-        self.images.keep_only_roots_of(control.state.documents("version"))
+        self.images.keep_only_roots_of(control.state.list_everywhere("version"))
         if self.invoker is not None:
             self.invoker.images = self.images
         control.serve_images(self.images)
@@ -139,7 +139,7 @@ class Parts:
             control,
             self.clock,
             self.invoker.folders if self.invoker is not None else set,
-            lambda: self.images.sweep(control.state.documents("version")),
+            lambda: self.images.sweep(control.state.list_everywhere("version")),
         )
         self.sources: Sources | None = None
         if self.neighbours is not None:

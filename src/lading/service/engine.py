@@ -296,7 +296,7 @@ class PoolInvoker:
         if is_image(configuration):
             if self.images is None:
                 raise not_here("running a container image", "serve it with its registry: lading serve")
-            root, lease = self.images.open(configuration)
+            root, lease = self.images.open(configuration, target.scope.account)
             return SandboxSpec(image=root, runtime=""), lease
         runtime = find_any_target(configuration["Runtime"], configuration["Architectures"][0])
         trees = (self._tree(target.package), *(self._tree(digest) for digest in target.layers))

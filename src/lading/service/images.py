@@ -20,8 +20,9 @@ from lading.service.contract.errors import ApiError
 from lading.service.control.images import ImageProblemError, Pin, is_image, pin_of
 from lading.service.control.names import Scope
 from lading.service.control.refusal import invalid
-from lading.service.pool.image_function import Overrides, RootLease, Roots, root_of
+from lading.service.pool.image_function import Overrides, OwnedImage, RootLease, Roots, root_of
 from lading.service.registry.registry import LocalRegistry
+from lading.service.state import Record
 
 NO_ACCESS = "Lambda does not have permission to access the ECR image. Check the ECR permissions."
 
@@ -56,11 +57,10 @@ class FunctionImages:
         except LadingError as error:
             raise ApiError(_not_valid(uri).code, f"{_not_valid(uri).message} {error.message}") from None
 
-    def prepare(self, configuration: Mapping[str, Any]) -> None:
+    def prepare(self, configuration: Mapping[str, Any], account: str) -> None:
         pin = pin_of(configuration)
         try:
-            image = self._whole(pin)
-            self._roots.prepare(image)
+            self._roots.prepare(OwnedImage(self._whole(pin), account))
         except UnauthorizedError:
             raise ImageProblemError("ImageAccessDenied", NO_ACCESS) from None
         except NotInRegistryError:
@@ -70,9 +70,9 @@ class FunctionImages:
         except (LadingError, OSError) as error:
             raise ImageProblemError("InternalError", f"The image {pin.uri} could not be made ready: {error}") from None
 
-    def open(self, configuration: Mapping[str, Any]) -> tuple[ImageRoot, RootLease]:
+    def open(self, configuration: Mapping[str, Any], account: str) -> tuple[ImageRoot, RootLease]:
         """What a version's environments stand on; to be released. Raises LadingError."""
-        lease = self._roots.open(self._whole(pin_of(configuration)))
+        lease = self._roots.open(OwnedImage(self._whole(pin_of(configuration)), account))
         config = configuration.get("ImageConfigResponse", {}).get("ImageConfig", {})
         try:
             return root_of(self._image(pin_of(configuration)), Overrides.of(config), lease), lease
@@ -80,11 +80,11 @@ class FunctionImages:
             lease.release()
             raise
 
-    def keep_only_roots_of(self, versions: Iterable[Mapping[str, Any]]) -> None:
-        """Of these configurations and what serves while they are updated. At a start, when nothing runs."""
+    def keep_only_roots_of(self, versions: Iterable[Record]) -> None:
+        """Of these versions and what serves while they are updated. At a start, when nothing runs."""
         self._roots.keep_only(self._images_of(versions))
 
-    def sweep(self, versions: Iterable[Mapping[str, Any]]) -> None:
+    def sweep(self, versions: Iterable[Record]) -> None:
         """The same while the service runs, where the roots can."""
         self._roots.sweep(self._images_of(versions))
 
@@ -92,12 +92,12 @@ class FunctionImages:
         """When no environment lives any more."""
         await asyncio.to_thread(self._roots.close)
 
-    def _images_of(self, versions: Iterable[Mapping[str, Any]]) -> Iterator[Image]:
+    def _images_of(self, versions: Iterable[Record]) -> Iterator[OwnedImage]:
         for version in versions:
-            for one in (version, version.get("_serving", {})):
+            for one in (version.document, version.document.get("_serving", {})):
                 if is_image(one):
                     try:
-                        yield self._image(pin_of(one))
+                        yield OwnedImage(self._image(pin_of(one)), version.key.account)
                     except LadingError:
                         continue  # what is gone has no use for its root
 

@@ -14,20 +14,22 @@ from pathlib import Path
 
 from lading.errors import LadingError, SandboxError
 from lading.lazy import mount
+from lading.lazy.accounts import give
 from lading.lazy.collect import Collector
 from lading.lazy.convert import Settings as Conversion
 from lading.lazy.convert import convert
 from lading.lazy.fault import ObjectMissingError
 from lading.lazy.images import LazyImage, LazyImages
-from lading.lazy.keys import DEFAULT_ACCOUNT, ensure_key
+from lading.lazy.keys import DEFAULT_ACCOUNT, AccountKey, ensure_key
 from lading.lazy.objects import FolderObjects
 from lading.lazy.opening import Opening, open_source, publish_trace
 from lading.lazy.roots import ImageStore
 from lading.lazy.settings import ReaderSettings
 from lading.model.progress import Silent
-from lading.oci.image import Image
-from lading.service.pool.image_function import RootLease
+from lading.service.pool.image_function import OwnedImage, RootLease
 
+_Sealed = tuple[bytes, str]
+"""A manifest in the store: its key's id, the image's digest."""
 log = logging.getLogger("lading.service")
 KEEP_EVERY = 60.0
 """Seconds between looks at the leases of what is mounted; they hold an hour."""
@@ -38,9 +40,10 @@ _NO_GRACE = -1.0
 class LazyRoot:
     """One user's hold on a mounted image: what environments get their roots from (`Mounted`)."""
 
-    def __init__(self, images: LazyImages, opening: Opening) -> None:
-        """Raises LazyMountError, ObjectMissingError."""
+    def __init__(self, images: LazyImages, opening: Opening, key: AccountKey) -> None:
+        """key: its user's. Raises LazyMountError, ObjectMissingError."""
         self.opening = opening
+        self.key = key
         self._images = images
         self._lock = threading.Lock()
         self._closed = False
@@ -93,7 +96,10 @@ class LazyRoot:
 
 
 class LazyRoots:
-    """`Roots` whose images are mounted lazily, each once, however many versions and environments use it."""
+    """`Roots` whose images are mounted lazily, each once, however many accounts, versions and environments use it.
+
+    Each account has manifests of its own, under a key of its own; chunks are shared.
+    """
 
     def __init__(self, folder: Path, left: Callable[[tuple[Path, ...]], None]) -> None:
         """folder: for this service only. It holds the key (its owner's to read), the store and the cache of chunks.
@@ -103,30 +109,35 @@ class LazyRoots:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self._master = ensure_key(folder / "key")
-        self._key = self._master.account(DEFAULT_ACCOUNT)
         self._store = ImageStore(FolderObjects(folder / "store"))
         self._settings = ReaderSettings(folder / "cache", str(folder / "store"))
         self._lock = threading.Lock()
         self._sweeping = threading.Lock()
-        self._unused: set[str] = set()
+        self._accounts = {DEFAULT_ACCOUNT}
+        """That were heard of. All images were the default one's, once: they are given to the accounts that use them."""
+        self._unused: set[_Sealed] = set()
         """What the last look found to be nobody's."""
         self._images: LazyImages | None = None
         self._opening = 0
         self._open: list[LazyRoot] = []
         self._users: Counter[Path] = Counter()
+        self._starters: Counter[tuple[Path, bytes]] = Counter()
+        """The same by account, whose recorded start is kept when its last user goes."""
         self._closing = ThreadPoolExecutor(1, "lading-lazy-roots")
         self._over = threading.Event()
         self._keeper: threading.Thread | None = None
         self._left = left
         mount.sweep()
 
-    def prepare(self, image: Image) -> None:
-        """Converts it, unless the store has it."""
+    def prepare(self, owned: OwnedImage) -> None:
+        """Converts it, unless the account has it. What another account has already is only sealed for this one as well."""
+        if self._given(owned):
+            return
         workshop = self._folder / "workshop"
         workshop.mkdir(exist_ok=True, mode=0o700)
-        convert(image, self._store, Conversion(self._master, DEFAULT_ACCOUNT, workshop), Silent())
+        convert(owned.image, self._store, Conversion(self._master, owned.account, workshop), Silent())
 
-    def open(self, image: Image) -> RootLease:
+    def open(self, owned: OwnedImage) -> RootLease:
         """Raises LazyMountError, ObjectStoreError, and as `prepare`."""
         with self._lock:
             if self._images is None:
@@ -134,10 +145,11 @@ class LazyRoots:
             images = self._images
             self._opening += 1
         try:
-            root = self._mounted(images, image)
+            root = self._mounted(images, owned)
             with self._lock:
                 self._open.append(root)
                 self._users[root.path] += 1
+                self._starters[root.path, root.key.id] += 1
                 if self._keeper is None:
                     self._keeper = threading.Thread(target=self._keep, name="lading-lazy-leases", daemon=True)
                     self._keeper.start()
@@ -146,30 +158,47 @@ class LazyRoots:
                 self._opening -= 1
         return RootLease((root.path,), lambda: self._end(root), root)
 
-    def keep_only(self, images: Iterable[Image]) -> None:
+    def keep_only(self, images: Iterable[OwnedImage]) -> None:
         """Forgets other images, and frees what only they need; what is still under a lease, at a later look."""
-        self._forget(self._others(images))
+        kept = {(self._key(owned.account).id, owned.image.digest): owned for owned in images}
+        found = self._sealed()
+        for missing in kept.keys() - found:
+            self._given(kept[missing])
+        self._forget(found - kept.keys())
 
-    def sweep(self, images: Iterable[Image]) -> None:
+    def sweep(self, images: Iterable[OwnedImage]) -> None:
         """Forgets what two looks in a row found to be nobody's: one that was just made ready may not be noted yet."""
-        others = self._others(images)
+        kept = {(self._key(owned.account).id, owned.image.digest) for owned in images}
+        others = self._sealed() - kept
         with self._sweeping:
             twice, self._unused = others & self._unused, others
             self._forget(twice)
 
-    def _others(self, images: Iterable[Image]) -> set[str]:
-        """Digests in the store."""
-        kept = {image.digest for image in images}
-        found = {one for root in self._store.roots() for one in self._store.images(root)}
-        return {digest for key_id, digest in found if key_id == self._key.id and digest not in kept}
+    def _key(self, account: str) -> AccountKey:
+        with self._lock:
+            self._accounts.add(account)
+        return self._master.account(account)
 
-    def _forget(self, digests: Iterable[str]) -> None:
+    def _given(self, owned: OwnedImage) -> bool:
+        """Whether the account has an image, now at the latest, from others."""
+        own = self._key(owned.account)
+        with self._lock:
+            others = [self._master.account(account) for account in self._accounts - {owned.account}]
+        return give(self._store, owned.image.digest, others, own)
+
+    def _sealed(self) -> set[_Sealed]:
+        """What the store has, of whatever account."""
+        return {one for root in self._store.roots() for one in self._store.images(root)}
+
+    def _forget(self, others: Iterable[_Sealed]) -> None:
         """Converters and readers at work are not disturbed: what they hold stays until a later look."""
-        gone = list(digests)
-        for digest in gone:
-            self._store.remove(self._key.id, digest)
+        gone = list(others)
+        for key_id, digest in gone:
+            self._store.remove(key_id, digest)
         if gone or len(self._store.roots()) > 1:
-            collector = Collector(self._store, self._master, [DEFAULT_ACCOUNT], grace=_NO_GRACE)
+            with self._lock:
+                accounts = list(self._accounts)
+            collector = Collector(self._store, self._master, accounts, grace=_NO_GRACE)
             for _ in range(2):  # what one round empties the next removes
                 collector.collect()
 
@@ -181,26 +210,28 @@ class LazyRoots:
             images, self._images = self._images, None
             left, self._open = self._open, []
             self._users.clear()
+            self._starters.clear()
         for root in left:
             root.end()
             root.opening.lease.release()
         if images is not None:
             images.shut_down()
 
-    def _mounted(self, images: LazyImages, image: Image) -> LazyRoot:
-        opening = self._find(image)
+    def _mounted(self, images: LazyImages, owned: OwnedImage) -> LazyRoot:
+        key = self._key(owned.account)
+        opening = self._find(owned, key)
         try:
-            return LazyRoot(images, opening)
+            return LazyRoot(images, opening, key)
         except BaseException:
             opening.lease.release()
             raise
 
-    def _find(self, image: Image) -> Opening:
+    def _find(self, owned: OwnedImage, key: AccountKey) -> Opening:
         try:
-            return open_source(self._store, self._key, image.digest)
+            return open_source(self._store, key, owned.image.digest)
         except ObjectMissingError:  # prepared by a service that unpacked, or lost since
-            self.prepare(image)
-            return open_source(self._store, self._key, image.digest)
+            self.prepare(owned)
+            return open_source(self._store, key, owned.image.digest)
 
     def _end(self, root: LazyRoot) -> None:
         """The last holder is gone. The rest may take time, and callers are event loops."""
@@ -209,15 +240,19 @@ class LazyRoots:
             self._closing.submit(self._leave, root)
 
     def _leave(self, root: LazyRoot) -> None:
+        starter = root.path, root.key.id
         with self._lock:
             self._open.remove(root)
             self._users[root.path] -= 1
-            last = not self._users[root.path]
+            self._starters[starter] -= 1
+            last, last_of_account = not self._users[root.path], not self._starters[starter]
             if last:
                 del self._users[root.path]
-        if last:
+            if last_of_account:
+                del self._starters[starter]
+        if last_of_account:
             try:
-                publish_trace(self._store, self._key, root.opening, root.recorded())
+                publish_trace(self._store, root.key, root.opening, root.recorded())
             except (LadingError, OSError) as error:  # costs the next start some time and nothing else
                 log.warning("the recorded start of an image was not kept: %s", error)
         try:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from lading.errors import UsageError
 from lading.lazy import mount
-from lading.oci.image import Image
 from lading.oci.unpack import ImageTrees
 from lading.sandbox.spec import Isolation
-from lading.service.pool.image_function import RootLease, Roots, UnpackedRoots
+from lading.service.pool.image_function import OwnedImage, RootLease, Roots, UnpackedRoots
 
 log = logging.getLogger("lading.service")
 
@@ -65,18 +64,18 @@ class ReportedRoots:
         self._roots = roots
         self._reason = reason
 
-    def prepare(self, image: Image) -> None:
+    def prepare(self, owned: OwnedImage) -> None:
         self._say()
-        self._roots.prepare(image)
+        self._roots.prepare(owned)
 
-    def open(self, image: Image) -> RootLease:
+    def open(self, owned: OwnedImage) -> RootLease:
         self._say()
-        return self._roots.open(image)
+        return self._roots.open(owned)
 
-    def keep_only(self, images: Iterable[Image]) -> None:
+    def keep_only(self, images: Iterable[OwnedImage]) -> None:
         self._roots.keep_only(images)
 
-    def sweep(self, images: Iterable[Image]) -> None:
+    def sweep(self, images: Iterable[OwnedImage]) -> None:
         self._roots.sweep(images)
 
     def close(self) -> None:

@@ -54,8 +54,8 @@ class Images(Protocol):
         """What a URI means now. Raises ApiError in AWS's words."""
         ...
 
-    def prepare(self, configuration: Mapping[str, Any]) -> None:
-        """Fetch and unpack a version's image. Raises ImageProblemError."""
+    def prepare(self, configuration: Mapping[str, Any], account: str) -> None:
+        """Fetch the image of an account's version and make it ready. Raises ImageProblemError."""
         ...
 
 

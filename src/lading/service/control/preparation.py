@@ -47,7 +47,7 @@ def prepare(
         return
     try:
         if images is not None and is_image(wanted):
-            images.prepare(wanted)
+            images.prepare(wanted, key.account)
             wanted_digests: list[str] = []
         else:
             wanted_digests = [wanted["_digest"], *(layer["digest"] for layer in wanted.get("_layers", ()))]

@@ -65,22 +65,30 @@ class RootLease:
             self._close()
 
 
+@dataclass(frozen=True)
+class OwnedImage:
+    """An image, and the account whose function it is: 12 digits."""
+
+    image: Image
+    account: str
+
+
 class Roots(Protocol):
     """Gives images' roots as folders of this machine, by digest; a lazily mounted one is one folder. Safe between threads."""
 
-    def prepare(self, image: Image) -> None:
+    def prepare(self, owned: OwnedImage) -> None:
         """Does ahead what takes long. Raises ImageFormatError, StoreError."""
         ...
 
-    def open(self, image: Image) -> RootLease:
+    def open(self, owned: OwnedImage) -> RootLease:
         """Blocks until the root can be used. Raises ImageFormatError, StoreError, SandboxError."""
         ...
 
-    def keep_only(self, images: Iterable[Image]) -> None:
+    def keep_only(self, images: Iterable[OwnedImage]) -> None:
         """Remove what was prepared of others and nobody has open. What is asked for all the same is prepared again."""
         ...
 
-    def sweep(self, images: Iterable[Image]) -> None:
+    def sweep(self, images: Iterable[OwnedImage]) -> None:
         """Remove what was prepared of others and is in nobody's use, as far as that can be done while others work."""
         ...
 
@@ -90,22 +98,22 @@ class Roots(Protocol):
 
 
 class UnpackedRoots:
-    """Whole images on the disk, layer by layer, each once."""
+    """Whole images on the disk, layer by layer, each once, whoever's they are."""
 
     def __init__(self, trees: ImageTrees) -> None:
         self._trees = trees
 
-    def prepare(self, image: Image) -> None:
-        self._trees.unpack(image)
+    def prepare(self, owned: OwnedImage) -> None:
+        self._trees.unpack(owned.image)
 
-    def open(self, image: Image) -> RootLease:
-        held = self._trees.hold(image)
+    def open(self, owned: OwnedImage) -> RootLease:
+        held = self._trees.hold(owned.image)
         return RootLease(held.folders, held.release)
 
-    def keep_only(self, images: Iterable[Image]) -> None:
-        self._trees.keep_only({name for image in images for name in chain_of(image)})
+    def keep_only(self, images: Iterable[OwnedImage]) -> None:
+        self._trees.keep_only({name for owned in images for name in chain_of(owned.image)})
 
-    def sweep(self, images: Iterable[Image]) -> None:
+    def sweep(self, images: Iterable[OwnedImage]) -> None:
         self.keep_only(images)
 
     def close(self) -> None:

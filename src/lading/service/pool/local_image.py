@@ -13,8 +13,8 @@ from lading.oci.unpack import local_trees
 from lading.sandbox.spec import SandboxSpec
 from lading.service.pool.debugging import DebugError
 from lading.service.pool.function import FunctionVersion
-from lading.service.pool.image_function import Overrides, UnpackedRoots, root_of
-from lading.service.pool.local import LocalOptions, local_version
+from lading.service.pool.image_function import Overrides, OwnedImage, UnpackedRoots, root_of
+from lading.service.pool.local import ACCOUNT, LocalOptions, local_version
 from lading.store import Store
 
 
@@ -46,6 +46,6 @@ def prepare_image(function: LocalImage, options: LocalOptions, store: Store, pro
     if options.debug:
         raise DebugError("no debugger for images", hint="debug the project's zip: lading invoke --debug")
     image = find_image(function.source, machine_platform(), store.blobs, store.actions, progress)
-    lease = UnpackedRoots(local_trees(store)).open(image)
+    lease = UnpackedRoots(local_trees(store)).open(OwnedImage(image, ACCOUNT))
     spec = SandboxSpec(image=root_of(image, function.overrides, lease), runtime="")
     return replace(local_version(function, options, spec), revision=image.digest, root=lease)
