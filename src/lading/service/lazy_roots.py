@@ -110,6 +110,8 @@ class LazyRoots:
         self._folder = folder
         self._master = ensure_key(folder / "key")
         self._store = ImageStore(FolderObjects(folder / "store"))
+        if not self._store.living():
+            self._store.new_root()  # the first two images at once would make one each
         self._settings = ReaderSettings(folder / "cache", str(folder / "store"))
         self._lock = threading.Lock()
         self._sweeping = threading.Lock()
