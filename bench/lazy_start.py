@@ -40,7 +40,7 @@ from lading.oci.unpack import ImageTrees
 from lading.sandbox.spec import Isolation, SandboxSpec
 from lading.service.lazy_roots import LazyRoot
 from lading.service.pool.function import FunctionVersion
-from lading.service.pool.image_function import Overrides, RootLease, UnpackedRoots, root_of
+from lading.service.pool.image_function import Overrides, OwnedImage, RootLease, UnpackedRoots, root_of
 from lading.service.pool.session import Session
 from lading.store import open_store
 
@@ -168,7 +168,7 @@ class Bench:
             found = {name: Starts() for name in HANDLERS}
             for _ in range(self.workshop.rounds):
                 for name, starts in found.items():
-                    started = self._start(name, lambda: pulled.open(self.image), cold=False)
+                    started = self._start(name, lambda: pulled.open(OwnedImage(self.image, ACCOUNT)), cold=False)
                     starts.full.append(pulling[latency] + unpacking + started)
                     self._round(name, latency, starts, pulled)
             for name, starts in found.items():
@@ -223,8 +223,8 @@ class Bench:
         remove(self._cache)
         starts.demand.append(self._lazily(name, latency, starts))
         starts.cached.append(self._lazily(name, latency))
-        starts.unpacked.append(self._start(name, lambda: pulled.open(self.image)))
-        starts.unpacked_warm.append(self._start(name, lambda: pulled.open(self.image), cold=False))
+        starts.unpacked.append(self._start(name, lambda: pulled.open(OwnedImage(self.image, ACCOUNT))))
+        starts.unpacked_warm.append(self._start(name, lambda: pulled.open(OwnedImage(self.image, ACCOUNT)), cold=False))
         remove(self._cache / "chunks")
         starts.traced.append(self._lazily(name, latency))
 
@@ -243,7 +243,7 @@ class Bench:
 
             def lease() -> RootLease:
                 began = time.perf_counter()
-                root = LazyRoot(images, open_source(far, key, self.image.digest))
+                root = LazyRoot(images, open_source(far, key, self.image.digest), key)
                 stack.callback(root.close)
                 mounted.append(root)
                 if first:
@@ -277,7 +277,7 @@ class Bench:
         store = open_store(self.place / "pulled")
         layers = tuple(replace(layer, content=store.blobs) for layer in self.image.layers)
         roots = UnpackedRoots(ImageTrees(self.place / "pulled" / "trees"))
-        roots.prepare(replace(self.image, layers=layers))
+        roots.prepare(OwnedImage(replace(self.image, layers=layers), ACCOUNT))
         return roots
 
     def _start(self, name: str, lease: Callable[[], RootLease], *, cold: bool = True) -> float:
