@@ -111,6 +111,7 @@ def test_metrics_have_cloudwatchs_names(url: str) -> None:
     assert kinds == {
         "Invocations": "counter", "Errors": "counter", "Throttles": "counter", "Duration": "histogram",
         "ConcurrentExecutions": "gauge", "IteratorAge": "gauge", "AsyncEventsQueued": "gauge",
+        "FailedInvocations": "counter", "NumberOfNotificationsFailed": "counter", "TargetErrorCount": "counter",
     }  # fmt: skip
 
 

@@ -9,7 +9,15 @@ from dataclasses import asdict
 from typing import Any
 
 from lading.model.value import value
-from lading.service.events import EnvironmentChanged, Event, InvocationEnded, LogLine, StreamRead, Throttled
+from lading.service.events import (
+    DeliveryFailed,
+    EnvironmentChanged,
+    Event,
+    InvocationEnded,
+    LogLine,
+    StreamRead,
+    Throttled,
+)
 from lading.service.moment import iso
 
 PATH_SHOWN = 200
@@ -70,6 +78,8 @@ def text_line(what: Served | Event) -> str:
         return f"{moment} {name}: throttled, {what.reason} {what.request_id}"
     if isinstance(what, StreamRead):
         return ""
+    if isinstance(what, DeliveryFailed):
+        return f"{moment} {name}: not invoked for {what.source}, {what.reason}"
     return f"{moment} {name}: environment {what.environment[:8]} {what.state}" if what.state in _SHOWN else ""
 
 
@@ -86,4 +96,5 @@ _NAMES = {
     EnvironmentChanged: "environment",
     Throttled: "throttled",
     StreamRead: "stream",
+    DeliveryFailed: "failed",
 }

@@ -47,6 +47,7 @@ from lading.service.sources.discards import Discards
 from lading.service.sources.sources import Service, Sources
 from lading.service.sweep import Sweep
 from lading.service.tagging import TaggingApi
+from lading.service.triggers.taker import Triggers
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,9 @@ class Parts:
             store = DurableQueue(control.packages.folder / "queue.sqlite")
             self.queue = Queue(store, ServiceFunctions(control, self.invoker), sender.send, self.clock)
             sender.accept = self.queue.accept
+        self.triggers = Triggers(control, self.queue, self.events, self.clock, sender.put_now)
+        if self.neighbours is not None:
+            self.neighbours.takers.append(self.triggers)
         self.sweep = Sweep(
             control,
             self.clock,
@@ -168,11 +172,11 @@ class Parts:
 
     def life(self) -> Life:
         beginning = (
-            self.neighbours, self.logs, self.registry, self.invoker, self.queue, self.provisioning, self.snapshots,
-            self.sources, self.sweep,
+            self.neighbours, self.logs, self.registry, self.invoker, self.queue, self.triggers, self.provisioning,
+            self.snapshots, self.sources, self.sweep,
         )  # fmt: skip
         starting = [part.start for part in beginning if part is not None]
-        running = (self.sweep, self.sources, self.queue, self.provisioning, self.snapshots, self.invoker)
+        running = (self.sweep, self.sources, self.triggers, self.queue, self.provisioning, self.snapshots, self.invoker)
         ending = (*running, self.images, self.neighbours, self.registry, self.logs)
         closing = [part.close for part in ending if part is not None]
         return Life(starting, closing)

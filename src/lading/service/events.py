@@ -76,8 +76,19 @@ class StreamRead:
     age: float
 
 
-Event = LogLine | EnvironmentChanged | InvocationEnded | Throttled | StreamRead
-KINDS: tuple[type[Event], ...] = (LogLine, EnvironmentChanged, InvocationEnded, Throttled, StreamRead)
+@value
+class DeliveryFailed:
+    """What a bucket, topic, rule or schedule had for a function reached none. `reason`: RESOURCE_NOT_FOUND, NO_PERMISSIONS, …"""
+
+    time: float
+    function: str
+    source: str
+    """ARN of who sent it."""
+    reason: str
+
+
+Event = LogLine | EnvironmentChanged | InvocationEnded | Throttled | StreamRead | DeliveryFailed
+KINDS: tuple[type[Event], ...] = (LogLine, EnvironmentChanged, InvocationEnded, Throttled, StreamRead, DeliveryFailed)
 BUT_LOGS: tuple[type[Event], ...] = KINDS[1:]
 
 

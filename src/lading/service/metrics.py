@@ -6,10 +6,12 @@ import bisect
 from collections import defaultdict
 from dataclasses import dataclass
 
-from lading.service.events import EnvironmentChanged, Event, InvocationEnded, StreamRead, Throttled
+from lading.service.events import DeliveryFailed, EnvironmentChanged, Event, InvocationEnded, StreamRead, Throttled
 
 BUCKETS = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000, 900_000)
 """Upper bounds of Duration, in milliseconds."""
+FAILED = {"events": "FailedInvocations", "sns": "NumberOfNotificationsFailed", "scheduler": "TargetErrorCount"}
+"""Service of a source that reached no function → the metric that CloudWatch counts it in; others have none."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Metrics:
         """(function, reason) → times."""
         self._ages: dict[tuple[str, str, str], float] = {}
         """(function, stream, shard) → age of the last record that was handed on, in milliseconds."""
+        self._failed: dict[tuple[str, str, str], int] = defaultdict(int)
+        """(metric, source, reason) → times."""
 
     @property
     def environments(self) -> list[LiveEnvironment]:
@@ -58,6 +62,8 @@ class Metrics:
             self._throttles[event.function, event.reason] += 1
         elif isinstance(event, StreamRead):
             self._ages[event.function, event.source, event.shard] = event.age
+        elif isinstance(event, DeliveryFailed) and (metric := FAILED.get(event.source.split(":")[2])):
+            self._failed[metric, event.source, event.reason] += 1
 
     def text(self, *, queued: int = 0) -> str:
         """Prometheus' text exposition format, version 0.0.4. `queued`: asynchronous events that wait or are tried."""
@@ -80,6 +86,11 @@ class Metrics:
         lines.append("# TYPE IteratorAge gauge")
         for (arn, source, shard), age in self._ages.items():
             lines.append(f"IteratorAge{_labels(arn, EventSourceArn=source, ShardId=shard)} {age:g}")
+        for metric in FAILED.values():
+            lines.append(f"# TYPE {metric} counter")
+            for (name, source, reason), count in self._failed.items():
+                if name == metric:
+                    lines.append(f'{metric}{{source="{_escaped(source)}",reason="{reason}"}} {count}')
         lines += ["# TYPE AsyncEventsQueued gauge", f"AsyncEventsQueued {queued}"]
         return "\n".join(lines) + "\n"
 
@@ -90,6 +101,10 @@ class Metrics:
             lines.append(f"Duration_bucket{_labels(arn, le=bound)} {total}")
         lines.append(f"Duration_sum{_labels(arn)} {self._counts['Duration', arn]:g}")
         return [*lines, f"Duration_count{_labels(arn)} {total}"]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _labels(arn: str, **more: str) -> str:

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import parse_qsl, urlencode
 
 from lading.service.contract.http import HttpRequest
-from lading.service.lineage import TRACE
 
 
 def mend(service: str, request: HttpRequest, account: str) -> HttpRequest:
     """The request as moto is to have it. `service`: as it is signed for."""
-    if service == "sqs" and request.header("x-amz-target") == "AmazonSQS.SendMessage":
-        return _with_trace(request)
     if service == "iam" and b"Action=UpdateRole&" in request.body + b"&":
         return _whole_role(request, account)
     return request
-
-
-def _with_trace(request: HttpRequest) -> HttpRequest:
-    """SQS keeps the sender's trace header with the message (SQS API reference, "MessageSystemAttributeValue"). Of messages that
-    are sent in a batch moto keeps none."""
-    trace = request.header("x-amzn-trace-id")
-    if not trace:
-        return request
-    try:
-        message = json.loads(request.body)
-    except (ValueError, RecursionError):
-        message = None
-    given = (message.get("MessageSystemAttributes") or {}) if isinstance(message, dict) else None
-    if not isinstance(message, dict) or not isinstance(given, dict):
-        return request  # moto says what is wrong with it
-    message["MessageSystemAttributes"] = {TRACE: {"DataType": "String", "StringValue": trace}, **given}
-    return replace(request, body=json.dumps(message).encode())
 
 
 def _whole_role(request: HttpRequest, account: str) -> HttpRequest:

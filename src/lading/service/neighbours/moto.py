@@ -17,6 +17,8 @@ from lading.service.control.names import Scope
 from lading.service.front.keyring import IssuedKey
 from lading.service.front.plain import plain_error
 from lading.service.neighbours.mended import mend
+from lading.service.triggers.handover import gathering, install
+from lading.service.triggers.trigger import Taker
 
 SERVICES = (
     "s3", "iam", "sts", "sqs", "sns", "dynamodb", "events", "scheduler", "ssm", "secretsmanager", "kms", "kinesis", "ec2",
@@ -55,22 +57,31 @@ def _application() -> Any:
     return DomainDispatcherApplication(create_backend_app)
 
 
-def call_moto(service: str, request: HttpRequest, account: str, url: str) -> HttpResponse:
-    """Blocks. `service`: as requests are signed for it; its first call loads it (up to a second). `url`: where it was reached."""
+def call_moto(
+    service: str, request: HttpRequest, account: str, url: str, *, taker: Taker | None = None
+) -> HttpResponse:
+    """Blocks. `service`: as requests are signed for it; its first call loads it (up to a second). `url`: where it was reached.
+    `taker`: who invokes functions for what the request causes, before it is answered."""
     with _STARTING:
         application = _application()
+        install(service)
     status: list[str] = []
     headers: list[tuple[str, str]] = []
 
     def start(line: str, pairs: list[tuple[str, str]], error: object = None) -> None:
         status[:], headers[:] = [line], pairs
 
-    with contextlib.nullcontext() if service == "sqs" else _TURN:
+    refused: HttpResponse | None = None
+    with contextlib.nullcontext() if service == "sqs" else _TURN, gathering(taker, request) as triggers:
         try:
             mended = mend(service, request, account)
             body = b"".join(application(_environment(mended, account, url), start))
         except NotImplementedError as error:
-            return plain_error(ApiError("NotImplementedException", str(error), status=501), request, service)
+            refused = plain_error(ApiError("NotImplementedException", str(error), status=501), request, service)
+    if triggers and taker is not None:
+        taker.take(triggers)
+    if refused is not None:
+        return refused
     found: dict[str, str] = {}
     for name, value in headers:
         if name.lower() not in ("content-length", "connection", "date", "server") or (

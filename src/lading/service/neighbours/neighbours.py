@@ -18,6 +18,7 @@ from lading.service.control.control import Origin
 from lading.service.control.names import Scope
 from lading.service.front.plain import plain_error
 from lading.service.neighbours.moto import SERVICES, call_moto, join_moto, leave_moto
+from lading.service.triggers.trigger import Taker
 
 BODY_LIMIT = 256 * 1024 * 1024
 """Bytes of one request: it is kept in memory."""
@@ -34,6 +35,8 @@ class Neighbours:
     """All of them. `elsewhere`: service → URL of the endpoint to use in place of the one in this process."""
 
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    takers: list[Taker] = field(default_factory=list, repr=False)
+    """The service's own, once it has one: who invokes functions for what happens here."""
     _clients: dict[tuple[str, Scope], Any] = field(default_factory=dict, repr=False)
     _ways: dict[str, Way] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -55,8 +58,12 @@ class Neighbours:
         if service in self.elsewhere:
             return await loop.run_in_executor(self._threads, self._forward, request, service)
         return await loop.run_in_executor(
-            self._threads, call_moto, service, request, origin.scope.account, origin.endpoint
+            self._threads, self.call, service, request, origin.scope.account, origin.endpoint
         )
+
+    def call(self, service: str, request: HttpRequest, account: str, url: str) -> HttpResponse:
+        """The service in this process. Blocks."""
+        return call_moto(service, request, account, url, taker=next(iter(self.takers), None))
 
     async def start(self) -> None:
         join_moto(self)
@@ -87,14 +94,15 @@ class Neighbours:
         config = Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"})
         client = session.client(service, endpoint_url=url, config=config)
         if endpoint not in self.elsewhere:
-            client.meta.events.register("before-send", _Inside(endpoint, scope.account))
+            client.meta.events.register("before-send", _Inside(self, endpoint, scope.account))
         return client
 
 
 class _Inside:
     """Answers a client's requests from moto in this process, without a socket."""
 
-    def __init__(self, service: str, account: str) -> None:
+    def __init__(self, neighbours: Neighbours, service: str, account: str) -> None:
+        self._neighbours = neighbours
         self._service = service
         self._account = account
 
@@ -107,7 +115,7 @@ class _Inside:
         body = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else body.read()
         query = tuple(parse_qsl(parts.query, keep_blank_values=True))
         plain = HttpRequest(request.method, parts.path or "/", query, headers | {"host": parts.netloc}, body)
-        answer = call_moto(self._service, plain, self._account, f"http://{parts.netloc}")
+        answer = self._neighbours.call(self._service, plain, self._account, f"http://{parts.netloc}")
         from urllib3._collections import HTTPHeaderDict
 
         return AWSResponse(request.url, answer.status, HTTPHeaderDict(answer.headers), _Raw(answer.body))

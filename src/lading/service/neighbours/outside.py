@@ -149,13 +149,14 @@ class Sender:
         if service == "events":
             self._put_event(self._client(event.scope, delivery.arn), event, delivery, resource)
         else:
-            self._put(event.scope, delivery, object_key(event, str(uuid.uuid4()), self._now()))
+            self.put_now(event.scope, delivery, object_key(event, str(uuid.uuid4()), self._now()))
 
     async def put(self, scope: Scope, delivery: Delivery, key: str) -> None:
         """Into a queue, a topic, or a bucket, as the object `key`. Raises whatever keeps it from being taken."""
-        await asyncio.to_thread(self._put, scope, delivery, key)
+        await asyncio.to_thread(self.put_now, scope, delivery, key)
 
-    def _put(self, scope: Scope, delivery: Delivery, key: str) -> None:
+    def put_now(self, scope: Scope, delivery: Delivery, key: str) -> None:
+        """The same, blocking."""
         _, _, service, _, _, resource = delivery.arn.split(":", 5)
         client = self._client(scope, delivery.arn)
         attributes = {

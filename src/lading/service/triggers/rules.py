@@ -1,0 +1,102 @@
+"""EventBridge's rules: to functions, with Input, InputPath and InputTransformer, and to topics, which moto doesn't serve either.
+
+Sources: EventBridge user guide, "Targets", "Amazon EventBridge input transformation", "Using dead-letter queues".
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import logging
+from typing import Any
+
+from lading.service.lineage import write_lineage
+from lading.service.queue.event import Delivery
+from lading.service.triggers.handover import hand_over, is_ours, trace_at_work
+from lading.service.triggers.input import RuleNames, target_input
+from lading.service.triggers.trigger import Trigger
+
+PRINCIPAL = "events.amazonaws.com"
+MEMBERS = ("version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail")
+log = logging.getLogger("lading.service")
+_BY_MOTO = ("sqs", "events")
+"""Services of targets that moto delivers to."""
+
+
+def replace() -> None:
+    from moto.events.models import Rule
+
+    send = Rule.send_to_targets
+
+    def send_to_targets(rule: Any, original_event: Any, **named: Any) -> None:
+        """Of a rule that is on and has a pattern; one with a schedule alone is no event's."""
+        if not is_ours():
+            send(rule, original_event, **named)
+            return
+        pattern = rule.event_pattern
+        if rule.state != "DISABLED" and pattern.get_pattern() and pattern.matches_event(original_event):
+            deliver(rule, original_event, lambda one: send(one, original_event, **named))
+
+    kind: Any = Rule
+    kind.send_to_targets = send_to_targets
+
+
+def deliver(rule: Any, event: dict[str, Any], by_moto: Any) -> None:
+    """To each of a rule's targets. `by_moto`: delivers to the targets of the rule it is given. Raises NotImplementedError for a
+    target of a service that isn't reached."""
+    for target in list(rule.targets):
+        service = target["Arn"].split(":")[2]
+        if service in _BY_MOTO:
+            alone = copy.copy(rule)
+            alone.targets = [target]
+            try:
+                by_moto(alone)
+            except Exception as error:  # no queue or bus of that name: the publisher of an event isn't told
+                log.warning("an event for %s, a target of the rule %s, is lost: %s", target["Arn"], rule.name, error)
+            continue
+        names = RuleNames(rule.arn, rule.name, _moment(event.get("ingestion-time", event["time"])))
+        payload = target_input(target, make_event(event), names)
+        if service == "lambda":
+            hand_over(_trigger(rule, target, payload))
+        elif service == "sns":
+            _publish(target["Arn"], payload)
+        else:
+            reached = "functions, queues, topics and event buses"
+            raise NotImplementedError(
+                f"PutEvents: {target['Arn']}, a target of the rule {rule.name}; here are {reached}"
+            )
+
+
+def make_event(event: dict[str, Any]) -> dict[str, Any]:
+    """As targets get it: EventBridge's members in their order, the time in seconds and UTC."""
+    whole = {name: event[name] for name in MEMBERS if name in event}
+    return whole | {"time": _moment(event["time"])}
+
+
+def _moment(value: Any) -> str:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _trigger(rule: Any, target: dict[str, Any], payload: str) -> Trigger:
+    """A target with a role of its own is invoked as that role."""
+    queue = (target.get("DeadLetterConfig") or {}).get("Arn")
+    attributes = {"RULE_ARN": rule.arn, "TARGET_ARN": target["Arn"]}
+    letter = Delivery(queue, "event", payload, attributes) if queue else None
+    trace = write_lineage(trace_at_work(), {})  # AWS doesn't follow chains through EventBridge
+    principal = "" if target.get("RoleArn") else PRINCIPAL
+    return Trigger(target["Arn"], principal, rule.arn, rule.account_id, payload.encode(), trace, letter)
+
+
+def _publish(arn: str, message: str) -> None:
+    from moto.sns.exceptions import TopicNotFound
+    from moto.sns.models import sns_backends
+
+    _, _, _, region, account, _ = arn.split(":", 5)
+    try:
+        sns_backends[account][region].publish(message, arn)
+    except TopicNotFound:
+        return  # a failed invocation, which the publisher of an event isn't told of
