@@ -13,6 +13,7 @@ import pytest
 from lazy_chunks import CHUNK, PLACE, chunk_path, content, keep, keep_file
 
 from lading.errors import LadingError
+from lading.lazy import behind, fetch
 from lading.lazy.chunk import ChunkRecord
 from lading.lazy.disk_cache import DiskCache
 from lading.lazy.fault import ObjectMissingError, ObjectStoreError
@@ -195,6 +196,30 @@ def test_a_second_start_asks_the_store_for_nothing(tmp_path: Path):
     assert second.read(0, 1 << 20) == image[: 1 << 20]
     assert second.tier.asked == []
     second.fetcher.close()
+
+
+def test_chunks_are_written_behind_those_who_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(behind, "QUIET", 3600.0)
+    monkeypatch.setattr(behind, "LARGEST", 2 * CHUNK)
+    monkeypatch.setattr(fetch, "RECENT_BYTES", 0)
+    made = Bench(tmp_path)
+    data = b"".join(content(number) for number in range(3))
+    space = made.serve(data)
+    assert [made.read(index * CHUNK, 4_096) for index in range(3)] == [
+        data[at : at + 4_096] for at in (0, CHUNK, 2 * CHUNK)
+    ]
+    deadline = time.monotonic() + SOON
+    while not made.cache.has(space.table[2].name):
+        assert time.monotonic() < deadline, "what has no room in memory is written at once"
+        time.sleep(0.005)
+    assert not made.cache.has(space.table[0].name)
+    assert made.read(0, 4_096) == data[:4_096]
+    made.reader.prefetch(3, [0, 1])
+    assert len(made.tier.asked) == 3, "memory has the others"
+    made.fetcher.flush()
+    assert all(made.cache.read(space.table[index].name, 0, CHUNK) == content(index) for index in range(3))
+    assert made.fetcher.recent(space.table[0].name) is None, "it is held no longer"
+    made.fetcher.close()
 
 
 def test_a_damaged_cache_entry_is_fetched_again(tmp_path: Path):

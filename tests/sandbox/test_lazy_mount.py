@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -288,6 +289,16 @@ def test_another_machine_s_first_start_fetches_what_was_touched(settings: Reader
         assert eventually(lambda: images.metrics()["tiers"]["store"]["hits"] >= chunks)
         assert images.settled(image) == list(everything)
         assert sample.same(image.path)
+
+
+def test_what_any_start_reads_is_fetched_with_the_mount(settings: ReaderSettings, sample: Sample):
+    blocks = CHUNK // 4096
+    manifest = replace(sample.manifest, annex={"first": [[3 * blocks, 5 * blocks], [0, 1]]})
+    with LazyImages(settings) as images:
+        images.open(ImageSource(manifest, PLACE))
+        expected = 3 + len(sample.manifest.metadata)
+        assert manifest.first == [3, 4, 0]
+        assert eventually(lambda: images.metrics()["tiers"]["store"]["hits"] == expected)
 
 
 def test_a_file_beyond_four_gib_and_a_name_that_is_no_text(images: LazyImages, settings: ReaderSettings):

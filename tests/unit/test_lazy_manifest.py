@@ -11,10 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lading.lazy.chunk import ChunkRecord, chunk_compressor, decode_chunk, seal_chunk
+from lading.lazy.chunk import LARGEST_CHUNK, ChunkRecord, chunk_compressor, decode_chunk, seal_chunk
 from lading.lazy.fault import ChunkError, KeyFileError, LazyFormatError, ManifestError, WrongKeyError
 from lading.lazy.keys import MasterKey, default_key_file, ensure_key, read_key
-from lading.lazy.manifest import Manifest, decode_manifest, encode_manifest, make_table, open_manifest, seal_manifest
+from lading.lazy.manifest import (
+    LARGEST_FIRST,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+    make_table,
+    open_manifest,
+    seal_manifest,
+)
 
 MASTER = MasterKey(bytes(range(32)))
 SALT = MASTER.salt(b"s" * 16)
@@ -99,6 +107,16 @@ def test_of_pieces_that_belong_together_only_possible_ones_are_believed() -> Non
     assert decode_manifest(encode_manifest(one)).together == [(4096, 12288), (20480, 24576)]
     assert replace(one, annex={"together": 7}).together == []
     assert manifest().together == []
+
+
+def test_what_any_start_reads_is_believed_within_bounds() -> None:
+    records = [record(number * LARGEST_CHUNK, LARGEST_CHUNK) for number in range(200)]
+    one = replace(manifest(), data=make_table(200 * LARGEST_CHUNK, records))
+    blocks = LARGEST_CHUNK // 4096
+    known = replace(one, annex={"first": [[5 * blocks, 7 * blocks], [1, 2], [6 * blocks, 8 * blocks], [9, 1], "x"]})
+    assert decode_manifest(encode_manifest(known)).first == [5, 6, 0, 7]
+    assert len(replace(one, annex={"first": [[0, 1 << 40]]}).first) == LARGEST_FIRST // LARGEST_CHUNK
+    assert replace(one, annex={"first": 7}).first == one.first == []
 
 
 def test_a_manifest_hides_its_chunks() -> None:

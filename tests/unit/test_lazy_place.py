@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lading.lazy import starting
-from lading.lazy.place import LARGEST_TOGETHER, Layout
+from lading.lazy.place import LARGEST_FIRST, LARGEST_TOGETHER, Layout
 from lading.lazy.tree import Node, new_folder, walk
 
 STDLIB = "var/lang/lib/python3.13"
@@ -90,7 +90,53 @@ def test_what_starts_read_is_noted_as_pieces():
     small, large = blocks["z/lib/python3.13/__pycache__/os.cpython-313.pyc"], blocks["z/lib/libc.so.6"]
     assert small == 0
     end = -(-300_000 // 4096) * 4096 + 400_000
-    assert layout.together == [(0, end), (large * 4096, large * 4096 + 700_000)], "of the largest most is never read"
+    largest = blocks["z/lib/libcrypto.so.3"] * 4096
+    assert layout.together == [
+        (0, end),
+        (large * 4096, large * 4096 + 700_000),
+        (largest, largest + LARGEST_TOGETHER),
+    ], "of the largest the end is never read"
+
+
+CLIENT = "var/runtime/awslambdaric/__pycache__/bootstrap.cpython-313.pyc"
+
+
+def test_what_any_start_reads_is_known_in_its_order():
+    order = [
+        "usr/bin/python3.13",
+        "usr/lib/libc.so.6",
+        f"{STDLIB}/__pycache__/codecs.cpython-313.pyc",
+        "usr/lib/libffi.so.8",
+        f"{STDLIB}/lib-dynload/_ctypes.cpython-313-x86_64-linux-gnu.so",
+        CLIENT,
+        "usr/lib/libcrypto.so.3",
+    ]
+    layers = [6, 4, 5, 2, 3, 1, 0]
+    files = {path: Node(0o100644, size=600_000, layer=layer) for path, layer in zip(order, layers, strict=True)}
+    root, layout = laid_out(files)
+    assert first_files(root, layout) == order
+
+
+def test_of_copies_the_lowest_is_what_a_start_reads_and_no_other_interpreter_s_files_are():
+    files = {
+        "usr/lib/libc.so.6": 0,
+        "usr/lib/python3.11/__pycache__/codecs.cpython-311.pyc": 0,
+        "usr/bin/python3.11": 0,
+        f"{STDLIB}/__pycache__/codecs.cpython-313.pyc": 1,
+        CLIENT: 2,
+        "var/task/a.libs/libc-0a1b.so.6": 2,
+        "etc/passwd": 3,
+    }
+    root, layout = laid_out({path: Node(0o100644, size=600_000, layer=layer) for path, layer in files.items()})
+    wanted = ["usr/lib/libc.so.6", f"{STDLIB}/__pycache__/codecs.cpython-313.pyc", CLIENT]
+    assert first_files(root, layout) == wanted
+
+
+def test_what_any_start_reads_has_bounds():
+    names = ("libc.so.6", "libm.so.6", "libdl.so.2", "librt.so.1", "libutil.so.1", "libpthread.so.0", "libcrypt.so.1")
+    _, layout = laid_out({f"lib/{name}": Node(0o100644, size=30 << 20) for name in names})
+    assert sum(end - start for start, end in layout.first) == LARGEST_FIRST
+    assert {end - start for start, end in layout.first} == {LARGEST_TOGETHER}, "of a large file the beginning"
 
 
 def test_a_single_chunk_is_no_piece():
@@ -109,6 +155,12 @@ def laid_out(files: dict[str, Node]) -> tuple[Node, Layout]:
     layout = Layout(root)
     list(layout.plans())
     return root, layout
+
+
+def first_files(root: Node, layout: Layout) -> list[str]:
+    """Files that begin in the pieces that any start reads, in the order of those."""
+    at = sorted((node.block * 4096, path.decode()) for path, node in walk(root) if node.is_file)
+    return [path for start, end in layout.first for place, path in at if start <= place < end]
 
 
 def placed(files: dict[str, int]) -> list[str]:

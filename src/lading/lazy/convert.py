@@ -190,7 +190,8 @@ class _Converter:
 
     def _annex(self, inodes: int, layout: Layout) -> dict[str, object]:
         annex: dict[str, object] = {"process": dict(self._image.process), "inodes": inodes}
-        annex["together"] = [[start // BLOCK, -(-end // BLOCK)] for start, end in layout.together]
+        for name, pieces in (("together", layout.together), ("first", layout.first)):
+            annex[name] = [[start // BLOCK, -(-end // BLOCK)] for start, end in pieces]
         if self._image.platform.architecture:
             annex["platform"] = self._image.platform.as_dict()
         return annex

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lading.errors import DownloadError, LadingError
+from lading.lazy.behind import WriteBehind
 from lading.lazy.chunk import ChunkRecord, decode_chunk
 from lading.lazy.disk_cache import DiskCache
 from lading.lazy.fault import ChunkError, ObjectMissingError
@@ -102,6 +103,7 @@ class Fetcher:
         self._numbers = itertools.count()
         self._recent: OrderedDict[bytes, bytes] = OrderedDict()
         self._recent_bytes = 0
+        self._behind = WriteBehind(cache, self._niceness + step_back)
         self._threads = 0
         self._idle = 0
         self._ahead = 0
@@ -115,22 +117,27 @@ class Fetcher:
     def recent(self, name: bytes) -> bytes | None:
         """A chunk that has just come."""
         with self._condition:
-            return self._recent.get(name)
+            return self._in_memory(name)
 
     def fetch(self, record: ChunkRecord, origin: Origin, done: Done | None = None) -> None:
         """done: of somebody who waits; without it the chunk is brought into the cache when there is nothing more urgent."""
         if done is None and self._cache.has(record.name):
             return
         with self._condition:
-            content = self._recent.get(record.name)
+            content = self._in_memory(record.name)
             if content is None and not self._closed:
                 self._board(record, origin, done)
                 return
         if done:
             done(content or b"", _unavailable(record, "the reader is closed") if content is None else None)
 
+    def flush(self) -> None:
+        """What came is in the disk cache, where that has room."""
+        self._behind.flush()
+
     def close(self) -> None:
         """Those who wait get an error."""
+        self._behind.close()
         with self._condition:
             self._closed = True
             self._ended.set()
@@ -182,6 +189,7 @@ class Fetcher:
                 with contextlib.suppress(OSError):  # who may not go forth again stays back
                     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness + back)
             content, error = self._bring(flight)
+            held = not error and self._behind.put(flight.record.name, content, flight.origin.reader)
             with self._condition:
                 if not error:
                     self._keep_recent(flight.record.name, content)
@@ -193,7 +201,7 @@ class Fetcher:
                     self._condition.notify()
             for _, done in waiting:
                 done(content, error)
-            if not error:
+            if not error and not held:
                 with self._turn(flight):
                     self._cache.put(flight.record.name, content, flight.origin.reader)
 
@@ -258,6 +266,10 @@ class Fetcher:
             first = now
         self._outages[name] = (first, now)
         return first
+
+    def _in_memory(self, name: bytes) -> bytes | None:
+        content = self._recent.get(name)
+        return self._behind.get(name) if content is None else content
 
     def _keep_recent(self, name: bytes, content: bytes) -> None:
         if name in self._recent:

@@ -24,7 +24,9 @@ MAGIC = b"LDLZMANI"
 LARGEST_MANIFEST = 64 << 20
 LARGEST_ANNEX = 4 << 20
 LARGEST_SPACE = BLOCK << 32
-MOST_TOGETHER = 4096
+MOST_PIECES = 4096
+LARGEST_FIRST = 64 << 20
+"""Bytes that a reader fetches of an image because the manifest asks it to."""
 _HEAD = struct.Struct("<8sHH16s32sQQIII")
 _COMPRESSED = 1 << 31
 _KIND = Kind(b"LDLZSEAL", "manifest", LARGEST_MANIFEST, ManifestError, "convert the image anew")
@@ -146,8 +148,24 @@ class Manifest:
     @property
     def together(self) -> list[tuple[int, int]]:
         """Pieces of the data, from byte to byte: a start that reads some of one will read the rest."""
-        value = self.annex.get("together")
-        pairs = value[:MOST_TOGETHER] if isinstance(value, list) else []
+        return self._pieces("together")
+
+    @property
+    def first(self) -> list[int]:
+        """Indices of the chunks in `data` that nearly every start reads, in the order of a start."""
+        found: dict[int, None] = {}
+        left = LARGEST_FIRST
+        for start, end in self._pieces("first"):
+            for index, record in self.data.within(start, end):
+                left -= record.length
+                if left < 0:
+                    return list(found)
+                found[index] = None
+        return list(found)
+
+    def _pieces(self, name: str) -> list[tuple[int, int]]:
+        value = self.annex.get(name)
+        pairs = value[:MOST_PIECES] if isinstance(value, list) else []
         return [(pair[0] * BLOCK, pair[1] * BLOCK) for pair in pairs if _is_piece(pair)]
 
     def names(self) -> set[bytes]:

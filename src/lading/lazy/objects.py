@@ -80,9 +80,10 @@ class FolderObjects:
                 temporary.unlink(missing_ok=True)
 
     def get(self, key: str) -> bytes:
-        with self._errors("read", key), self._path(key).open("rb") as file:
-            data = file.read(LARGEST_OBJECT + 1)
-        if len(data) > LARGEST_OBJECT:
+        with self._errors("read", key), self._path(key).open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.readall() if size <= LARGEST_OBJECT else b""
+        if size > LARGEST_OBJECT:
             raise ObjectStoreError(f"{self.root}/{key} is larger than any object", hint="it is damaged; delete it")
         return data
 

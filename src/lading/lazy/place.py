@@ -16,8 +16,11 @@ from lading.lazy.tree import Node, count_links, walk_by_path
 
 SMALLEST_PACK = 128 << 10
 """Bytes of small files after which a chunk may end early."""
-LARGEST_TOGETHER = 6 << 20
-"""Bytes of a file that is fetched whole once a start touches it; of a larger one most is never read."""
+LARGEST_TOGETHER = 8 << 20
+"""Bytes of a file that are fetched at once when a start touches it. What is behind them in a larger one (libpython with its
+symbols has 30 MB) is most likely never read."""
+LARGEST_FIRST = 48 << 20
+"""Bytes of what is fetched before anything is touched. It is about 30 MB, half of that as stored."""
 _ONE_IN = 32
 """So many files, one ends a chunk: after the smallest pack, on average less than the largest chunk holds."""
 
@@ -42,7 +45,7 @@ class Plan:
 
 
 class Layout:
-    """Chunks in the order of the data space. `size` and `together` are right once `plans` has been read to its end.
+    """Chunks in the order of the data space. `size`, `together` and `first` are right once `plans` has been read to its end.
 
     `together`: where what starts read lies, from byte to byte: who reads some of such a piece will read the rest.
     """
@@ -50,8 +53,24 @@ class Layout:
     def __init__(self, root: Node, first: Sequence[bytes] = ()) -> None:
         """`first`: paths that a start-up trace touched, in its order; they are placed before all others."""
         self._hot, self._rest = _sort(root, first)
+        self._turns = _take_turns(self._rest)
+        self._wanted: list[tuple[int, int, int]] = []
         self.size = 0
         self.together: list[tuple[int, int]] = []
+
+    @property
+    def first(self) -> list[tuple[int, int]]:
+        """Pieces of the data that nearly every start reads, from byte to byte, in the order of a start."""
+        found: list[tuple[int, int]] = []
+        left = LARGEST_FIRST
+        for _, start, end in sorted(self._wanted):
+            left -= end - start
+            if left < 0:
+                break
+            if found and found[-1][1] == start:
+                start = found.pop()[0]
+            found.append((start, end))
+        return found
 
     def plans(self) -> Iterator[Plan]:
         """Gives each file its block as it goes."""
@@ -63,14 +82,16 @@ class Layout:
                 yield from self._group(files)
 
     def _keep_together(self, files: _Files) -> Iterator[Plan]:
-        """Notes the packs of small files as one piece, and each large file."""
+        """Notes the packs of small files as one piece, and the beginning of each large file."""
         pieces: dict[int, tuple[int, int]] = {}
         for plan in self._group(files):
             yield plan
             node = plan.pieces[0].node
-            if node.size <= LARGEST_TOGETHER:
+            if plan.pieces[0].start < LARGEST_TOGETHER:
                 number = node.block if node.size >= LARGEST_CHUNK else -1
                 pieces[number] = (pieces.get(number, (plan.offset, 0))[0], plan.offset + plan.length)
+                if turns := [self._turns[id(piece.node)] for piece in plan.pieces if id(piece.node) in self._turns]:
+                    self._wanted.append((min(turns), plan.offset, plan.offset + _rounded(plan.length)))
         self.together += [(start, end) for start, end in pieces.values() if end - start > LARGEST_CHUNK]
 
     def _group(self, files: _Files) -> Iterator[Plan]:
@@ -130,7 +151,8 @@ class _Files:
 class _Layer:
     """Files of a layer."""
 
-    _early: list[tuple[int, bytes, Node]] = field(default_factory=list)
+    early: list[tuple[int, bytes, Node]] = field(default_factory=list)
+    """Ranks, paths and files of what nearly every start reads."""
     _code: _Files = field(default_factory=_Files)
     _others: _Files = field(default_factory=_Files)
 
@@ -138,13 +160,13 @@ class _Layer:
         """In the order of paths."""
         number = starting.rank(path)
         if number >= 0:
-            self._early.append((number, path, node))
+            self.early.append((number, path, node))
         else:
             (self._code if starting.is_code(path) else self._others).add(path, node)
 
     def groups(self) -> tuple[_Files, _Files, _Files]:
         """What nearly every start reads, in its order; what imports may read; the rest."""
-        return _in_order(self._early), self._code, self._others
+        return _in_order(self.early), self._code, self._others
 
 
 def _sort(root: Node, first: Sequence[bytes]) -> tuple[_Files, dict[int, _Layer]]:
@@ -164,6 +186,24 @@ def _sort(root: Node, first: Sequence[bytes]) -> tuple[_Files, dict[int, _Layer]
                 taken.add(id(node))
             rest.setdefault(node.layer, _Layer()).add(path, node)
     return _in_order(hot), rest
+
+
+def _take_turns(layers: dict[int, _Layer]) -> dict[int, int]:
+    """When in a start each of the files is read that one does read; of several copies, that of the lowest layer."""
+    early = [
+        (path, node)
+        for number in sorted(layers)
+        for _, path, node in sorted(layers[number].early, key=lambda one: one[1])
+    ]
+    version = next((found for path, _ in early if (found := starting.client_version(path))), b"")
+    turns: dict[int, int] = {}
+    roles: set[bytes] = set()
+    for path, node in early:
+        turn = starting.turn(path, version)
+        if turn and turn.role not in roles:
+            roles.add(turn.role)
+            turns[id(node)] = turn.number
+    return turns
 
 
 def _in_order(ranked: Iterable[tuple[int, bytes, Node]]) -> _Files:

@@ -1,16 +1,23 @@
 """Which files nearly every start of a Python function reads, by name, in about that order: loader, interpreter, modules.
 
 Such files lie together in an image's data, so that a start of which nobody has a trace fetches few chunks. A wrong guess
-costs nothing: the file is read from where it lies. No I/O.
+costs little: the file is read from where it lies. No I/O.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 _LIBRARIES = re.compile(
     rb"(?:ld-linux|lib(?:c|m|dl|pthread|rt|util|crypt|crypto|ssl|ffi|gcc_s|stdc\+\+|z|lzma|bz2|uuid|python3))[-.][^/]*so[.0-9]*"
 )
+_LOADER = b"ld-linux"
+_NEEDED_BY = {
+    b"libffi": b"_ctypes", b"libz": b"zlib", b"libbz2": b"_bz2", b"liblzma": b"_lzma", b"libstdc++": b"runtime_client",
+    b"libgcc_s": b"runtime_client", b"libcrypto": b"_ssl", b"libssl": b"_ssl",
+}  # fmt: skip
+"""Libraries that the interpreter doesn't need itself, and the module with which they come."""
 _PROGRAM = re.compile(rb"python3(?:\.[0-9]+)?")
 _MODULES = """
 zipimport codecs encodings/aliases encodings/__init__ encodings/utf_8 encodings/latin_1 abc io stat genericpath posixpath os
@@ -41,8 +48,8 @@ _MODULE = re.compile(
     rb"(?:\.cpython-[^/.]*|\.abi3)?\.(?:so|pyc)"
 )
 """What is imported: sources aren't read where there is bytecode."""
-
-
+_CLIENT = re.compile(rb"(?:.*/)?awslambdaric/(?:__pycache__/)?bootstrap\.cpython-3([0-9]+)\.pyc")
+_OF_VERSION = re.compile(rb"python3\.([0-9]+)(?![0-9])|cpython-3([0-9]+)(?![0-9])")
 _TESTS = re.compile(rb"(?:.*/)?tests?/.*")
 
 
@@ -61,3 +68,32 @@ def rank(path: bytes) -> int:
     if _LIBRARIES.fullmatch(name):
         return 0
     return 1 if _PROGRAM.fullmatch(name) else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """When in a start a file is read, and as what: of several copies of one thing, one is."""
+
+    number: int
+    role: bytes
+
+
+def turn(path: bytes, version: bytes = b"") -> Turn | None:
+    """None for what starts don't read. version: of the interpreter, as `client_version` says: no other's files are read."""
+    number = rank(path)
+    of = _OF_VERSION.search(path)
+    if number < 0 or (version and of and version not in of.groups()):
+        return None
+    name = path.rpartition(b"/")[2]
+    if name.startswith(_LOADER):
+        return Turn(0, path)  # they are small, and it takes links to know which it is
+    if number == 0:
+        stem = re.split(rb"[-.]", name, maxsplit=1)[0]
+        return Turn(_RANKS[_NEEDED_BY[stem]] if stem in _NEEDED_BY else 1, stem)
+    return Turn(0, b"python") if number == 1 else Turn(number, b"%d" % number)
+
+
+def client_version(path: bytes) -> bytes:
+    """The minor version of the Python that AWS's client was compiled for, where this is its bytecode; else nothing."""
+    found = _CLIENT.fullmatch(path)
+    return found[1] if found else b""

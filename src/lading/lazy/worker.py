@@ -39,6 +39,9 @@ PRIORITY = -10
 """Added to the owner's niceness: on a busy machine each miss would wait for its turn among the functions that wait for it.
 What is fetched ahead of them is no reason to keep them from running, and has the owner's."""
 
+SWITCH_SECONDS = 0.0005
+"""After which a thread that works asks for the interpreter's lock: those who answer the kernel are few, and mustn't wait 5 ms."""
+
 
 @dataclass
 class Image:
@@ -93,6 +96,7 @@ class Worker:
                     os.close(descriptor)
         for image in list(self._images.values()):
             image.record(time.monotonic(), over=True)
+        self._fetcher.flush()
         write_usage(self._usage, self.measure())
 
     def _do(self, message: dict[str, Any], descriptors: list[int]) -> None:
@@ -138,7 +142,7 @@ class Worker:
         return {**self._metrics.as_data(), "disk": vars(self._cache.counts), "images": images}
 
     def _add(self, message: dict[str, Any], manifest: Manifest) -> None:
-        """Answers when the metadata is here; the trace's chunks follow behind it."""
+        """Answers when the metadata is here; the trace's chunks, or those that any start reads, follow behind it."""
         number = message["image"]
         origin = Origin(message["place"], number)
         spaces = (Space(origin, manifest.metadata, ahead=False), Space(origin, manifest.data, manifest.together))
@@ -149,7 +153,7 @@ class Worker:
         known = read_trace(trace_file, len(manifest.data))
         self._images[number] = Image(number, manifest, trace_file, known, spaces[1], time.monotonic())
         self._bring_metadata(message, spaces[0])
-        self._reader.prefetch(number + 1, known)
+        self._reader.prefetch(number + 1, known or manifest.first)
 
     def _bring_metadata(self, message: dict[str, Any], space: Space) -> None:
         lock = threading.Lock()
@@ -201,6 +205,7 @@ def _said(error: LadingError) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     """arguments: numbers of the channel and of the FUSE device, and the folder that holds the mounts. Settings come first."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     with contextlib.suppress(OSError):  # every function's page faults wait for this process
         os.nice(PRIORITY)
     channel = socket.socket(fileno=int(arguments[0]))
