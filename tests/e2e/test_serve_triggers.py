@@ -1,8 +1,10 @@
-"""Buckets, topics and rules invoke functions through boto3: AWS's event forms, policies asked, failures told, loops ended."""
+"""Buckets, topics, rules and schedules invoke functions: AWS's event forms, policies asked, failures told, loops ended."""
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+import itertools
 import json
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from serve_support import ACCOUNT, REGION, client, create, make_role, refusal, service, until, zipped
+from serve_support import ACCOUNT, REGION, ROLE, client, clock, create, make_role, refusal, service, until, zipped
 
 from lading.service.lineage import short_name
 
@@ -277,6 +279,64 @@ def test_a_target_that_is_not_served_is_named(url: str, told: Told) -> None:
         put(events, "elsewhere", {})
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
     events.remove_targets(Rule="elsewhere", Ids=["1"])
+
+
+def test_a_scheduled_rule_fires_by_the_service_s_clock(url: str, told: Told) -> None:
+    events = client(url, "events")
+    arn = events.put_rule(Name="often", ScheduleExpression="rate(5 minutes)")["RuleArn"]
+    permit(url, "told", "events", arn)
+    events.put_targets(Rule="often", Targets=[{"Id": "1", "Arn": function_arn("told")}])
+    put(events, "anything", {})  # which is none of its business
+    clock(url, 301)
+    event = told()
+    assert (event["detail-type"], event["source"], event["detail"]) == ("Scheduled Event", "aws.events", {})
+    assert event["resources"] == [arn]
+    clock(url, 600)
+    later = [told()["time"], told()["time"]]
+    times = [dt.datetime.fromisoformat(one) for one in (event["time"], *later)]
+    assert [(two - one).total_seconds() for one, two in itertools.pairwise(times)] == [300, 300]
+    events.disable_rule(Name="often")
+    events.put_rule(Name="daily", ScheduleExpression="cron(0 3 * * ? *)")
+    permit(url, "told", "events", arn.replace("often", "daily"))
+    events.put_targets(Rule="daily", Targets=[{"Id": "1", "Arn": function_arn("told"), "Input": '{"which": "daily"}'}])
+    clock(url, 86_400)
+    assert told() == {"which": "daily"}
+    events.remove_targets(Rule="daily", Ids=["1"])
+
+
+def test_schedules_fire_at_once_at_a_time_and_by_a_rate(url: str, told: Told) -> None:
+    scheduler = client(url, "scheduler")
+    target = {"Arn": function_arn("told"), "RoleArn": ROLE}
+    window = {"Mode": "OFF"}
+    moment = dt.datetime.fromtimestamp(clock(url) + 7200, dt.UTC).replace(microsecond=0, tzinfo=None)
+    scheduler.create_schedule(
+        Name="once",
+        ScheduleExpression=f"at({moment.isoformat()})",
+        FlexibleTimeWindow=window,
+        ActionAfterCompletion="DELETE",
+        Target={**target, "Input": '{"at": "<aws.scheduler.scheduled-time>"}'},
+    )
+    arn = scheduler.create_schedule(
+        Name="again", ScheduleExpression="rate(3 hours)", FlexibleTimeWindow=window, Target=target
+    )["ScheduleArn"]
+    event = told()  # a rate without a start begins at once
+    assert (event["source"], event["resources"], event["detail"]) == ("aws.scheduler", [arn], "{}")
+    scheduler.delete_schedule(Name="again")
+    clock(url, 7201)
+    assert told() == {"at": f"{moment.isoformat()}Z"}
+    assert scheduler.list_schedules()["Schedules"] == []
+
+
+@pytest.mark.parametrize("expression", ["rate(1 minutes)", "cron(0 25 * * ? *)", "at(2026-02-30T00:00:00)", "often"])
+def test_expressions_that_never_come_are_refused(url: str, expression: str) -> None:
+    target, window = {"Arn": function_arn("told"), "RoleArn": ROLE}, {"Mode": "OFF"}
+    assert refusal(client(url, "events").put_rule, Name="never", ScheduleExpression=expression)[:2] == (
+        400,
+        "ValidationException",
+    )
+    call = client(url, "scheduler").create_schedule
+    refused = refusal(call, Name="never", ScheduleExpression=expression, FlexibleTimeWindow=window, Target=target)
+    assert refused == (400, "ValidationException", f"Invalid Schedule Expression {expression}.")
 
 
 def caused(url: str, service: str, turns: int) -> Any:

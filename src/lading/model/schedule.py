@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 
-_FIELDS = (
+FIELDS = (
     ("minutes", 0, 59, ()),
     ("hours", 0, 23, ()),
     ("day of month", 1, 31, ()),
@@ -44,9 +44,9 @@ def schedule_problem(expression: str, *, once: bool = False) -> str:
 
 
 def _cron_problem(fields: list[str]) -> str:
-    if len(fields) != len(_FIELDS):
+    if len(fields) != len(FIELDS):
         return f"a cron expression has six fields, not {len(fields)}"
-    for (name, least, most, names), text in zip(_FIELDS, fields, strict=True):
+    for (name, least, most, names), text in zip(FIELDS, fields, strict=True):
         if not all(_valid(part, name, (least, most), names) for part in text.split(",")):
             return f"{text!r} is no {name}: {least}–{most}{', ' + names[0] + '–' + names[-1] if names else ''}"
     if (fields[2] == "?") == (fields[4] == "?"):

@@ -29,6 +29,7 @@ from lading.service.logs.keeper import LogKeeper
 from lading.service.logs.store import LogStore
 from lading.service.metrics import Metrics
 from lading.service.neighbours.credentials import RoleCredentials
+from lading.service.neighbours.moto import TURN
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.neighbours.outside import AwsOutside, Sender
 from lading.service.operation import Controls, OperationRoutes
@@ -47,6 +48,7 @@ from lading.service.sources.discards import Discards
 from lading.service.sources.sources import Service, Sources
 from lading.service.sweep import Sweep
 from lading.service.tagging import TaggingApi
+from lading.service.triggers.schedules import Schedules
 from lading.service.triggers.taker import Triggers
 
 
@@ -136,9 +138,12 @@ class Parts:
             store = DurableQueue(control.packages.folder / "queue.sqlite")
             self.queue = Queue(store, ServiceFunctions(control, self.invoker), sender.send, self.clock)
             sender.accept = self.queue.accept
+        self.schedules: Schedules | None = None
         self.triggers = Triggers(control, self.queue, self.events, self.clock, sender.put_now)
         if self.neighbours is not None:
             self.neighbours.takers.append(self.triggers)
+            self.schedules = Schedules(self.clock, self.triggers, TURN)
+            self.neighbours.watchers.append(self.schedules.see)
         self.sweep = Sweep(
             control,
             self.clock,
@@ -172,11 +177,20 @@ class Parts:
 
     def life(self) -> Life:
         beginning = (
-            self.neighbours, self.logs, self.registry, self.invoker, self.queue, self.triggers, self.provisioning,
+            self.neighbours, self.logs, self.registry, self.invoker, self.queue, self.triggers, self.schedules, self.provisioning,
             self.snapshots, self.sources, self.sweep,
         )  # fmt: skip
         starting = [part.start for part in beginning if part is not None]
-        running = (self.sweep, self.sources, self.triggers, self.queue, self.provisioning, self.snapshots, self.invoker)
+        running = (
+            self.sweep,
+            self.sources,
+            self.schedules,
+            self.triggers,
+            self.queue,
+            self.provisioning,
+            self.snapshots,
+            self.invoker,
+        )
         ending = (*running, self.images, self.neighbours, self.registry, self.logs)
         closing = [part.close for part in ending if part is not None]
         return Life(starting, closing)

@@ -25,7 +25,7 @@ SERVICES = (
 )  # fmt: skip
 """By the name that requests are signed for."""
 _STARTING = threading.Lock()
-_TURN = threading.Lock()
+TURN = threading.Lock()
 """moto walks its dictionaries unguarded: of two requests at once one may fail. Not for SQS, where one may wait for messages."""
 _USERS: list[object] = []
 """The services of this process that are up: moto's state is one for them all."""
@@ -72,7 +72,7 @@ def call_moto(
         status[:], headers[:] = [line], pairs
 
     refused: HttpResponse | None = None
-    with contextlib.nullcontext() if service == "sqs" else _TURN, gathering(taker, request) as triggers:
+    with contextlib.nullcontext() if service == "sqs" else TURN, gathering(taker, request) as triggers:
         try:
             mended = mend(service, request, account)
             body = b"".join(application(_environment(mended, account, url), start))

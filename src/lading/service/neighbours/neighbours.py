@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
@@ -37,6 +37,8 @@ class Neighbours:
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     takers: list[Taker] = field(default_factory=list, repr=False)
     """The service's own, once it has one: who invokes functions for what happens here."""
+    watchers: list[Callable[[str], None]] = field(default_factory=list, repr=False)
+    """Called, from any thread, with the name of the service in this process that answered a request."""
     _clients: dict[tuple[str, Scope], Any] = field(default_factory=dict, repr=False)
     _ways: dict[str, Way] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -63,7 +65,10 @@ class Neighbours:
 
     def call(self, service: str, request: HttpRequest, account: str, url: str) -> HttpResponse:
         """The service in this process. Blocks."""
-        return call_moto(service, request, account, url, taker=next(iter(self.takers), None))
+        answer = call_moto(service, request, account, url, taker=next(iter(self.takers), None))
+        for watcher in self.watchers:
+            watcher(service)
+        return answer
 
     async def start(self) -> None:
         join_moto(self)

@@ -15,7 +15,7 @@ from importlib import import_module
 from lading.service.contract.http import HttpRequest
 from lading.service.triggers.trigger import Refusal, Taker, Trigger
 
-_REPLACED = {"s3": "objects", "sns": "topics", "events": "rules", "sqs": "messages"}
+_REPLACED = {"s3": "objects", "sns": "topics", "events": "rules", "sqs": "messages", "scheduler": "schedules"}
 """Service → the module here that replaces what it hands over with."""
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from lading.model.schedule import schedule_problem
 from lading.service.lineage import write_lineage
 from lading.service.queue.event import Delivery
 from lading.service.triggers.handover import hand_over, is_ours, trace_at_work
@@ -19,14 +22,25 @@ from lading.service.triggers.trigger import Trigger
 PRINCIPAL = "events.amazonaws.com"
 MEMBERS = ("version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail")
 log = logging.getLogger("lading.service")
+_MOTO_S: list[Any] = []
+"""How moto sends to the targets of a rule."""
 _BY_MOTO = ("sqs", "events")
 """Services of targets that moto delivers to."""
 
 
 def replace() -> None:
-    from moto.events.models import Rule
+    from moto.events.exceptions import ValidationException
+    from moto.events.models import EventsBackend, Rule
 
     send = Rule.send_to_targets
+    _MOTO_S.append(send)
+    put = EventsBackend.put_rule
+
+    def put_rule(backend: Any, name: str, **named: Any) -> Any:
+        """moto lets most expressions through that never come."""
+        if (expression := named.get("scheduled_expression")) and schedule_problem(expression):
+            raise ValidationException("Parameter ScheduleExpression is not valid.")
+        return put(backend, name, **named)
 
     def send_to_targets(rule: Any, original_event: Any, **named: Any) -> None:
         """Of a rule that is on and has a pattern; one with a schedule alone is no event's."""
@@ -35,22 +49,24 @@ def replace() -> None:
             return
         pattern = rule.event_pattern
         if rule.state != "DISABLED" and pattern.get_pattern() and pattern.matches_event(original_event):
-            deliver(rule, original_event, lambda one: send(one, original_event, **named))
+            deliver(rule, original_event, transform=named.get("transform_input", True))
 
     kind: Any = Rule
     kind.send_to_targets = send_to_targets
+    backends: Any = EventsBackend
+    backends.put_rule = put_rule
 
 
-def deliver(rule: Any, event: dict[str, Any], by_moto: Any) -> None:
-    """To each of a rule's targets. `by_moto`: delivers to the targets of the rule it is given. Raises NotImplementedError for a
-    target of a service that isn't reached."""
+def deliver(rule: Any, event: dict[str, Any], *, transform: bool) -> None:
+    """To each of a rule's targets, whatever its pattern. transform: what moto delivers takes the form that the target asks for.
+    Raises NotImplementedError for a target of a service that isn't reached."""
     for target in list(rule.targets):
         service = target["Arn"].split(":")[2]
         if service in _BY_MOTO:
             alone = copy.copy(rule)
             alone.targets = [target]
             try:
-                by_moto(alone)
+                _MOTO_S[0](alone, event, transform_input=transform)
             except Exception as error:  # no queue or bus of that name: the publisher of an event isn't told
                 log.warning("an event for %s, a target of the rule %s, is lost: %s", target["Arn"], rule.name, error)
             continue
@@ -59,7 +75,7 @@ def deliver(rule: Any, event: dict[str, Any], by_moto: Any) -> None:
         if service == "lambda":
             hand_over(_trigger(rule, target, payload))
         elif service == "sns":
-            _publish(target["Arn"], payload)
+            send_plain(target["Arn"], payload)
         else:
             reached = "functions, queues, topics and event buses"
             raise NotImplementedError(
@@ -91,12 +107,16 @@ def _trigger(rule: Any, target: dict[str, Any], payload: str) -> Trigger:
     return Trigger(target["Arn"], principal, rule.arn, rule.account_id, payload.encode(), trace, letter)
 
 
-def _publish(arn: str, message: str) -> None:
-    from moto.sns.exceptions import TopicNotFound
+def send_plain(arn: str, message: str, parameters: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Into a queue or a topic that moto has; one that isn't there is a failure that nobody is told of but the log."""
     from moto.sns.models import sns_backends
+    from moto.sqs.models import sqs_backends
 
-    _, _, _, region, account, _ = arn.split(":", 5)
+    _, _, service, region, account, name = arn.split(":", 5)
     try:
-        sns_backends[account][region].publish(message, arn)
-    except TopicNotFound:
-        return  # a failed invocation, which the publisher of an event isn't told of
+        if service == "sns":
+            sns_backends[account][region].publish(message, arn)
+        else:
+            sqs_backends[account][region].send_message(name, message, group_id=parameters.get("MessageGroupId"))
+    except Exception as error:
+        log.warning("a message for %s is lost: %s", arn, error)
