@@ -243,7 +243,7 @@ class Bench:
 
             def lease() -> RootLease:
                 began = time.perf_counter()
-                root = LazyRoot(images, open_source(far, key, self.image.digest), key)
+                root = LazyRoot(images, open_source(far, key, self.image.digest), ACCOUNT)
                 stack.callback(root.close)
                 mounted.append(root)
                 if first:

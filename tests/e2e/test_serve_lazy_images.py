@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import re
 import signal
@@ -21,10 +20,8 @@ from conftest import Command
 from image_support import PATIENCE, require_base
 from serve_support import ACCOUNT, REGION, ROLE, client, service, settle
 
-from lading.errors import UsageError
 from lading.lazy import mount
-from lading.sandbox.spec import Isolation
-from lading.service.roots import ImageWay, choose_roots
+from lading.service.roots import ImageWay
 
 pytestmark = [pytest.mark.network, pytest.mark.root]
 HANDLER = """
@@ -188,6 +185,40 @@ def test_lazily_as_unpacked_through_restart_and_deletion(
     assert left < 4096, "what was only of deleted functions is collected at the next start"
 
 
+def test_what_is_loaded_lazily_is_counted_and_told(running: tuple[Any, Path]) -> None:
+    api, _ = running
+    url = api.meta.endpoint_url
+    create(api, "counted", f"{url.removeprefix('http://')}/orders:v1")
+    assert invoke(api, "counted", {"read": "/usr/lib"})
+    api.delete_function(FunctionName="counted")
+
+    def metrics() -> dict[str, float]:
+        lines = httpx.get(f"{url}/_lading/metrics").text.splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+    wait_for(lambda: metrics().get('LazyTierHits{Tier="store"}', 0) > 3)
+    found = metrics()
+    assert found["LazyImagesMounted"] == 1 and found["LazyReadErrors"] == 0
+    assert (
+        0
+        < found['LazyTierLatency{Tier="store",quantile="0.5"}']
+        <= found['LazyTierLatency{Tier="store",quantile="0.99"}']
+    )
+    assert found['LazyReadLatency{quantile="0.99"}'] > 0
+    [(image, touched)] = [(name, value) for name, value in found.items() if name.startswith("LazyImageTouchedBytes")]
+    assert 0 < touched < found[image.replace("Touched", "")]
+    with httpx.stream("GET", f"{url}/_lading/events", params={"since": 0}) as stream:
+        told = []
+        for line in stream.iter_lines():
+            if line.startswith("data:") and "sha256:" in line:
+                told.append(json.loads(line.partition(": ")[2]))
+                if told[-1]["state"] == "mounted":
+                    break
+    assert [one["state"] for one in told[:1]] == ["ready"]
+    assert {one["image"] for one in told} == {image.partition('"')[2].rstrip('"}')}
+    assert all(one["duration"] > 0 and one["account"] == ACCOUNT for one in told)
+
+
 def test_two_accounts_have_manifests_of_their_own_and_the_chunks_together(running: tuple[Any, Path]) -> None:
     api, state = running
     url, store = api.meta.endpoint_url, state / "images" / "lazy" / "store"
@@ -237,15 +268,3 @@ def test_a_chunk_that_is_lost_is_an_error_of_that_function_only(running: tuple[A
     assert response["FunctionError"] == "Unhandled" and answer["errorType"] == "OSError"
     assert "Input/output error" in answer["errorMessage"]
     assert invoke(api, "orders")[0] == "v1"
-
-
-def test_where_it_can_t_be_lazy_it_is_said(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    def left(_: tuple[Path, ...]) -> None:
-        raise AssertionError("nothing is mounted")
-
-    with pytest.raises(UsageError, match="can't start lazily: isolation user can't be given mounts") as caught:
-        choose_roots(tmp_path, ImageWay.LAZY, Isolation.USER, left)
-    assert caught.value.hint == "unpack them: --images unpack"
-    with caplog.at_level(logging.WARNING):
-        choose_roots(tmp_path, None, Isolation.USER, left)
-        assert not caplog.messages, "a service without image functions has nothing to say"

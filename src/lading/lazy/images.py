@@ -77,6 +77,8 @@ class LazyImages:
         self._opening: dict[str, threading.Lock] = {}
         self._closed = False
         self._generation = 0
+        self._restarts = 0
+        """Of workers of supervisors that are no more."""
 
     def __enter__(self) -> LazyImages:
         return self
@@ -99,6 +101,12 @@ class LazyImages:
         """How often there was a new connection: images of an earlier one are broken. As `start`, it replaces a broken one."""
         self.start()
         return self._generation
+
+    @property
+    def restarts(self) -> int:
+        """How often a worker was replaced."""
+        supervisor = self._supervisor
+        return self._restarts + (supervisor.restarts if supervisor is not None else 0)
 
     def open(self, source: ImageSource) -> LazyImage:
         """The image, mounted; once more for every user, who each close it. Raises LazyMountError."""
@@ -161,7 +169,7 @@ class LazyImages:
         if supervisor is None or supervisor.problem:
             return {}
         found: dict[str, Any] = supervisor.ask({"do": "metrics"})["metrics"]
-        return {**found, "restarts": supervisor.restarts, "mounted": len(self._open)}
+        return {**found, "restarts": self.restarts, "mounted": len(self._open)}
 
     def shut_down(self) -> None:
         """Unmounts everything and ends the reader."""
@@ -173,6 +181,7 @@ class LazyImages:
         for path in mount.mounts_below(self._folder / "images"):
             mount.unmount(path)
         if supervisor:
+            self._restarts += supervisor.restarts
             supervisor.close()
         mount.clear(self._folder)
         with contextlib.suppress(OSError):
@@ -185,6 +194,7 @@ class LazyImages:
     def _renew(self) -> None:
         """A connection and a worker, after those that ended for good. Images of those are broken: they are mounted anew."""
         if self._supervisor is not None:
+            self._restarts += self._supervisor.restarts + 1
             self._supervisor.close()
         mount.clear(self._folder)
         for image in [*self._open.values(), *self._idle.values()]:

@@ -13,6 +13,7 @@ from lading.service.events import (
     DeliveryFailed,
     EnvironmentChanged,
     Event,
+    ImageChanged,
     InvocationEnded,
     LogLine,
     StreamRead,
@@ -57,7 +58,7 @@ def json_line(what: Served | Event) -> str:
         return ""
     values: dict[str, Any] = {"time": iso(what.time), "event": _NAMES[type(what)]}
     values |= {name: value for name, value in asdict(what).items() if name != "time" and value not in ("", None)}
-    if isinstance(what, Served | InvocationEnded):
+    if isinstance(what, Served | InvocationEnded | ImageChanged):
         values["duration"] = round(what.duration, 3)
     return json.dumps(values, separators=(",", ":"))
 
@@ -71,6 +72,8 @@ def text_line(what: Served | Event) -> str:
         name = " ".join(part for part in (what.service, what.operation or f"{what.method} {what.path}") if part)
         error = f" {what.error}" if what.error else ""
         return f"{moment} {what.status} {name}{error} {what.duration:.1f} ms {what.request_id}"
+    if isinstance(what, ImageChanged):
+        return f"{moment} image {what.image[:19]}: {what.state}, {what.duration:.1f} ms, account {what.account}"
     name = what.function.rpartition(":")[2]
     if isinstance(what, InvocationEnded):
         return f"{moment} {name}: {what.status}, {what.duration:.1f} ms, {what.memory} MB {what.request_id}"
@@ -97,4 +100,5 @@ _NAMES = {
     Throttled: "throttled",
     StreamRead: "stream",
     DeliveryFailed: "failed",
+    ImageChanged: "image",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from lading.service.clock import Clock
 from lading.service.control.control import MEMORY, Control, open_control
 from lading.service.control.overview import list_everything
 from lading.service.engine import PoolInvoker, Walls
-from lading.service.events import BUT_LOGS, EventStream
+from lading.service.events import BUT_LOGS, Announcer, EventStream
 from lading.service.front.app import Admission, Api, Front, Life
 from lading.service.front.function_urls import FunctionUrls
 from lading.service.front.gate import Gate, is_loopback
@@ -125,7 +126,9 @@ class Parts:
         self.logins = Logins(secret, self.clock.now, required=settings.keys is not None)
         self.strict_logins = Logins(secret, self.clock.now, required=True)
         isolation = settings.walls.isolation if settings.walls is not None else None
-        roots = choose_roots(control.packages.folder / "images", settings.images, isolation, self._left)
+        self.announcer = Announcer(self.events)
+        folder = control.packages.folder / "images"
+        roots = choose_roots(folder, settings.images, isolation, self._left, self.announcer.tell)
         self.images = FunctionImages(self.registry, roots)
         self.images.keep_only_roots_of(control.state.list_everywhere("version"))
         if self.invoker is not None:
@@ -172,13 +175,16 @@ class Parts:
                 self.invoker.expire(arn)
 
         state = self._control.state
-        controls = Controls(self.clock, self.events, self.metrics, self.queue, expire, lambda: list_everything(state))
+        functions = functools.partial(list_everything, state)
+        controls = Controls(
+            self.clock, self.events, self.metrics, self.queue, expire, functions, self.images.metrics
+        )  # fmt: skip
         return OperationRoutes(OwnRoutes(self._control), controls, local=local)
 
     def life(self) -> Life:
         beginning = (
-            self.neighbours, self.logs, self.registry, self.invoker, self.queue, self.triggers, self.schedules, self.provisioning,
-            self.snapshots, self.sources, self.sweep,
+            self.announcer, self.neighbours, self.logs, self.registry, self.invoker, self.queue, self.triggers, self.schedules,
+            self.provisioning, self.snapshots, self.sources, self.sweep,
         )  # fmt: skip
         starting = [part.start for part in beginning if part is not None]
         running = (

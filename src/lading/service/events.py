@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -87,8 +90,23 @@ class DeliveryFailed:
     reason: str
 
 
-Event = LogLine | EnvironmentChanged | InvocationEnded | Throttled | StreamRead | DeliveryFailed
-KINDS: tuple[type[Event], ...] = (LogLine, EnvironmentChanged, InvocationEnded, Throttled, StreamRead, DeliveryFailed)
+@value
+class ImageChanged:
+    """A lazily loaded image is "ready" (converted), "mounted" or "unmounted". `duration`: what that took, in milliseconds."""
+
+    time: float
+    image: str
+    """ "sha256:…" of its manifest."""
+    account: str
+    """Whose function it is for."""
+    state: str
+    duration: float
+
+
+Event = LogLine | EnvironmentChanged | InvocationEnded | Throttled | StreamRead | DeliveryFailed | ImageChanged
+KINDS: tuple[type[Event], ...] = (
+    LogLine, EnvironmentChanged, InvocationEnded, Throttled, StreamRead, DeliveryFailed, ImageChanged,
+)  # fmt: skip
 BUT_LOGS: tuple[type[Event], ...] = KINDS[1:]
 
 
@@ -120,3 +138,30 @@ class EventStream:
     def since(self, number: int = 0) -> Iterator[tuple[int, Event]]:
         """Kept events from a number on, with their numbers."""
         return ((at, event) for at, event in list(self._events) if at >= number)
+
+
+class Announcer:
+    """Appends events of other threads to a stream of a loop. Those from before its start wait for it."""
+
+    def __init__(self, events: EventStream) -> None:
+        self._events = events
+        self._lock = threading.Lock()
+        self._early: list[Event] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """On the stream's loop."""
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            early, self._early = self._early, []
+        for event in early:
+            self._events.append(event)
+
+    def tell(self, event: Event) -> None:
+        """From any thread. What happens when the loop has ended is nobody's news."""
+        with self._lock:
+            if self._loop is None:
+                self._early.append(event)
+            else:
+                with contextlib.suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._events.append, event)

@@ -88,6 +88,10 @@ class FunctionImages:
         """The same while the service runs, where the roots can."""
         self._roots.sweep(self._images_of(versions))
 
+    def metrics(self) -> str:
+        """Of images that are loaded lazily, as Prometheus' text. Blocks."""
+        return self._roots.metrics()
+
     async def close(self) -> None:
         """When no environment lives any more."""
         await asyncio.to_thread(self._roots.close)

@@ -5,10 +5,12 @@ The reader runs while any image is mounted. Docs: docs/design/decisions/0015-laz
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +27,10 @@ from lading.lazy.objects import FolderObjects
 from lading.lazy.opening import Opening, open_source, publish_trace
 from lading.lazy.roots import ImageStore
 from lading.lazy.settings import ReaderSettings
+from lading.lazy.usage import read_usage
 from lading.model.progress import Silent
+from lading.service.events import ImageChanged
+from lading.service.image_metrics import image_text
 from lading.service.pool.image_function import OwnedImage, RootLease
 
 _Sealed = tuple[bytes, str]
@@ -40,10 +45,10 @@ _NO_GRACE = -1.0
 class LazyRoot:
     """One user's hold on a mounted image: what environments get their roots from (`Mounted`)."""
 
-    def __init__(self, images: LazyImages, opening: Opening, key: AccountKey) -> None:
-        """key: its user's. Raises LazyMountError, ObjectMissingError."""
+    def __init__(self, images: LazyImages, opening: Opening, account: str) -> None:
+        """account: its user's. Raises LazyMountError, ObjectMissingError."""
         self.opening = opening
-        self.key = key
+        self.account = account
         self._images = images
         self._lock = threading.Lock()
         self._closed = False
@@ -58,6 +63,15 @@ class LazyRoot:
     @property
     def path(self) -> Path:
         return self._image.path
+
+    @property
+    def digest(self) -> str:
+        """ "sha256:…" of the image's own manifest."""
+        return self.opening.source.manifest.digest
+
+    @property
+    def reader_name(self) -> str:
+        return self._image.digest
 
     @property
     def generation(self) -> int:
@@ -101,10 +115,15 @@ class LazyRoots:
     Each account has manifests of its own, under a key of its own; chunks are shared.
     """
 
-    def __init__(self, folder: Path, left: Callable[[tuple[Path, ...]], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        left: Callable[[tuple[Path, ...]], None],
+        tell: Callable[[ImageChanged], None] = lambda event: None,
+    ) -> None:
         """folder: for this service only. It holds the key (its owner's to read), the store and the cache of chunks.
 
-        left: is told of a root that nobody uses any more, before it is unmounted.
+        left: is told of a root that nobody uses any more, before it is unmounted. tell: takes events.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
@@ -123,21 +142,25 @@ class LazyRoots:
         self._opening = 0
         self._open: list[LazyRoot] = []
         self._users: Counter[Path] = Counter()
-        self._starters: Counter[tuple[Path, bytes]] = Counter()
+        self._starters: Counter[tuple[Path, str]] = Counter()
         """The same by account, whose recorded start is kept when its last user goes."""
         self._closing = ThreadPoolExecutor(1, "lading-lazy-roots")
         self._over = threading.Event()
         self._keeper: threading.Thread | None = None
-        self._left = left
+        self._left, self._tell = left, tell
+        self._restarts = 0
+        """Of readers that are no more."""
+        self._names: dict[str, str] = {}
+        """Digests of images by the reader's names."""
         mount.sweep()
 
     def prepare(self, owned: OwnedImage) -> None:
         """Converts it, unless the account has it. What another account has already is only sealed for this one as well."""
-        if self._given(owned):
-            return
-        workshop = self._folder / "workshop"
-        workshop.mkdir(exist_ok=True, mode=0o700)
-        convert(owned.image, self._store, Conversion(self._master, owned.account, workshop), Silent())
+        with self._event("ready", owned.image.digest, owned.account):
+            if not self._given(owned):
+                workshop = self._folder / "workshop"
+                workshop.mkdir(exist_ok=True, mode=0o700)
+                convert(owned.image, self._store, Conversion(self._master, owned.account, workshop), Silent())
 
     def open(self, owned: OwnedImage) -> RootLease:
         """Raises LazyMountError, ObjectStoreError, and as `prepare`."""
@@ -147,11 +170,13 @@ class LazyRoots:
             images = self._images
             self._opening += 1
         try:
-            root = self._mounted(images, owned)
+            with self._event("mounted", owned.image.digest, owned.account):
+                root = self._mounted(images, owned)
             with self._lock:
+                self._names[root.reader_name] = root.digest
                 self._open.append(root)
                 self._users[root.path] += 1
-                self._starters[root.path, root.key.id] += 1
+                self._starters[root.path, root.account] += 1
                 if self._keeper is None:
                     self._keeper = threading.Thread(target=self._keep, name="lading-lazy-leases", daemon=True)
                     self._keeper.start()
@@ -175,6 +200,13 @@ class LazyRoots:
         with self._sweeping:
             twice, self._unused = others & self._unused, others
             self._forget(twice)
+
+    @contextlib.contextmanager
+    def _event(self, state: str, image: str, account: str) -> Iterator[None]:
+        """Told once it is over, unless it fails."""
+        began = time.monotonic()
+        yield
+        self._tell(ImageChanged(time.time(), image, account, state, (time.monotonic() - began) * 1e3))
 
     def _key(self, account: str) -> AccountKey:
         with self._lock:
@@ -204,6 +236,16 @@ class LazyRoots:
             for _ in range(2):  # what one round empties the next removes
                 collector.collect()
 
+    def metrics(self) -> str:
+        """Counted by all readers that this folder ever had, up to seconds ago; empty before the first."""
+        with self._lock:
+            images = self._images
+            mounted = len(self._users)
+            names = dict(self._names)
+            restarts = self._restarts + (images.restarts if images is not None else 0)
+        counted = read_usage(self._settings.cache / "usage")
+        return image_text({**counted, "mounted": mounted, "restarts": restarts}, names) if counted or mounted else ""
+
     def close(self) -> None:
         """Ends what is still open as well."""
         self._over.set()
@@ -220,15 +262,15 @@ class LazyRoots:
             images.shut_down()
 
     def _mounted(self, images: LazyImages, owned: OwnedImage) -> LazyRoot:
-        key = self._key(owned.account)
-        opening = self._find(owned, key)
+        opening = self._find(owned)
         try:
-            return LazyRoot(images, opening, key)
+            return LazyRoot(images, opening, owned.account)
         except BaseException:
             opening.lease.release()
             raise
 
-    def _find(self, owned: OwnedImage, key: AccountKey) -> Opening:
+    def _find(self, owned: OwnedImage) -> Opening:
+        key = self._key(owned.account)
         try:
             return open_source(self._store, key, owned.image.digest)
         except ObjectMissingError:  # prepared by a service that unpacked, or lost since
@@ -242,7 +284,7 @@ class LazyRoots:
             self._closing.submit(self._leave, root)
 
     def _leave(self, root: LazyRoot) -> None:
-        starter = root.path, root.key.id
+        starter = root.path, root.account
         with self._lock:
             self._open.remove(root)
             self._users[root.path] -= 1
@@ -254,18 +296,20 @@ class LazyRoots:
                 del self._starters[starter]
         if last_of_account:
             try:
-                publish_trace(self._store, root.key, root.opening, root.recorded())
+                publish_trace(self._store, self._key(root.account), root.opening, root.recorded())
             except (LadingError, OSError) as error:  # costs the next start some time and nothing else
                 log.warning("the recorded start of an image was not kept: %s", error)
         try:
             if last:
                 self._left((root.path,))
-            root.close()
+            with self._event("unmounted", root.digest, root.account) if last else contextlib.nullcontext():
+                root.close()
         except (LadingError, OSError) as error:
             log.warning("an image's root was not given back cleanly: %s", error)
         with self._lock:
             if not self._open and not self._opening and self._images is not None:
                 self._images.shut_down()
+                self._restarts += self._images.restarts
                 self._images = None
 
     def _keep(self) -> None:

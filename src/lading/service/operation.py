@@ -39,6 +39,8 @@ class Controls:
     """Ends the environments of a function, by its ARN."""
     functions: Callable[[], list[FunctionLine]]
     """All there are. Blocks."""
+    images: Callable[[], str]
+    """Metrics of lazy images. Blocks."""
 
 
 class OperationRoutes:
@@ -69,7 +71,7 @@ class OperationRoutes:
             return StreamedResponse(200, headers, follow(controls.events, _number(query, "since", -1)))
         if request.path == "/_lading/metrics":
             queued = await controls.queue.count() if controls.queue else 0
-            text = controls.metrics.text(queued=queued)
+            text = controls.metrics.text(queued=queued) + await asyncio.to_thread(controls.images)
             return HttpResponse(200, {"Content-Type": "text/plain; version=0.0.4"}, text.encode())
         if request.path == "/_lading/functions":
             return json_answer([asdict(line) for line in await asyncio.to_thread(controls.functions)])

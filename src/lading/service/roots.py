@@ -12,6 +12,7 @@ from lading.errors import UsageError
 from lading.lazy import mount
 from lading.oci.unpack import ImageTrees
 from lading.sandbox.spec import Isolation
+from lading.service.events import ImageChanged
 from lading.service.pool.image_function import OwnedImage, RootLease, Roots, UnpackedRoots
 
 log = logging.getLogger("lading.service")
@@ -25,10 +26,11 @@ class ImageWay(StrEnum):
 
 
 def choose_roots(
-    folder: Path, wanted: ImageWay | None, isolation: Isolation | None, left: Callable[[tuple[Path, ...]], None]
-) -> Roots:
+    folder: Path, wanted: ImageWay | None, isolation: Isolation | None, left: Callable[[tuple[Path, ...]], None],
+    tell: Callable[[ImageChanged], None],
+) -> Roots:  # fmt: skip
     """wanted: None takes what this machine can. isolation: None where nothing is run. left: is told of a mounted root that
-    nobody uses any more, before it is unmounted.
+    nobody uses any more, before it is unmounted. tell: takes what happens to lazy images, from any thread.
 
     Raises UsageError where lazy images are asked for and can't be.
     """
@@ -43,7 +45,7 @@ def choose_roots(
     unpacked.keep_only(())
     from lading.service.lazy_roots import LazyRoots  # here: it needs cryptography
 
-    return LazyRoots(folder / "lazy", left)
+    return LazyRoots(folder / "lazy", left, tell)
 
 
 def find_problem(isolation: Isolation | None) -> str:
@@ -77,6 +79,9 @@ class ReportedRoots:
 
     def sweep(self, images: Iterable[OwnedImage]) -> None:
         self._roots.sweep(images)
+
+    def metrics(self) -> str:
+        return self._roots.metrics()
 
     def close(self) -> None:
         self._roots.close()

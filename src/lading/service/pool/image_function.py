@@ -92,6 +92,10 @@ class Roots(Protocol):
         """Remove what was prepared of others and is in nobody's use, as far as that can be done while others work."""
         ...
 
+    def metrics(self) -> str:
+        """What reads of mounted images found, as Prometheus' text; empty where none is ever mounted. Blocks."""
+        ...
+
     def close(self) -> None:
         """Nothing is mounted any more."""
         ...
@@ -115,6 +119,9 @@ class UnpackedRoots:
 
     def sweep(self, images: Iterable[OwnedImage]) -> None:
         self.keep_only(images)
+
+    def metrics(self) -> str:
+        return ""
 
     def close(self) -> None:
         """Folders stay."""
