@@ -112,6 +112,7 @@ def test_metrics_have_cloudwatchs_names(url: str) -> None:
         "Invocations": "counter", "Errors": "counter", "Throttles": "counter", "Duration": "histogram",
         "ConcurrentExecutions": "gauge", "IteratorAge": "gauge", "AsyncEventsQueued": "gauge",
         "FailedInvocations": "counter", "NumberOfNotificationsFailed": "counter", "TargetErrorCount": "counter",
+            "DeliveryErrors": "counter",
     }  # fmt: skip
 
 

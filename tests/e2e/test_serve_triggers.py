@@ -1,11 +1,14 @@
-"""Buckets, topics, rules and schedules invoke functions: AWS's event forms, policies asked, failures told, loops ended."""
+"""Buckets, topics, rules, schedules and logs invoke functions: AWS's forms, policies asked, failures told, loops ended."""
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import gzip
 import hashlib
 import itertools
 import json
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -55,10 +58,10 @@ def told(url: str) -> Iterator[Told]:
     yield receive
 
 
-def permit(url: str, name: str, service: str, source: str) -> None:
+def permit(url: str, name: str, service: str, source: str, statement: str = "") -> None:
     client(url).add_permission(
         FunctionName=name,
-        StatementId=service + "-" + source.rpartition(":")[2].replace("/", "-"),
+        StatementId=statement or service + "-" + source.rpartition(":")[2].replace("/", "-"),
         Action="lambda:InvokeFunction",
         Principal=f"{service}.amazonaws.com",
         SourceArn=source,
@@ -293,7 +296,7 @@ def test_a_scheduled_rule_fires_by_the_service_s_clock(url: str, told: Told) -> 
     assert event["resources"] == [arn]
     clock(url, 600)
     later = [told()["time"], told()["time"]]
-    times = [dt.datetime.fromisoformat(one) for one in (event["time"], *later)]
+    times = sorted(map(dt.datetime.fromisoformat, (event["time"], *later)))
     assert [(two - one).total_seconds() for one, two in itertools.pairwise(times)] == [300, 300]
     events.disable_rule(Name="often")
     events.put_rule(Name="daily", ScheduleExpression="cron(0 3 * * ? *)")
@@ -337,6 +340,46 @@ def test_expressions_that_never_come_are_refused(url: str, expression: str) -> N
     call = client(url, "scheduler").create_schedule
     refused = refusal(call, Name="never", ScheduleExpression=expression, FlexibleTimeWindow=window, Target=target)
     assert refused == (400, "ValidationException", f"Invalid Schedule Expression {expression}.")
+
+
+def test_matching_log_lines_reach_a_subscribed_function(url: str, told: Told) -> None:
+    logs, group = client(url, "logs"), "of/others"
+    logs.create_log_group(logGroupName=group)
+    logs.create_log_stream(logGroupName=group, logStreamName="one")
+
+    def subscribe(name: str = "errors", to: str = "told") -> None:
+        logs.put_subscription_filter(
+            logGroupName=group, filterName=name, filterPattern="ERROR", destinationArn=function_arn(to)
+        )
+
+    permission = "Make sure you have given CloudWatch Logs permission to execute your function."
+    refused = f"Could not execute the lambda function. {permission}"
+    for to in ("told", "nobody"):
+        assert refusal(subscribe, to=to) == (400, "InvalidParameterException", refused)
+    permit(url, "told", "logs", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:*", statement="logs")
+    subscribe()
+    [shown] = logs.describe_subscription_filters(logGroupName=group)["subscriptionFilters"]
+    assert (shown["filterName"], shown["filterPattern"], shown["distribution"]) == ("errors", "ERROR", "ByLogStream")
+    now = int(time.time() * 1000)
+    events = [{"timestamp": now, "message": text} for text in ("fine", "ERROR one", "ERROR two")]
+    logs.put_log_events(logGroupName=group, logStreamName="one", logEvents=events)
+    data = json.loads(gzip.decompress(base64.b64decode(told()["awslogs"]["data"])))
+    assert [(event["timestamp"], event["message"]) for event in data.pop("logEvents")] == [
+        (now, "ERROR one"),
+        (now, "ERROR two"),
+    ]
+    assert data == {
+        "messageType": "DATA_MESSAGE", "owner": ACCOUNT, "logGroup": group, "logStream": "one",
+        "subscriptionFilters": ["errors"],
+    }  # fmt: skip
+    subscribe("more")
+    assert refusal(subscribe, name="too many")[1] == "LimitExceededException"
+    logs.delete_subscription_filter(logGroupName=group, filterName="more")
+    assert (
+        refusal(logs.delete_subscription_filter, logGroupName=group, filterName="more")[1]
+        == "ResourceNotFoundException"
+    )
+    logs.delete_log_group(logGroupName=group)
 
 
 def caused(url: str, service: str, turns: int) -> Any:

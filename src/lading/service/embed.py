@@ -28,6 +28,7 @@ from lading.service.inside import ServiceDoor
 from lading.service.logs.api import LogsApi
 from lading.service.logs.keeper import LogKeeper
 from lading.service.logs.store import LogStore
+from lading.service.logs.subscriptions import Subscriptions
 from lading.service.metrics import Metrics
 from lading.service.neighbours.credentials import RoleCredentials
 from lading.service.neighbours.moto import TURN
@@ -143,6 +144,7 @@ class Parts:
             sender.accept = self.queue.accept
         self.schedules: Schedules | None = None
         self.triggers = Triggers(control, self.queue, self.events, self.clock, sender.put_now)
+        self.subscriptions = Subscriptions(self.logs.store, self.triggers)
         if self.neighbours is not None:
             self.neighbours.takers.append(self.triggers)
             self.schedules = Schedules(self.clock, self.triggers, TURN)
@@ -160,7 +162,10 @@ class Parts:
 
     def apis(self) -> dict[str, Api]:
         accept = accepting(self.queue, self.clock.now) if self.queue is not None else None
-        apis: dict[str, Api] = {"lambda": LambdaApi(self._control, self.invoker, accept), "logs": LogsApi(self.logs)}
+        apis: dict[str, Api] = {
+            "lambda": LambdaApi(self._control, self.invoker, accept),
+            "logs": LogsApi(self.logs, self.subscriptions),
+        }
         apis["ecr"] = EcrApi(self.registry, self.logins)
         apis["tagging"] = TaggingApi(self._control, self.logs.store, self.neighbours)
         return apis | (self.neighbours.apis() if self.neighbours is not None else {})
@@ -183,20 +188,14 @@ class Parts:
 
     def life(self) -> Life:
         beginning = (
-            self.announcer, self.neighbours, self.logs, self.registry, self.invoker, self.queue, self.triggers, self.schedules,
-            self.provisioning, self.snapshots, self.sources, self.sweep,
+            self.announcer, self.neighbours, self.logs, self.registry, self.invoker, self.queue, self.triggers,
+            self.subscriptions, self.schedules, self.provisioning, self.snapshots, self.sources, self.sweep,
         )  # fmt: skip
         starting = [part.start for part in beginning if part is not None]
         running = (
-            self.sweep,
-            self.sources,
-            self.schedules,
-            self.triggers,
-            self.queue,
-            self.provisioning,
-            self.snapshots,
-            self.invoker,
-        )
+            self.sweep, self.sources, self.schedules, self.subscriptions, self.triggers, self.queue, self.provisioning,
+            self.snapshots, self.invoker,
+        )  # fmt: skip
         ending = (*running, self.images, self.neighbours, self.registry, self.logs)
         closing = [part.close for part in ending if part is not None]
         return Life(starting, closing)

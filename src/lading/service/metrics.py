@@ -10,7 +10,12 @@ from lading.service.events import DeliveryFailed, EnvironmentChanged, Event, Inv
 
 BUCKETS = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000, 900_000)
 """Upper bounds of Duration, in milliseconds."""
-FAILED = {"events": "FailedInvocations", "sns": "NumberOfNotificationsFailed", "scheduler": "TargetErrorCount"}
+FAILED = {
+    "events": "FailedInvocations",
+    "sns": "NumberOfNotificationsFailed",
+    "scheduler": "TargetErrorCount",
+    "logs": "DeliveryErrors",
+}
 """Service of a source that reached no function → the metric that CloudWatch counts it in; others have none."""
 
 

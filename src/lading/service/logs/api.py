@@ -13,6 +13,7 @@ from lading.service.front.described import DescribedApi
 from lading.service.logs.keeper import LogKeeper
 from lading.service.logs.live import live_tail, read_wanted
 from lading.service.logs.operations import OPERATIONS
+from lading.service.logs.subscriptions import Subscriptions
 
 BODY_LIMIT = 2 * 1024 * 1024
 """Bytes of a request: a batch of PutLogEvents has at most 1 MiB."""
@@ -22,14 +23,15 @@ LIVE_TAIL = "StartLiveTail"
 class LogsApi(DescribedApi):
     """The front's `Api` for the service `logs`."""
 
-    def __init__(self, keeper: LogKeeper) -> None:
+    def __init__(self, keeper: LogKeeper, subscriptions: Subscriptions) -> None:
         super().__init__("logs", BODY_LIMIT)
+        self._operations = OPERATIONS | subscriptions.operations
         self._keeper = keeper
 
     async def _run(self, operation: str, parameters: Parameters, origin: Origin) -> Response:
         if operation == LIVE_TAIL:
             return await self._live_tail(origin, parameters)
-        run = OPERATIONS.get(operation)
+        run = self._operations.get(operation)
         if run is None:
             raise not_here(operation)
         await self._keeper.flush()

@@ -26,7 +26,7 @@ _SCANNED = 100_000
 END = (2**62, 2**62)
 
 
-def _now() -> int:
+def milliseconds() -> int:
     return int(time.time() * 1000)
 
 
@@ -39,7 +39,7 @@ def _name(parameters: Parameters) -> str:
     return text
 
 
-def _group(store: LogStore, scope: Scope, parameters: Parameters) -> sqlite3.Row:
+def find_group(store: LogStore, scope: Scope, parameters: Parameters) -> sqlite3.Row:
     found = store.group(scope, _name(parameters))
     if found is None:
         raise ApiError("ResourceNotFoundException", "The specified log group does not exist.")
@@ -54,9 +54,9 @@ def _stream(store: LogStore, group: sqlite3.Row, name: str) -> sqlite3.Row:
 
 
 def create_log_group(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
-    if not store.add_group(scope, parameters["logGroupName"], _now()):
+    if not store.add_group(scope, parameters["logGroupName"], milliseconds()):
         raise ApiError("ResourceAlreadyExistsException", "The specified log group already exists")
-    store.set_tags(_group(store, scope, parameters)["id"], parameters.get("tags") or {})
+    store.set_tags(find_group(store, scope, parameters)["id"], parameters.get("tags") or {})
     return {}
 
 
@@ -65,7 +65,7 @@ def _tagged(store: LogStore, scope: Scope, parameters: Parameters) -> sqlite3.Ro
     parts = str(parameters["resourceArn"]).split(":", 6)
     if len(parts) < 7 or parts[5] != "log-group":
         raise ApiError("ResourceNotFoundException", "The specified resource does not exist.")
-    return _group(store, scope, {"logGroupName": parts[6]})
+    return find_group(store, scope, {"logGroupName": parts[6]})
 
 
 def list_tags_for_resource(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
@@ -83,21 +83,21 @@ def untag_resource(store: LogStore, scope: Scope, parameters: Parameters) -> Res
 
 
 def delete_log_group(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
-    _group(store, scope, parameters)
+    find_group(store, scope, parameters)
     store.delete_group(scope, parameters["logGroupName"])
     return {}
 
 
 def describe_log_groups(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
     limit = parameters.get("limit", 50)
-    after = _read_token(parameters)
+    after = read_token(parameters)
     prefix = parameters.get("logGroupNamePrefix", "")
     rows = store.groups(scope, prefix=prefix, after=after, limit=limit + 1)
     if pattern := parameters.get("logGroupNamePattern"):
         rows = [row for row in rows if pattern.lower() in row["name"].lower()]
     more = len(rows) > limit
     shown = [_shown_group(scope, row) for row in rows[:limit]]
-    return {"logGroups": shown, "nextToken": _token(rows[limit - 1]["name"]) if more else None}
+    return {"logGroups": shown, "nextToken": write_token(rows[limit - 1]["name"]) if more else None}
 
 
 def _shown_group(scope: Scope, row: sqlite3.Row) -> Result:
@@ -117,33 +117,33 @@ def put_retention_policy(store: LogStore, scope: Scope, parameters: Parameters) 
     days = parameters["retentionInDays"]
     if days not in RETENTIONS:
         raise ApiError("InvalidParameterException", f"Invalid retention value. Valid values are: {list(RETENTIONS)}")
-    _group(store, scope, parameters)
+    find_group(store, scope, parameters)
     store.set_retention(scope, parameters["logGroupName"], days)
     return {}
 
 
 def delete_retention_policy(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
-    _group(store, scope, parameters)
+    find_group(store, scope, parameters)
     store.set_retention(scope, parameters["logGroupName"], None)
     return {}
 
 
 def create_log_stream(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
-    group = _group(store, scope, parameters)
-    if not store.add_stream(group["id"], parameters["logStreamName"], _now()):
+    group = find_group(store, scope, parameters)
+    if not store.add_stream(group["id"], parameters["logStreamName"], milliseconds()):
         raise ApiError("ResourceAlreadyExistsException", "The specified log stream already exists")
     return {}
 
 
 def delete_log_stream(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
-    group = _group(store, scope, parameters)
+    group = find_group(store, scope, parameters)
     _stream(store, group, parameters["logStreamName"])
     store.delete_stream(group["id"], parameters["logStreamName"])
     return {}
 
 
 def describe_log_streams(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
-    group = _group(store, scope, parameters)
+    group = find_group(store, scope, parameters)
     by_time = parameters.get("orderBy") == "LastEventTime"
     prefix = parameters.get("logStreamNamePrefix", "")
     if by_time and prefix:
@@ -157,7 +157,7 @@ def describe_log_streams(store: LogStore, scope: Scope, parameters: Parameters) 
     following = start + limit
     return {
         "logStreams": [_shown_stream(scope, group["name"], row) for row in rows[start:following]],
-        "nextToken": _token(str(following)) if following < len(rows) else None,
+        "nextToken": write_token(str(following)) if following < len(rows) else None,
     }
 
 
@@ -174,7 +174,7 @@ def _shown_stream(scope: Scope, group: str, row: sqlite3.Row) -> Result:
 
 
 def put_log_events(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
-    group = _group(store, scope, parameters)
+    group = find_group(store, scope, parameters)
     stream = _stream(store, group, parameters["logStreamName"])
     events = parameters["logEvents"]
     if any(a["timestamp"] > b["timestamp"] for a, b in itertools.pairwise(events)):
@@ -182,13 +182,13 @@ def put_log_events(store: LogStore, scope: Scope, parameters: Parameters) -> Res
             "InvalidParameterException", "Log events in a single PutLogEvents request must be in chronological order."
         )
     entries = [Entry(scope, group["name"], stream["name"], event["timestamp"], event["message"]) for event in events]
-    store.append(entries, _now())
-    return {"nextSequenceToken": f"{_now():056d}"}
+    store.append(entries, milliseconds())
+    return {"nextSequenceToken": f"{milliseconds():056d}"}
 
 
 def get_log_events(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
     """A page, and tokens that lead on in both directions; at an end the token given comes back."""
-    group = _group(store, scope, parameters)
+    group = find_group(store, scope, parameters)
     stream = _stream(store, group, parameters["logStreamName"])
     limit = parameters.get("limit", MOST_EVENTS)
     token = parameters.get("nextToken", "")
@@ -210,7 +210,7 @@ def get_log_events(store: LogStore, scope: Scope, parameters: Parameters) -> Res
 
 
 def filter_log_events(store: LogStore, scope: Scope, parameters: Parameters) -> Result:
-    group = _group(store, scope, parameters)
+    group = find_group(store, scope, parameters)
     matches = compile_pattern(parameters.get("filterPattern", ""))
     streams = _chosen_streams(store, group, parameters)
     if streams is not None and not streams:
@@ -256,12 +256,12 @@ def _shown_event(row: sqlite3.Row) -> Result:
     }
 
 
-def _token(text: str) -> str:
+def write_token(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
 def _place(place: tuple[int, int]) -> str:
-    return _token(f"{place[0]} {place[1]}")
+    return write_token(f"{place[0]} {place[1]}")
 
 
 def _decode(token: str) -> str:
@@ -271,12 +271,12 @@ def _decode(token: str) -> str:
         raise ApiError("InvalidParameterException", "The specified nextToken is invalid.") from None
 
 
-def _read_token(parameters: Parameters) -> str:
+def read_token(parameters: Parameters) -> str:
     return _decode(parameters["nextToken"]) if parameters.get("nextToken") else ""
 
 
 def _read_number(parameters: Parameters) -> int:
-    text = _read_token(parameters) or "0"
+    text = read_token(parameters) or "0"
     if not text.isascii() or not text.isdigit():
         raise ApiError("InvalidParameterException", "The specified nextToken is invalid.")
     return int(text)

@@ -44,6 +44,10 @@ CREATE TABLE IF NOT EXISTS log_events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL, stream_id INTEGER NOT NULL
         REFERENCES log_streams ON DELETE CASCADE, time INTEGER NOT NULL, ingested INTEGER NOT NULL, message TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS log_subscriptions (
+    group_id INTEGER NOT NULL REFERENCES log_groups ON DELETE CASCADE, name TEXT NOT NULL, pattern TEXT NOT NULL,
+    destination TEXT NOT NULL, distribution TEXT NOT NULL, created INTEGER NOT NULL, PRIMARY KEY (group_id, name)
+);
 CREATE INDEX IF NOT EXISTS log_events_of_group ON log_events (group_id, time, id);
 CREATE INDEX IF NOT EXISTS log_events_of_stream ON log_events (stream_id, time, id);
 """
@@ -165,6 +169,31 @@ class LogStore:
         with self._lock:
             self._ids.clear()
             return self._run("DELETE FROM log_streams WHERE group_id = ? AND name = ?", (group, name)) > 0
+
+    # Subscriptions
+
+    def put_subscription(self, group: int, name: str, settings: tuple[str, str, str], now: int) -> None:
+        """settings: pattern, destination, distribution. One that is there keeps the time it was made at."""
+        query = (
+            "INSERT INTO log_subscriptions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "pattern = excluded.pattern, destination = excluded.destination, distribution = excluded.distribution"
+        )
+        self._run(query, (group, name, *settings, now))
+
+    def delete_subscription(self, group: int, name: str) -> bool:
+        return self._run("DELETE FROM log_subscriptions WHERE group_id = ? AND name = ?", (group, name)) > 0
+
+    def subscriptions(self, group: int) -> list[sqlite3.Row]:
+        """By name."""
+        return self._all("SELECT * FROM log_subscriptions WHERE group_id = ? ORDER BY name", (group,))
+
+    def all_subscriptions(self) -> list[sqlite3.Row]:
+        """With their group's owner and name."""
+        query = (
+            "SELECT s.*, g.account, g.region, g.name AS group_name FROM log_subscriptions s "
+            "JOIN log_groups g ON g.id = s.group_id ORDER BY s.name"
+        )
+        return self._all(query, ())
 
     # Events
 

@@ -57,8 +57,12 @@ class Triggers:
             policy = state.get(
                 Key(scope.account, scope.region, "policy", reference.name, reference.qualifier or LATEST)
             )
-            caller = Caller(trigger.principal, trigger.source, trigger.account)
-            if not allows((policy or {}).get("Statement", []), caller):
+            statements = (policy or {}).get("Statement", [])
+            names = (
+                trigger.principal,
+                trigger.principal.replace("logs.", f"logs.{scope.region}.", 1),
+            )  # its older name
+            if not any(allows(statements, Caller(name, trigger.source, trigger.account)) for name in names):
                 return Refusal.NO_PERMISSION
         return None if self._queue is not None else Refusal.NOT_RUN
 
