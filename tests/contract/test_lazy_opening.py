@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from lazy_samples import KEY, MASTER, MemoryObjects, converted, file, image_of
+from lazy_samples import ACCOUNT, KEY, MASTER, MemoryObjects, converted, file, image_of
 
+from lading.lazy.collect import Collector
 from lading.lazy.fault import ManifestError, ObjectMissingError, WrongKeyError
 from lading.lazy.manifest import identify, open_manifest, seal_manifest
 from lading.lazy.opening import open_source, publish_trace
@@ -32,10 +34,19 @@ class FarObjects(MemoryObjects):
         super().__init__()
         self.at_once = 0
         self.turns = 0
+        self._listing = False
         self._barrier = threading.Barrier(1)
 
-    def expect(self, at_once: int) -> None:
-        self.at_once, self.turns, self._barrier = at_once, 0, threading.Barrier(at_once)
+    def expect(self, at_once: int, *, listing: bool = False) -> None:
+        """listing: the first one is among them."""
+        self.at_once, self.turns, self._barrier = at_once, 0, threading.Barrier(max(1, at_once))
+        self._listing = listing
+
+    def list(self, prefix: str) -> Iterator[str]:
+        if self._listing:
+            self._listing = False
+            self._wait()
+        return super().list(prefix)
 
     def get(self, key: str) -> bytes:
         self._wait()
@@ -67,6 +78,30 @@ def test_what_depends_on_nothing_is_asked_for_at_once(tmp_path: Path) -> None:
     assert store.leases(store.roots()[-1], "reader")
     opening.lease.release()
     assert not store.leases(store.roots()[-1], "reader")
+
+
+def test_a_store_that_is_known_is_asked_for_the_image_while_its_roots_are_listed(tmp_path: Path) -> None:
+    objects = FarObjects()
+    store = store_with_image(tmp_path, objects)
+    open_source(store, KEY, IMAGE.digest).lease.release()
+    objects.expect(5, listing=True)
+    opening = open_source(store, KEY, IMAGE.digest)
+    assert objects.turns == 1, "roots, format, manifest, trace and lease"
+    objects.expect(0)
+    opening.confirm()
+    opening.lease.release()
+
+
+def test_a_known_root_that_has_expired_is_not_used_and_no_lease_is_left_in_it(tmp_path: Path) -> None:
+    store = store_with_image(tmp_path)
+    [old] = store.roots()
+    open_source(store, KEY, IMAGE.digest).lease.release()
+    Collector(ImageStore(store.objects), MASTER, [ACCOUNT], grace=3600.0).collect(new_salt=True)
+    opening = open_source(store, KEY, IMAGE.digest)
+    opening.confirm()
+    assert opening.lease.root.id != old.id
+    assert not store.leases(old)
+    opening.lease.release()
 
 
 def test_a_root_that_expired_before_the_lease_was_there_is_not_used(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_what_any_start_reads_is_known_in_its_order():
 
 def test_of_copies_the_lowest_is_what_a_start_reads_and_no_other_interpreter_s_files_are():
     files = {
-        "usr/lib/libc.so.6": 0,
+        "usr/lib/libc.so.6": 1,
         "usr/lib/python3.11/__pycache__/codecs.cpython-311.pyc": 0,
         "usr/bin/python3.11": 0,
         f"{STDLIB}/__pycache__/codecs.cpython-313.pyc": 1,
@@ -130,6 +130,24 @@ def test_of_copies_the_lowest_is_what_a_start_reads_and_no_other_interpreter_s_f
     root, layout = laid_out({path: Node(0o100644, size=600_000, layer=layer) for path, layer in files.items()})
     wanted = ["usr/lib/libc.so.6", f"{STDLIB}/__pycache__/codecs.cpython-313.pyc", CLIENT]
     assert first_files(root, layout) == wanted
+
+
+def test_what_lies_behind_is_reached_by_the_kernel_s_reading_ahead():
+    sizes = {
+        "usr/lib/libc.so.6": 600_000,
+        "usr/lib/libcrypto.so.3": 1_600_000,
+        "usr/lib/libssl.so.3": 600_000,
+        "zz/a.cpython-313-x86_64-linux-gnu.so": 1_100_000,
+        "zz/b.cpython-313-x86_64-linux-gnu.so": 600_000,
+    }
+    files = {path: Node(0o100644, size=size) for path, size in sizes.items()}
+    module = f"{STDLIB}/__pycache__/codecs.cpython-313.pyc"
+    root, layout = laid_out({**files, module: Node(0o100644, size=5000, layer=1)})
+    blocks = {path.decode(): node.block * 4096 for path, node in walk(root) if node.is_file}
+    (_, end), (codecs, _), (rest, last) = layout.first
+    assert codecs == blocks[module]
+    assert end == blocks["usr/lib/libcrypto.so.3"] + (512 << 10), "its beginning comes with libc"
+    assert (rest, last) == (end, blocks["zz/a.cpython-313-x86_64-linux-gnu.so"] + (512 << 10))
 
 
 def test_what_any_start_reads_has_bounds():

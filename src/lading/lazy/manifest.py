@@ -129,6 +129,8 @@ class Manifest:
     metadata: ChunkTable
     data: ChunkTable
     annex: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    _plain: bytes = field(default=b"", init=False, compare=False, repr=False)
+    """What it was read from: to pack it again takes time, and another version of zstd would give other bytes."""
 
     def find(self, offset: int) -> int:
         """The index in `data` of the chunk with the byte at `offset`, or -1 where zeros are read."""
@@ -192,7 +194,9 @@ def make_table(size: int, records: Sequence[ChunkRecord]) -> ChunkTable:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """The plain bytes: equal manifests, equal bytes."""
+    """The plain bytes: equal manifests, equal bytes. Of one that was read, those."""
+    if manifest._plain:
+        return manifest._plain
     annex = _pack(json.dumps(manifest.annex, sort_keys=True, separators=(",", ":")).encode())
     head = _HEAD.pack(
         MAGIC, VERSION, 0, manifest.salt_id, manifest.source, manifest.metadata.size, manifest.data.size,
@@ -227,7 +231,9 @@ def decode_manifest(data: bytes) -> Manifest:
     table = _read_table(data, start, data_count, data_size)
     _check(table, data_size, LARGEST_CHUNK)
     annex = _read_annex(data[start + data_count * _ROW :])
-    return Manifest(source, salt_id, ChunkTable(metadata_size, metadata), ChunkTable(data_size, table), annex)
+    read = Manifest(source, salt_id, ChunkTable(metadata_size, metadata), ChunkTable(data_size, table), annex)
+    object.__setattr__(read, "_plain", data)
+    return read
 
 
 def seal_manifest(manifest: Manifest, key: AccountKey) -> bytes:

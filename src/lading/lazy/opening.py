@@ -18,8 +18,8 @@ from lading.lazy.recorded import keep_trace
 from lading.lazy.roots import ImageStore, Lease, Root
 from lading.lazy.sealed_trace import open_trace
 
-_AT_ONCE = 5
-"""Requests: format, manifest, trace, lease; then the confirmation."""
+_AT_ONCE = 6
+"""Requests: roots, format, manifest, trace, lease; then the confirmation."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,34 @@ def open_source(store: ImageStore, key: AccountKey, digest: str) -> Opening:
     """digest: "sha256:…" of the OCI manifest. Raises ObjectMissingError, WrongKeyError, ManifestError, ObjectStoreError."""
     threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lazy-open")
     try:
-        for name in store.living():
+        guess = store.newest
+        listed = threads.submit(store.living)
+        if guess:  # most likely it is still there: so it is asked while the roots are being listed
+            opening = None
             with contextlib.suppress(ObjectMissingError):
-                # a reader needs no salt, so the root's record isn't asked for
-                return _open(store, key, digest, Root(name, b""), threads)
+                opening = _open(store, key, digest, Root(guess, b""), threads)
+            if opening is not None:
+                if guess in _settle(listed, opening):
+                    return opening
+                opening.lease.release()
+        for name in listed.result():
+            if name != guess:
+                with contextlib.suppress(ObjectMissingError):
+                    # a reader needs no salt, so the root's record isn't asked for
+                    return _open(store, key, digest, Root(name, b""), threads)
         raise store.unknown(digest)
     finally:
         threads.shutdown(wait=False)
+
+
+def _settle(listed: Future[list[str]], opening: Opening) -> list[str]:
+    """The roots; where they can't be had no lease is left."""
+    try:
+        return listed.result()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            opening.lease.release()
+        raise
 
 
 def publish_trace(store: ImageStore, key: AccountKey, opening: Opening, order: Sequence[int]) -> bool:

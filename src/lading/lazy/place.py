@@ -77,9 +77,26 @@ class Layout:
         yield from self._group(self._hot)
         for layer in sorted(self._rest):
             early, *others = self._rest[layer].groups()
-            yield from self._keep_together(early)
+            before: int | None = None
+            for plan in self._keep_together(early):
+                yield plan
+                before = self._want(plan, before)
             for files in others:
-                yield from self._group(files)
+                for plan in self._group(files):
+                    yield plan
+                    before = self._want(plan, before)
+
+    def _want(self, plan: Plan, before: int | None) -> int | None:
+        """Notes a chunk that any start reads. before: the turn of the one in front of it, if it has one; its own is returned."""
+        first = plan.pieces[0]
+        files = [id(piece.node) for piece in plan.pieces] if first.start < LARGEST_TOGETHER else []
+        own = min((self._turns[one] for one in files if one in self._turns), default=None)
+        # The kernel reads ahead: out of a file into what lies behind it.
+        reached = before if first.start == 0 else None
+        turn = min((one for one in (own, reached) if one is not None), default=None)
+        if turn is not None:
+            self._wanted.append((turn, plan.offset, plan.offset + _rounded(plan.length)))
+        return own
 
     def _keep_together(self, files: _Files) -> Iterator[Plan]:
         """Notes the packs of small files as one piece, and the beginning of each large file."""
@@ -90,8 +107,6 @@ class Layout:
             if plan.pieces[0].start < LARGEST_TOGETHER:
                 number = node.block if node.size >= LARGEST_CHUNK else -1
                 pieces[number] = (pieces.get(number, (plan.offset, 0))[0], plan.offset + plan.length)
-                if turns := [self._turns[id(piece.node)] for piece in plan.pieces if id(piece.node) in self._turns]:
-                    self._wanted.append((min(turns), plan.offset, plan.offset + _rounded(plan.length)))
         self.together += [(start, end) for start, end in pieces.values() if end - start > LARGEST_CHUNK]
 
     def _group(self, files: _Files) -> Iterator[Plan]:

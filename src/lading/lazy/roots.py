@@ -106,6 +106,8 @@ class ImageStore:
     def __init__(self, objects: Objects, clock: Clock = time.time) -> None:
         self.objects = objects
         self._clock = clock
+        self.newest = ""
+        """Of the roots that had not expired when they were last listed; it may have since."""
 
     def roots(self) -> list[Root]:
         """All, the oldest first. Raises StoreFormatError for what is no store."""
@@ -167,7 +169,11 @@ class ImageStore:
         """Ids of the roots that have not expired, the newest first. One request: `roots` asks for each record as well."""
         keys = {key.removeprefix("index/") for key in self.objects.list("index/")}
         names = {key.removesuffix(".root") for key in keys if key.endswith(".root")}
-        return sorted((name for name in names if _ROOT.fullmatch(name) and f"{name}.expired" not in keys), reverse=True)
+        found = sorted(
+            (name for name in names if _ROOT.fullmatch(name) and f"{name}.expired" not in keys), reverse=True
+        )
+        self.newest = found[0] if found else ""
+        return found
 
     def check_format(self) -> None:
         """Raises StoreFormatError."""
