@@ -197,6 +197,22 @@ def test_a_head_has_a_largest_size(filler: bytes) -> None:
     assert wire.written.startswith(b"HTTP/1.1 431 ") and wire.closed and not answers.heads
 
 
+@pytest.mark.parametrize("filler", [b"x" * 70_000, b"x\r\nb: x" * 12_000])
+def test_a_head_that_comes_in_one_read_has_the_same_largest_size(filler: bytes) -> None:
+    answers = Answers()
+    wire = talk(answers, b"GET / HTTP/1.1\r\na: " + filler + b"\r\n\r\n")
+    assert wire.written.startswith(b"HTTP/1.1 431 ") and wire.closed and not answers.heads
+
+
+def test_a_head_counts_from_where_it_begins_in_a_read() -> None:
+    """Of a read that ends a body the rest is the next head's, and no more."""
+    body = b"x" * 200_000
+    post = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n"
+    for cut in (2, 20, len(GET) - 2):
+        wire = talk(Answers(), post + body[:50_000], body[50_000:] + GET[:cut], GET[cut:])
+        assert wire.written == OK % (200_000, body) + OK % (0, b"")
+
+
 def test_who_waits_for_a_word_gets_it() -> None:
     head = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
     wire = talk(Answers(), head, b"", b"", b"ok")

@@ -64,6 +64,11 @@ class Connection(asyncio.Protocol):
         """The one whose body comes."""
         self._waiting: deque[Turn] = deque()
         """Those that a client sent before it had its answer."""
+        self._read = 0
+        """Bytes of the read that is parsed."""
+        self._shared = False
+        """Whether a message ended in it, so that not all of it is the next head's."""
+        self._oversized = False
         self._reading = True
         self._broken = False
         """Nothing more is read: the connection ends with the answers that are due."""
@@ -84,15 +89,17 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._broken:
             return
+        self._read, self._shared = len(data), False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._stop_reading()
         except httptools.HttpParserError:
-            self._refuse(400, b"Invalid HTTP request received.")
-            return
+            if not self._oversized:
+                self._refuse(400, b"Invalid HTTP request received.")
+                return
         if self._heading:
-            self._head_size += len(data)
+            self._head_size += max(self._parsed(), 1) if self._shared else self._read
             if self._head_size > HEAD_SIZE:
                 self._refuse(431, b"The request's head is too large.")
 
@@ -134,6 +141,7 @@ class Connection(asyncio.Protocol):
     def _begin_head(self) -> None:
         self._heading = True
         self._head_size = 0
+        self._fields = 0
         self._url = b""
         self._headers: dict[str, str] = {}
 
@@ -142,13 +150,21 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Fields of one name are one, with commas (RFC 9110, section 5.3); cookies with semicolons (RFC 6265, 5.4)."""
+        self._fields += len(name) + len(value) + 4
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         headers = self._headers
         if key in headers:
             text = f"{headers[key]}{'; ' if key == 'cookie' else ','}{text}"
         headers[key] = text
 
+    def _parsed(self) -> int:
+        """Bytes of the head that the parser has given: what it holds of a line that isn't complete is a read's at most."""
+        return len(self._url) + self._fields
+
     def on_headers_complete(self) -> None:
+        if self._head_size + self._read > HEAD_SIZE and self._parsed() > HEAD_SIZE:
+            self._oversized = True
+            raise ValueError("the head is too large")  # the parser stops
         self._alarm.clear()
         self._heading = False
         parser, headers = self._parser, self._headers
@@ -182,6 +198,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         assert self._incoming is not None, "a message has a head"
+        self._shared = True
         self._incoming.end()
         if self._turn is None:
             self._rest()
