@@ -239,5 +239,5 @@ def test_the_json_protocol_routes_by_target_and_names_its_error_type() -> None:
 
 
 def test_a_protocol_that_is_not_spoken_is_refused() -> None:
-    with pytest.raises(ValueError, match="iam speaks query"):
-        load_service("iam")
+    with pytest.raises(ValueError, match="s3 speaks rest-xml"):
+        load_service("s3")

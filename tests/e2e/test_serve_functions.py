@@ -403,4 +403,6 @@ def test_a_service_that_isn_t_here_is_named_with_its_operation(api: Any) -> None
     # one that speaks XML, and that tools for stacks begin with
     status, code, message = refusal(client(api.meta.endpoint_url, "cloudformation").list_stacks)
     assert (status, code) == (501, "NotImplementedException")
-    assert message.startswith("POST /: lading's local service does not serve cloudformation; sam deploy and cdk deploy")
+    assert message.startswith(
+        "POST /: lading's local service does not serve cloudformation without the services beside Lambda"
+    )

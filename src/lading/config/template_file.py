@@ -36,16 +36,20 @@ _Loader.add_multi_constructor("!", _tagged)
 
 def read_template_file(path: Path) -> dict[str, Any]:
     """The template. Raises BrokenFileError with the line."""
-    text = read_text(path)
-    try:
-        document = _from_json(text) if path.suffix == ".json" else _from_yaml(text)
-    except yaml.YAMLError as error:
-        raise BrokenFileError(f"{path} is not valid YAML: {_describe(error)}", hint="correct it there") from error
-    except (ValueError, RecursionError, OverflowError) as error:
-        raise BrokenFileError(f"{path} is not a valid template: {error}", hint="correct it there") from error
+    document = parse_template(read_text(path), str(path), json_text=path.suffix == ".json")
     if not isinstance(document, dict) or not isinstance(document.get("Resources"), dict):
         raise BrokenFileError(f"{path} has no Resources", hint="is it a SAM or CloudFormation template?")
     return document
+
+
+def parse_template(text: str, name: str, *, json_text: bool) -> Any:
+    """The document of a text. Raises BrokenFileError with its name and the line."""
+    try:
+        return _from_json(text) if json_text else _from_yaml(text)
+    except yaml.YAMLError as error:
+        raise BrokenFileError(f"{name} is not valid YAML: {_describe(error)}", hint="correct it there") from error
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise BrokenFileError(f"{name} is not a valid template: {error}", hint="correct it there") from error
 
 
 def _from_json(text: str) -> Any:

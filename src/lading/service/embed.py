@@ -48,6 +48,9 @@ from lading.service.roots import ImageWay, choose_roots
 from lading.service.snapshots import Snapshots
 from lading.service.sources.discards import Discards
 from lading.service.sources.sources import Service, Sources
+from lading.service.stacks.api import StacksApi
+from lading.service.stacks.site import Services
+from lading.service.stacks.stacks import Stacks
 from lading.service.sweep import Sweep
 from lading.service.tagging import TaggingApi
 from lading.service.triggers.schedules import Schedules
@@ -156,6 +159,7 @@ class Parts:
             lambda: self.images.sweep(control.state.list_everywhere("version")),
         )
         self.sources: Sources | None = None
+        self.stacks: Stacks | None = None
         if self.neighbours is not None:
             service = Service(control, self.invoker, self.neighbours, self.clock, self.events)
             self.sources = Sources(service, Discards(sender.put, self.clock))
@@ -168,7 +172,11 @@ class Parts:
         }
         apis["ecr"] = EcrApi(self.registry, self.logins)
         apis["tagging"] = TaggingApi(self._control, self.logs.store, self.neighbours)
-        return apis | (self.neighbours.apis() if self.neighbours is not None else {})
+        if self.neighbours is None:
+            return apis
+        own = {name: apis[name] for name in ("lambda", "logs", "ecr")}
+        self.stacks = Stacks(Services(own, self.neighbours))
+        return {**apis, "cloudformation": StacksApi(self.stacks), **self.neighbours.apis()}
 
     def _left(self, folders: tuple[Path, ...]) -> None:
         if self.invoker is not None:
@@ -190,10 +198,11 @@ class Parts:
         beginning = (
             self.announcer, self.neighbours, self.logs, self.registry, self.invoker, self.queue, self.triggers,
             self.subscriptions, self.schedules, self.provisioning, self.snapshots, self.sources, self.sweep,
+            self.stacks,
         )  # fmt: skip
         starting = [part.start for part in beginning if part is not None]
         running = (
-            self.sweep, self.sources, self.schedules, self.subscriptions, self.triggers, self.queue, self.provisioning,
+            self.stacks, self.sweep, self.sources, self.schedules, self.subscriptions, self.triggers, self.queue, self.provisioning,
             self.snapshots, self.invoker,
         )  # fmt: skip
         ending = (*running, self.images, self.neighbours, self.registry, self.logs)

@@ -57,9 +57,9 @@ def _located(member: Member, labels: Mapping[str, str], request: HttpRequest) ->
     shape = member.shape
     if member.location == "header":
         text = request.headers.get(member.header)
-        return None if text is None else _from_text(shape, text, "rfc822")
+        return None if text is None else from_text(shape, text, "rfc822")
     if member.location == "uri":
-        return _from_text(shape, labels[member.wire], "iso8601")
+        return from_text(shape, labels[member.wire], "iso8601")
     if member.location != "querystring":
         raise NotImplementedError(f"no parser for the location {member.location!r}")
     if not request.query:
@@ -68,8 +68,8 @@ def _located(member: Member, labels: Mapping[str, str], request: HttpRequest) ->
     if not values:
         return None
     if shape.type_name == "list":
-        return [_from_text(shape.member, value, "iso8601") for value in values]
-    return _from_text(shape, values[-1], "iso8601")
+        return [from_text(shape.member, value, "iso8601") for value in values]
+    return from_text(shape, values[-1], "iso8601")
 
 
 def _payload(shape: Any, body: bytes) -> Any:
@@ -222,7 +222,7 @@ _SCALARS = {
 }
 
 
-def _from_text(shape: Any, text: str, time_style: str) -> Any:
+def from_text(shape: Any, text: str, time_style: str) -> Any:
     """A value from a path, query or header."""
     kind = shape.type_name
     if kind == "string":

@@ -14,7 +14,7 @@ from lading.service.contract.errors import UnknownOperationError
 if TYPE_CHECKING:
     from lading.service.contract.http import HttpRequest
 
-REST_JSON, JSON = "rest-json", "json"
+REST_JSON, JSON, QUERY = "rest-json", "json", "query"
 REMEMBERED = 300
 """Characters of a path whose route is remembered: clients choose them, so what they cost is bounded."""
 
@@ -115,7 +115,7 @@ class Service:
             todo.extend(_children(shape))
 
 
-_PROTOCOLS = (REST_JSON, JSON)
+_PROTOCOLS = (REST_JSON, JSON, QUERY)
 
 
 def _segments(path: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 DEFAULT_REGION = "us-east-1"
 OWN = "/_lading/"
 _INSTEAD = {
-    "cloudformation": "; sam deploy and cdk deploy need it: `lading deploy --endpoint-url URL` deploys what a SAM template says",
+    "cloudformation": " without the services beside Lambda; serve with them, or use `lading deploy --endpoint-url URL`",
 }
 """What to do without a service that deployment tools ask for."""
 log = logging.getLogger("lading.service")

@@ -16,6 +16,7 @@ from lading.service.contract.http import HttpRequest, HttpResponse
 from lading.service.control.names import Scope
 from lading.service.front.keyring import IssuedKey
 from lading.service.front.plain import plain_error
+from lading.service.neighbours.bucket_policies import leave_conditions_alone
 from lading.service.neighbours.mended import mend
 from lading.service.triggers.handover import gathering, install
 from lading.service.triggers.trigger import Taker
@@ -65,6 +66,8 @@ def call_moto(
     with _STARTING:
         application = _application()
         install(service)
+        if service == "s3":
+            leave_conditions_alone()
     status: list[str] = []
     headers: list[tuple[str, str]] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -10,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from lading.service.contract.errors import ApiError
 from lading.service.contract.http import HttpRequest, HttpResponse, Response
@@ -18,6 +18,7 @@ from lading.service.control.control import Origin
 from lading.service.control.names import Scope
 from lading.service.front.plain import plain_error
 from lading.service.neighbours.moto import SERVICES, call_moto, join_moto, leave_moto
+from lading.service.neighbours.raw import InProcess
 from lading.service.triggers.trigger import Taker
 
 BODY_LIMIT = 256 * 1024 * 1024
@@ -99,47 +100,13 @@ class Neighbours:
         config = Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"})
         client = session.client(service, endpoint_url=url, config=config)
         if endpoint not in self.elsewhere:
-            client.meta.events.register("before-send", _Inside(self, endpoint, scope.account))
+            client.meta.events.register(
+                "before-send", InProcess(functools.partial(self._inside, endpoint, scope.account))
+            )
         return client
 
-
-class _Inside:
-    """Answers a client's requests from moto in this process, without a socket."""
-
-    def __init__(self, neighbours: Neighbours, service: str, account: str) -> None:
-        self._neighbours = neighbours
-        self._service = service
-        self._account = account
-
-    def __call__(self, request: Any, **_: Any) -> Any:
-        from botocore.awsrequest import AWSResponse
-
-        parts = urlsplit(request.url)
-        headers = {name.lower(): _text(value) for name, value in request.headers.items()}
-        body = request.body if request.body is not None else b""
-        body = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else body.read()
-        query = tuple(parse_qsl(parts.query, keep_blank_values=True))
-        plain = HttpRequest(request.method, parts.path or "/", query, headers | {"host": parts.netloc}, body)
-        answer = self._neighbours.call(self._service, plain, self._account, f"http://{parts.netloc}")
-        from urllib3._collections import HTTPHeaderDict
-
-        return AWSResponse(request.url, answer.status, HTTPHeaderDict(answer.headers), _Raw(answer.body))
-
-
-class _Raw:
-    """A body as AWSResponse reads it."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    def stream(self, amount: int = 0, **_: Any) -> Any:
-        yield self._body
-        self._body = b""
-
-    def read(self, amount: int | None = None) -> bytes:
-        size = len(self._body) if amount is None else amount
-        piece, self._body = self._body[:size], self._body[size:]
-        return piece
+    def _inside(self, service: str, account: str, request: HttpRequest) -> HttpResponse:
+        return self.call(service, request, account, f"http://{request.header('host')}")
 
 
 @dataclass(frozen=True)
@@ -205,7 +172,3 @@ class Way:
 
     def close(self) -> None:
         self._client.close()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value

@@ -1,0 +1,110 @@
+"""Calls of AWS's APIs for a stack, from its thread: Lambda, Logs and ECR of this service, the neighbours for all else."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from lading.service.contract.http import HttpRequest, HttpResponse, Response
+from lading.service.control.control import Origin
+from lading.service.control.names import Scope
+from lading.service.identity import request_id
+from lading.service.neighbours.neighbours import Neighbours
+from lading.service.neighbours.raw import InProcess
+
+PATIENCE = 900.0
+"""Seconds that something of this service may take until it is ready, an image's conversion among them."""
+
+
+class OwnApi(Protocol):
+    """An API of this service, as the front has it."""
+
+    async def answer(self, request: HttpRequest, origin: Origin) -> Response: ...
+
+
+class StoppedError(Exception):
+    """The service ends; what is under way is left as it is."""
+
+
+@dataclass
+class Services:
+    """Who answers calls. `loop`: the service's, once it runs."""
+
+    own: Mapping[str, OwnApi]
+    neighbours: Neighbours
+    loop: asyncio.AbstractEventLoop | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _clients: dict[tuple[str, Scope, str], Any] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def client(self, service: str, scope: Scope, endpoint: str) -> Any:
+        """A botocore client. Blocks; safe between threads."""
+        if service not in self.own:
+            return self.neighbours.client(service, scope)
+        with self._lock:
+            known = self._clients.get((service, scope, endpoint))
+            if known is None:
+                known = self._clients[service, scope, endpoint] = self._make(service, scope, endpoint)
+            return known
+
+    def _make(self, service: str, scope: Scope, endpoint: str) -> Any:
+        import botocore.session
+        from botocore.config import Config
+
+        config = Config(retries={"max_attempts": 0}, parameter_validation=False, inject_host_prefix=False)
+        client = botocore.session.get_session().create_client(
+            service,
+            region_name=scope.region,
+            aws_access_key_id=scope.account,
+            aws_secret_access_key="lading",
+            endpoint_url=endpoint,
+            config=config,
+        )
+
+        ask = functools.partial(self._ask, service, scope, endpoint)
+        client.meta.events.register("before-send", InProcess(ask))
+        return client
+
+    def _ask(self, service: str, scope: Scope, endpoint: str, request: HttpRequest) -> HttpResponse:
+        assert self.loop is not None, "the service has not begun"
+        origin = Origin(scope, endpoint, request_id())
+        found = asyncio.run_coroutine_threadsafe(self.own[service].answer(request, origin), self.loop).result(PATIENCE)
+        assert isinstance(found, HttpResponse), f"{service} streams"
+        return replace(found, headers={"x-amzn-RequestId": origin.request_id, **found.headers})
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a stack's resources are made: whose they are, and who is called."""
+
+    services: Services
+    scope: Scope
+    endpoint: str
+    tags: Mapping[str, str]
+    """The stack's own and AWS's, for every resource that has any."""
+
+    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        """`operation` as botocore's method. Raises ClientError."""
+        from botocore.exceptions import ClientError
+
+        client = self.services.client(service, self.scope, self.endpoint)
+        given = {name: value for name, value in parameters.items() if value is not None}
+        try:
+            answer: dict[str, Any] = getattr(client, operation)(**given)
+        except ClientError as error:
+            error.response["Error"]["Service"] = client.meta.service_model.service_id
+            raise
+        answer.pop("ResponseMetadata", None)
+        return answer
+
+    def arn(self, service: str, resource: str) -> str:
+        return f"arn:{self.scope.partition}:{service}:{self.scope.region}:{self.scope.account}:{resource}"
+
+    def pause(self, seconds: float) -> None:
+        """Before something is asked once more. Raises StoppedError when the service ends."""
+        if self.services.stopping.wait(seconds):
+            raise StoppedError
