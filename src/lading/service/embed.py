@@ -202,8 +202,8 @@ class Parts:
         )  # fmt: skip
         starting = [part.start for part in beginning if part is not None]
         running = (
-            self.stacks, self.sweep, self.sources, self.schedules, self.subscriptions, self.triggers, self.queue, self.provisioning,
-            self.snapshots, self.invoker,
+            self.stacks, self.sweep, self.sources, self.schedules, self.subscriptions, self.triggers, self.queue,
+            self.provisioning, self.snapshots, self.invoker,
         )  # fmt: skip
         ending = (*running, self.images, self.neighbours, self.registry, self.logs)
         closing = [part.close for part in ending if part is not None]
