@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from lazy_chunks import CHUNK, PLACE, chunk_path, content, keep, keep_file
+from test_lazy_peers import Peer, stored_at
 
 from lading.errors import LadingError
 from lading.lazy import behind, fetch
@@ -21,10 +23,12 @@ from lading.lazy.fetch import AHEAD_THREADS, Fetcher, Origin, Tier
 from lading.lazy.manifest import make_table
 from lading.lazy.metrics import Metrics
 from lading.lazy.objects import FolderObjects
+from lading.lazy.peers import PeersTier
 from lading.lazy.reader import Reader, Space
 from lading.lazy.tiers import SlowedObjects, StoreTier
 
 ORIGIN = Origin(PLACE, 1)
+Found = TypeVar("Found")
 SOON = 20
 
 
@@ -334,11 +338,52 @@ def test_random_damage_everywhere_is_never_read(tmp_path: Path):
         assert round_number or not bench.answers.errors[0]
         bench.fetcher.close()
         files = [file for name in ("store", "cache/entries") for file in (tmp_path / name).rglob("*") if file.is_file()]
-        for path in chance.sample(files, len(files) // 4):
-            raw = bytearray(path.read_bytes())
-            raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
-            path.unlink()
-            path.write_bytes(raw)
+        flip(chance, chance.sample(files, len(files) // 3))
+
+
+def test_random_damage_in_disk_and_peers_costs_a_fetch_and_in_the_store_too_an_error(tmp_path: Path):
+    image, chance = b"".join(content(number) for number in range(8)), random.Random(17)
+    nodes = [Peer(tmp_path / f"peer{number}") for number in range(5)]
+    places = [tmp_path / "cache/entries", *(node.folder / "entries" for node in nodes)]
+    try:
+        for turn in range(4):
+            near = PeersTier([node.url for node in nodes], patience=SOON)
+            bench = Bench(tmp_path, [near])
+            bench.serve(image)
+            found = b"".join(
+                known for at in range(0, len(image), 1 << 20) if isinstance(known := bench.read(at, 1 << 20), bytes)
+            )
+            assert found == image
+            # what is written behind the reads must not be written over the damage
+            wait_for(lambda: bench.cache.counts.hits + bench.cache.counts.written >= 8)  # noqa: B023 -- called at once
+            if turn == 0:
+                wait_for(lambda: all(len(stored_at(node.folder)) == 8 for node in nodes))
+            bench.fetcher.close()
+            near.close()
+            for place in places:
+                files = [file for file in place.rglob("*") if file.is_file()]
+                flip(chance, files if turn == 3 else chance.sample(files, len(files) * 2 // 3))
+        damaged = Bench(tmp_path, [near := PeersTier([node.url for node in nodes], patience=SOON)])
+        space = damaged.serve(image)
+        flip(chance, [chunk_path(damaged.store, space.table[number].name) for number in range(4)])
+        outcomes = [damaged.read(number * CHUNK, CHUNK) for number in range(6)]
+        assert outcomes == [*[errno.EIO] * 4, *(image[number * CHUNK :][:CHUNK] for number in (4, 5))]
+        damaged.fetcher.close()
+        near.close()
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+def flip(chance: random.Random, files: Sequence[Path]) -> None:
+    """A bit in each, also for who has the file open."""
+    for path in files:
+        place = chance.randrange(path.stat().st_size)
+        with path.open("r+b") as file:
+            file.seek(place)
+            [byte] = file.read(1)
+            file.seek(place)
+            file.write(bytes([byte ^ (1 << chance.randrange(8))]))
 
 
 def test_the_store_can_be_slowed_down(tmp_path: Path):
@@ -375,7 +420,7 @@ def test_why_is_said(bench: Bench):
     assert told[0].hint
 
 
-def wait_for(look: Callable[[], list[Path]]) -> list[Path]:
+def wait_for(look: Callable[[], Found]) -> Found:
     deadline = time.monotonic() + SOON
     while not (found := look()):
         assert time.monotonic() < deadline

@@ -121,6 +121,10 @@ class Place:
     def __call__(self, *arguments: str | Path, code: int | None = 0) -> Ran:
         return self._lading("image", *arguments, cwd=self.folder, env=self.extra, code=code)
 
+    def environment(self) -> dict[str, str]:
+        """Of a command that is started and not waited for."""
+        return self._lading.environment(self.extra)
+
     def layout(self, name: str, *layers: Sequence[Member], lies: Lies | None = None) -> Path:
         write_layout(self.folder / name, [tar_of(layer) for layer in layers], lies)
         return self.folder / name
@@ -139,7 +143,7 @@ class Place:
         folder.mkdir(exist_ok=True)
         command = subprocess.Popen(
             [LADING, "image", "mount", digest, folder, *options],
-            env=self._lading.environment(self.extra),
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -216,6 +220,48 @@ def test_what_is_there_is_not_sent_again(place: Place) -> None:
     other = place.convert(place.layout("other", BASE, CHANGED))
     assert (other["data"]["unique"], other["metadata"]["unique"]) == (1, 1)
     assert other["data"]["shared"] == first["data"]["unique"] - 1
+
+
+def test_two_commands_convert_one_image_at_once(place: Place) -> None:
+    place.convert(place.layout("base", BASE))
+    layout = place.layout("one", BASE, CODE)
+    command = [LADING, "image", "convert", layout, "--json"]
+    environment = place.environment()
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    done = [json.loads(each.communicate(timeout=120)[0]) for each in both]
+    assert [each.returncode for each in both] == [0, 0]
+    assert len({each["digest"] for each in done}) == 1
+    [line] = (one for one in place("stats", "--json").json["images"] if one["digest"] == done[0]["digest"])
+    assert {(one["root"], one["data"]["shared"] + one["data"]["unique"]) for one in done} == {
+        (line["root"], line["chunks"] - 1)
+    }
+    assert exported(place, done[0]["digest"]) == expected(BASE, CODE)
+    assert not [path for path in place.store.glob("roots/*/leases/*") if path.is_file()]
+    assert not list((place.store / "temporary").glob("*"))
+
+
+@pytest.mark.root
+def test_a_huge_sparse_file_takes_what_is_in_it(place: Place) -> None:
+    require_mounts()
+    size, marks = (4 << 30) + 12_345, (0, 3 << 30, (4 << 30) + 12_000)
+    huge = place.folder / "huge"
+    with huge.open("wb") as written:
+        for mark in marks:
+            written.seek(mark)
+            written.write(b"%d" % mark)
+        written.truncate(size)
+    tar = subprocess.run(["tar", "-cSf", "-", "-C", place.folder, "huge"], check=True, capture_output=True).stdout
+    assert len(tar) < 1 << 20
+    write_layout(place.folder / "layout", [tar])
+    done = place.convert(place.folder / "layout")
+    assert done["data"]["unique"] == 3 and done["data"]["zero"] == (4 << 30) // (512 << 10) + 1 - 3
+    with place.mounted(done["digest"]) as root:
+        assert (root / "huge").stat().st_size == size
+        with (root / "huge").open("rb") as opened:
+            for mark in marks:
+                before = min(mark, 5)
+                opened.seek(mark - before)
+                assert opened.read(before + 20) == (bytes(before) + b"%d" % mark).ljust(before + 20, b"\0")
 
 
 def test_what_is_sent_is_said(place: Place) -> None:

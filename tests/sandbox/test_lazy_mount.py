@@ -26,6 +26,7 @@ from lading.lazy.erofs_image import MetadataImage
 from lading.lazy.images import ImageSource, LazyImage, LazyImages
 from lading.lazy.manifest import ChunkTable, Manifest, encode_manifest, make_table
 from lading.lazy.mount import LazyMountError
+from lading.lazy.roots import FORMAT, FORMAT_KEY
 from lading.lazy.settings import ReaderSettings
 from lading.lazy.trace import read_trace
 from lading.lazy.tree import Node, count_links, new_folder
@@ -68,6 +69,8 @@ class Sample:
             check=True,
             capture_output=True,
         )
+        self.store.mkdir()
+        (self.store / FORMAT_KEY).write_bytes(FORMAT)
         self.manifest = Manifest(
             bytes(32), bytes(16), seal(self.store, metadata, 4 << 20), seal(self.store, data, CHUNK)
         )
@@ -128,6 +131,13 @@ def loops_of(folder: Path) -> list[Path]:
         with contextlib.suppress(OSError):
             found += [path] if path.read_text().startswith(f"{folder}/") else []
     return found
+
+
+def forget(image: LazyImage) -> None:
+    """What the kernel keeps of an image's data below EROFS."""
+    descriptor = os.open(image.path.parents[1] / "data" / str(image.number + 1), os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
 
 
 class Reading:
@@ -395,6 +405,32 @@ def test_a_store_that_is_down_for_a_while_is_a_delay_and_then_an_error(
     assert filecmp.cmp(image.path / "folder2/file6", sample.source / "folder2/file6", shallow=False)
 
 
+def test_a_store_that_goes_and_comes_back_in_the_middle_is_not_noticed(sample: Sample, settings: ReaderSettings):
+    """A cache of a megabyte: the reading process needs the store all the time."""
+    store = Path(settings.store)
+    with LazyImages(ReaderSettings(settings.cache, settings.store, limit=1 << 20)) as images:
+        image = images.open(sample.image)
+        reading = Reading(sample.source, image.path)
+
+        def failures() -> int:
+            return int(images.metrics()["tiers"]["store"]["failures"])
+
+        try:
+            for turn in range(1, 3):
+                assert set(reading.more(10)) == {"same"}
+                store.rename(store.with_name("away"))
+                store.write_text("not missing, but broken")
+                try:
+                    assert eventually(lambda turn=turn: forget(image) or failures() >= turn * 2)
+                finally:
+                    store.unlink()
+                    store.with_name("away").rename(store)
+            assert set(reading.more(30)) == {"same"}
+        finally:
+            reading.end()
+        assert set(reading.said) == {"same"} and images.metrics()["errors"] == 0
+
+
 def test_missing_metadata_is_said_when_it_is_opened(images: LazyImages, sample: Sample, settings: ReaderSettings):
     name = sample.manifest.metadata[0].hex
     path = Path(settings.store) / PLACE / name[:2] / name
@@ -443,6 +479,7 @@ import sys, time
 from pathlib import Path
 from lading.lazy.images import ImageSource, LazyImages
 from lading.lazy.manifest import decode_manifest
+from lading.lazy.roots import FORMAT, FORMAT_KEY
 from lading.lazy.settings import ReaderSettings
 images = LazyImages(ReaderSettings(Path(sys.argv[1]), sys.argv[2]))
 image = images.open(ImageSource(decode_manifest(Path(sys.argv[3]).read_bytes()), sys.argv[4]))

@@ -18,6 +18,7 @@ from lading.lazy.fault import LazyFormatError, ObjectMissingError
 from lading.lazy.objects import Objects
 
 FORMAT = b"lading lazy store 1\n"
+FORMAT_KEY = "format"
 WRITER_SECONDS = 600.0
 READER_SECONDS = 3600.0
 MARGIN_SECONDS = 300.0
@@ -124,8 +125,8 @@ class ImageStore:
 
     def new_root(self, salt_id: bytes | None = None) -> Root:
         """The active one from now on; with a salt of its own unless told which."""
-        if self.objects.size("format") is None:
-            self.objects.put("format", FORMAT)
+        if self.objects.size(FORMAT_KEY) is None:
+            self.objects.put(FORMAT_KEY, FORMAT)
         newest = max((root.id for root in self.roots()), default="")
         moment = datetime.fromtimestamp(self._clock(), UTC)
         name = f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
@@ -177,7 +178,7 @@ class ImageStore:
 
     def check_format(self) -> None:
         """Raises StoreFormatError."""
-        found = self.objects.get("format")
+        found = self.objects.get(FORMAT_KEY)
         if found != FORMAT:
             raise StoreFormatError(
                 f"{self.objects} is a store of the format {found[:60]!r}, not {FORMAT!r}", hint="update lading"

@@ -7,9 +7,11 @@ import time
 from typing import Protocol
 
 from lading.lazy.chunk import ChunkRecord
+from lading.lazy.fault import ObjectMissingError, ObjectStoreError
 from lading.lazy.fetch import Tier
 from lading.lazy.objects import open_objects
 from lading.lazy.peers import PeersTier
+from lading.lazy.roots import FORMAT_KEY
 from lading.lazy.settings import ReaderSettings
 
 
@@ -37,7 +39,20 @@ class StoreTier:
         self._objects = objects
 
     def get(self, record: ChunkRecord, place: str, seconds: float) -> bytes:
-        return self._objects.get(f"{place}/{record.hex[:2]}/{record.hex}")
+        try:
+            return self._objects.get(f"{place}/{record.hex[:2]}/{record.hex}")
+        except ObjectMissingError:
+            self._check()
+            raise
+
+    def _check(self) -> None:
+        """A folder that isn't mounted lacks every chunk, and comes back: that is an outage. Raises ObjectStoreError."""
+        try:
+            self._objects.get(FORMAT_KEY)
+        except ObjectMissingError:
+            raise ObjectStoreError(
+                f"there is no image store at {self._objects}", hint="mount its folder again, or restore it"
+            ) from None
 
     def offer(self, record: ChunkRecord, stored: bytes) -> None:
         """It is where chunks come from."""
@@ -52,6 +67,9 @@ class SlowedObjects:
         self._bandwidth = bandwidth
         self._lock = threading.Lock()
         self._free_at = 0.0
+
+    def __str__(self) -> str:
+        return str(self._objects)
 
     def get(self, key: str) -> bytes:
         began = time.monotonic()
