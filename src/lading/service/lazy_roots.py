@@ -38,8 +38,8 @@ _Sealed = tuple[bytes, str]
 log = logging.getLogger("lading.service")
 KEEP_EVERY = 60.0
 """Seconds between looks at the leases of what is mounted; they hold an hour."""
-_NO_GRACE = -1.0
-"""Nobody else uses the store. The moment a root expires is noted in whole seconds, perhaps a little ahead."""
+_NO_GRACE = 0.0
+"""Nobody else uses the store."""
 
 
 class LazyRoot:
