@@ -11,6 +11,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -136,6 +137,24 @@ def test_a_bucket_may_not_name_a_function_that_does_not_let_it_in(url: str, told
         SkipDestinationValidation=True,
     )
     s3.put_object(Bucket="unknown", Key="a", Body=b"")  # and nobody is invoked
+
+
+def test_notifications_and_functions_are_changed_at_the_same_time(url: str, told: Told) -> None:
+    """Each asks the other's state: a function's role is looked up in IAM, a bucket's function among the functions."""
+    s3 = bucket(url, "changing")
+    permit(url, "told", "s3", "arn:aws:s3:::changing")
+
+    def change_function(number: int) -> None:
+        refusal(client(url).update_function_configuration, FunctionName="told", Role=f"{ROLE}-{number}")
+
+    def change_bucket(number: int) -> None:
+        notify(s3, "changing", function_arn("told"), Id=str(number))
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [
+            pool.submit(change, number) for number in range(12) for change in (change_function, change_bucket)
+        ]:
+            done.result(60)
 
 
 def test_a_topic_s_message_reaches_a_function(url: str, told: Told) -> None:

@@ -84,10 +84,8 @@ class Subscriptions:
             raise not_here("a subscription filter for anything but a function", "subscribe a function")
         compile_pattern(pattern)
         source = scope.log_group_arn(group["name"]) + ":*"
-        if self._taker.refusal(_trigger(destination, source, scope, b"")) in (
-            Refusal.NO_FUNCTION,
-            Refusal.NO_PERMISSION,
-        ):
+        refused = self._taker.standing(destination).refusal(_trigger(destination, source, scope, b""))
+        if refused in (Refusal.NO_FUNCTION, Refusal.NO_PERMISSION):
             raise ApiError(
                 "InvalidParameterException",
                 "Could not execute the lambda function. Make sure you have given CloudWatch Logs permission to execute "

@@ -18,7 +18,7 @@ from lading.service.front.keyring import IssuedKey
 from lading.service.front.plain import plain_error
 from lading.service.neighbours.bucket_policies import leave_conditions_alone
 from lading.service.neighbours.mended import mend
-from lading.service.triggers.handover import gathering, install
+from lading.service.triggers.handover import foresee, gathering, install
 from lading.service.triggers.trigger import Taker
 
 SERVICES = (
@@ -74,8 +74,9 @@ def call_moto(
     def start(line: str, pairs: list[tuple[str, str]], error: object = None) -> None:
         status[:], headers[:] = [line], pairs
 
+    standings = foresee(service, request, taker)
     refused: HttpResponse | None = None
-    with contextlib.nullcontext() if service == "sqs" else TURN, gathering(taker, request) as triggers:
+    with contextlib.nullcontext() if service == "sqs" else TURN, gathering(taker, request, standings) as triggers:
         try:
             mended = mend(service, request, account)
             body = b"".join(application(_environment(mended, account, url), start))

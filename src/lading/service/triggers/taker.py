@@ -13,14 +13,13 @@ from lading.service.contract.errors import ApiError
 from lading.service.control.control import Control
 from lading.service.control.invocation import find_choice
 from lading.service.control.names import LATEST, FunctionReference, Scope, read_reference
-from lading.service.control.permissions import Caller, allows
 from lading.service.events import DeliveryFailed, EventStream
 from lading.service.identity import new_trace, request_id
 from lading.service.lineage import read_lineage
 from lading.service.queue.dispatch import Queue
 from lading.service.queue.event import Delivery, QueuedEvent
 from lading.service.state import Key
-from lading.service.triggers.trigger import Refusal, Trigger
+from lading.service.triggers.trigger import Refusal, Standing, Trigger
 
 PATIENCE = 60.0
 """Seconds for events to be committed."""
@@ -46,25 +45,16 @@ class Triggers:
     async def close(self) -> None:
         self._loop = None
 
-    def refusal(self, trigger: Trigger) -> Refusal | None:
+    def standing(self, function: str) -> Standing:
         state = self._control.state
         try:
-            scope, reference = _read(trigger.function)
+            scope, reference = _read(function)
             find_choice(state, scope, reference)
         except ApiError:
-            return Refusal.NO_FUNCTION
-        if trigger.principal:
-            policy = state.get(
-                Key(scope.account, scope.region, "policy", reference.name, reference.qualifier or LATEST)
-            )
-            statements = (policy or {}).get("Statement", [])
-            names = (
-                trigger.principal,
-                trigger.principal.replace("logs.", f"logs.{scope.region}.", 1),
-            )  # its older name
-            if not any(allows(statements, Caller(name, trigger.source, trigger.account)) for name in names):
-                return Refusal.NO_PERMISSION
-        return None if self._queue is not None else Refusal.NOT_RUN
+            return Standing(exists=False)
+        policy = state.get(Key(scope.account, scope.region, "policy", reference.name, reference.qualifier or LATEST))
+        statements = tuple((policy or {}).get("Statement", ()))
+        return Standing(exists=True, runs=self._queue is not None, statements=statements, region=scope.region)
 
     def take(self, triggers: Sequence[Trigger]) -> None:
         loop = self._loop
@@ -73,7 +63,7 @@ class Triggers:
             return
         accepted, refused = [], []
         for trigger in triggers:
-            why = self.refusal(trigger)
+            why = self.standing(trigger.function).refusal(trigger)
             if why is None:
                 accepted.append(self._event(trigger))
             else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
+from lading.service.control.permissions import Caller, allows
 from lading.service.queue.event import Delivery
 
 
@@ -39,11 +40,33 @@ class Trigger:
     """What is sent in its place where it reaches no function."""
 
 
-class Taker(Protocol):
-    """The service that a request came through. Both block, and may not be called on the event loop."""
+@dataclass(frozen=True)
+class Standing:
+    """How a function stood when it was looked at: whether it is there, and whom it lets in."""
+
+    exists: bool
+    runs: bool = False
+    statements: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    """Of its policy."""
+    region: str = ""
 
     def refusal(self, trigger: Trigger) -> Refusal | None:
-        """Why it would reach no function; None where it would."""
+        """Why a trigger wouldn't reach it; None where it would."""
+        if not self.exists:
+            return Refusal.NO_FUNCTION
+        name = trigger.principal
+        names = (name, name.replace("logs.", f"logs.{self.region}.", 1))  # the older name of CloudWatch Logs
+        if name and not any(allows(self.statements, Caller(one, trigger.source, trigger.account)) for one in names):
+            return Refusal.NO_PERMISSION
+        return None if self.runs else Refusal.NOT_RUN
+
+
+class Taker(Protocol):
+    """The service that a request came through. Both block, and may be called neither on the event loop nor in the turn of moto's
+    requests: operations of the control plane hold the state while they ask moto."""
+
+    def standing(self, function: str) -> Standing:
+        """Of the function with this ARN."""
         ...
 
     def take(self, triggers: Sequence[Trigger]) -> None:
