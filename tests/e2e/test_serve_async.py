@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from serve_support import REGION, client, create, make_role, refusal, service, until, zipped
+from serve_support import REGION, client, clock, create, make_role, refusal, service, until, zipped
 
 TRUST = {
     "Version": "2012-10-17",
@@ -75,6 +75,40 @@ def test_a_failing_event_reaches_destination_and_dead_letter_queue(url: str, rol
     letter = receive(url, letters)
     assert json.loads(letter["Body"]) == {"fail": 1}
     assert letter["MessageAttributes"]["ErrorMessage"]["StringValue"] == "told to"
+
+
+def test_retries_and_ages_go_by_the_clock(url: str, role: str) -> None:
+    """A minute, then two; an event that is older than it may be isn't tried again."""
+    api, logs = client(url), client(url, "logs")
+    queues = {}
+    for name, config in (("patient", {}), ("hasty", {"MaximumEventAgeInSeconds": 90})):
+        create(api, name, Role=role, Code={"ZipFile": CODE})
+        queues[name], arn = queue(url, f"{name}-records")
+        destinations = {"OnFailure": {"Destination": arn}}
+        api.put_function_event_invoke_config(FunctionName=name, DestinationConfig=destinations, **config)
+        api.invoke(FunctionName=name, InvocationType="Event", Payload=b'{"fail": 1}')
+
+    def tries(name: str) -> int:
+        try:
+            found = logs.filter_log_events(logGroupName=f"/aws/lambda/{name}", filterPattern="REPORT")["events"]
+        except logs.exceptions.ResourceNotFoundException:  # before its first line
+            return 0
+        return len(found)
+
+    for number in (1, 2):
+        until(lambda: tries("patient") == tries("hasty") == number, 60)  # noqa: B023
+        clock(url, 60.5)
+    record = json.loads(receive(url, queues["hasty"])["Body"])
+    assert record["requestContext"]["condition"] == "EventAgeExceeded"
+    assert record["requestContext"]["approximateInvokeCount"] == 2
+    assert tries("patient") == 2
+    clock(url, 60.5)
+    record = json.loads(receive(url, queues["patient"])["Body"])
+    assert (record["requestContext"]["condition"], record["requestContext"]["approximateInvokeCount"]) == (
+        "RetriesExhausted",
+        3,
+    )
+    assert (tries("patient"), tries("hasty")) == (3, 2)
 
 
 def test_a_record_in_a_bucket_and_one_for_a_function(url: str, role: str) -> None:

@@ -106,6 +106,30 @@ def test_an_upload_invokes_a_function_with_s3_s_record(url: str, told: Told) -> 
     assert removed["s3"]["object"]["sequencer"] > described["sequencer"]
 
 
+def test_each_way_to_make_an_object_is_told_of_once(url: str, told: Told) -> None:
+    s3 = bucket(url, "ways")
+    permit(url, "told", "s3", "arn:aws:s3:::ways")
+    notify(s3, "ways", function_arn("told"), Events=["s3:ObjectCreated:*", "s3:ObjectTagging:*"])
+    where = {"Bucket": "ways", "Key": "parts"}
+    upload = s3.create_multipart_upload(**where)["UploadId"]
+    part = s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"1")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts)
+    names = [told()["Records"][0]["eventName"]]
+    s3.copy_object(Bucket="ways", Key="copy", CopySource="ways/parts")
+    names.append(told()["Records"][0]["eventName"])
+    s3.put_object(Bucket="ways", Key="tagged", Body=b"", Tagging="a=b")
+    names.append(told()["Records"][0]["eventName"])
+    s3.put_object_tagging(Bucket="ways", Key="tagged", Tagging={"TagSet": [{"Key": "a", "Value": "c"}]})
+    names.append(told()["Records"][0]["eventName"])
+    assert names == [
+        "ObjectCreated:CompleteMultipartUpload",
+        "ObjectCreated:Copy",
+        "ObjectCreated:Put",
+        "ObjectTagging:Put",
+    ]
+
+
 def test_versions_and_delete_markers_are_in_the_record(url: str, told: Told) -> None:
     s3 = bucket(url, "versioned")
     s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
@@ -117,6 +141,9 @@ def test_versions_and_delete_markers_are_in_the_record(url: str, told: Told) -> 
     [record] = told()["Records"]
     assert record["eventName"] == "ObjectRemoved:DeleteMarkerCreated"
     assert record["s3"]["object"]["versionId"] == marker
+    s3.delete_object(Bucket="versioned", Key="a", VersionId=version)
+    [record] = told()["Records"]
+    assert (record["eventName"], record["s3"]["object"]["versionId"]) == ("ObjectRemoved:Delete", version)
 
 
 def test_a_bucket_may_not_name_a_function_that_does_not_let_it_in(url: str, told: Told) -> None:

@@ -50,7 +50,7 @@ class Cron:
     months: tuple[int, ...]
     week_days: str
     years: tuple[int, ...]
-    zone: ZoneInfo
+    zone: dt.tzinfo
 
     def after(self, moment: float) -> float | None:
         begin = dt.datetime.fromtimestamp(moment, self.zone).date()
@@ -88,7 +88,7 @@ def read_timetable(expression: str, begin: float, zone: str = "UTC") -> Timetabl
     if kind == "rate":
         number, unit = text.split()
         return Rate(int(number) * _UNITS[unit.removesuffix("s")], begin)
-    place = ZoneInfo(zone)
+    place = dt.UTC if zone == "UTC" else ZoneInfo(zone)  # a machine may have no table of zones
     if kind == "at":
         return Once(dt.datetime.fromisoformat(text).replace(tzinfo=place).timestamp())
     minutes, hours, month_days, months, week_days, years = text.upper().split()

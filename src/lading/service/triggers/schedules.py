@@ -275,7 +275,7 @@ def replace() -> None:
             expression, zone = named["schedule_expression"], named["schedule_expression_timezone"] or "UTC"
             if schedule_problem(expression, once=True):
                 raise ValidationException(f"Invalid Schedule Expression {expression}.")
-            if zone not in available_timezones():
+            if zone != "UTC" and zone not in available_timezones():
                 raise ValidationException(f"Invalid Schedule Expression Timezone {zone}.")
             return change(self, **named)
 
