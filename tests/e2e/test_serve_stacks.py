@@ -268,12 +268,84 @@ def test_exports_hold_what_others_import(api: Any) -> None:
         exporting.create(body(queue, Outputs={"Q": {"Value": {"Ref": "Queue"}, "Export": {"Name": "q"}}}))
         == "CREATE_COMPLETE"
     )
-    uses = {"P": {"Type": "AWS::SSM::Parameter", "Properties": {"Type": "String", "Value": {"Fn::ImportValue": "q"}}}}
+    uses = {"T": {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": {"Fn::ImportValue": "q"}}}}
     assert importing.create(body(uses)) == "CREATE_COMPLETE"
     assert api.list_imports(ExportName="q")["Imports"] == ["importing"]
     assert exporting.delete() == "DELETE_FAILED"
     assert "in use by importing" in exporting.described()["StackStatusReason"]
     assert [importing.delete(), exporting.delete()] == ["DELETE_COMPLETE", "DELETE_COMPLETE"]
+
+
+ANSWER = """
+import cfnresponse
+def handler(event, context):
+    wanted = event["ResourceProperties"]
+    if wanted.get("Fail") == event["RequestType"]:
+        raise ValueError("as wanted")
+    data = {"Seen": event["RequestType"], "Number": wanted["Number"], "Old": event.get("OldResourceProperties", {}).get("Number")}
+    cfnresponse.send(event, context, "SUCCESS", data, "thing-" + wanted["Name"])
+"""
+
+
+def test_custom_resources_are_functions_that_answer(url: str, api: Any) -> None:
+    def resources(**wanted: Any) -> str:
+        token = {"ServiceToken": {"Fn::GetAtt": ["F", "Arn"]}}
+        thing = {"Type": "Custom::Thing", "Properties": {**token, **wanted}}
+        outputs = {
+            "Number": {"Value": {"Fn::GetAtt": ["Thing", "Number"]}},
+            "Seen": {"Value": {"Fn::GetAtt": "Thing.Seen"}},
+        }
+        return body(
+            {"Role": ROLE, "F": function(Code={"ZipFile": ANSWER}, Timeout=30), "Thing": thing}, Outputs=outputs
+        )
+
+    stack = Stack(api, "custom")
+    assert stack.create(resources(Number=1, Name="a")) == "CREATE_COMPLETE", stack.events()
+    assert stack.outputs() == {"Number": "1", "Seen": "Create"} and stack.physical()["Thing"] == "thing-a"
+    assert stack.update(resources(Number=2, Name="b")) == "UPDATE_COMPLETE"
+    assert stack.outputs() == {"Number": "2", "Seen": "Update"} and stack.physical()["Thing"] == "thing-b"
+    assert "Thing DELETE_COMPLETE" in shortened(stack.events())  # thing-a
+    assert stack.update(resources(Number=3, Name="b", Fail="Update")) == "UPDATE_ROLLBACK_COMPLETE"
+    failed = [reason for name, status, reason in stack.events() if status == "UPDATE_FAILED"]
+    assert "did not receive a response" in failed[0] and "as wanted" in failed[0]
+    assert stack.delete() == "DELETE_COMPLETE"
+
+
+def test_stacks_within_stacks(url: str, api: Any) -> None:
+    def put(key: str, text: str) -> str:
+        client(url, "s3").put_object(Bucket="packages", Key=key, Body=text.encode())
+        return f"{url}/packages/{key}"
+
+    queue = {"Queue": {"Type": "AWS::SQS::Queue", "Properties": {"DelaySeconds": {"Ref": "Delay"}}}}
+    outputs = {"Url": {"Value": {"Ref": "Queue"}}}
+    inner = put("inner.json", body(queue, Parameters={"Delay": {"Type": "Number", "MaxValue": 900}}, Outputs=outputs))
+
+    def outer(delay: int) -> str:
+        properties = {"TemplateURL": inner, "Parameters": {"Delay": delay}}
+        inside = {"Inside": {"Type": "AWS::CloudFormation::Stack", "Properties": properties}}
+        return body(inside, Outputs={"Queue": {"Value": {"Fn::GetAtt": ["Inside", "Outputs.Url"]}}})
+
+    stack, queues = Stack(api, "outer"), client(url, "sqs")
+
+    def delay() -> str:
+        found = queues.get_queue_attributes(QueueUrl=stack.outputs()["Queue"], AttributeNames=["DelaySeconds"])
+        return str(found["Attributes"]["DelaySeconds"])
+
+    assert stack.create(outer(5)) == "CREATE_COMPLETE" and delay() == "5"
+    address = stack.outputs()["Queue"]
+    assert stack.update(outer(6)) == "UPDATE_COMPLETE" and stack.outputs()["Queue"] == address and delay() == "6"
+    within = stack.described(stack.physical()["Inside"])
+    assert within["ParentId"] == stack.described()["StackId"] and within["StackStatus"] == "UPDATE_COMPLETE"
+    assert stack.update(outer(901)) == "UPDATE_ROLLBACK_COMPLETE" and delay() == "6"
+    assert stack.delete() == "DELETE_COMPLETE" and "QueueUrls" not in queues.list_queues()
+
+    endless = {
+        "Again": {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": f"{url}/packages/endless.json"}}
+    }
+    put("endless.json", body(endless))
+    assert Stack(api, "endless").create(body(endless)) == "ROLLBACK_COMPLETE"
+    assert Stack(api, "endless").delete() == "DELETE_COMPLETE"
+    assert not [one for one in api.describe_stacks()["Stacks"] if one["StackName"].startswith("endless")]
 
 
 def test_what_is_not_here_is_said(url: str, api: Any) -> None:

@@ -99,6 +99,20 @@ def test_conditions() -> None:
         found.holds("Round")
 
 
+def test_rules_about_parameters() -> None:
+    rule = {
+        "Assertions": [
+            {"Assert": {"Fn::Contains": [["dev", "test"], {"Ref": "Stage"}]}, "AssertDescription": "not there"}
+        ]
+    }
+    evaluator(Stage="dev").check_rules({"R": rule})
+    with pytest.raises(ApiError, match="Rule 'R' failed: not there"):
+        evaluator().check_rules({"R": rule})
+    evaluator().check_rules({"R": {**rule, "RuleCondition": {"Fn::Equals": [{"Ref": "Stage"}, "test"]}}})
+    with pytest.raises(ApiError, match="Rule R is malformed"):
+        evaluator().check_rules({"R": {"Assertions": [{}]}})
+
+
 def template(resources: Any, **more: Any) -> Any:
     made = read_template(json.dumps({"Resources": resources, **more}))
     check_template(made)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lading.errors import UsageError
+from lading.sandbox.spec import Isolation
 from lading.service.access import Note
 from lading.service.clock import Clock
 from lading.service.control.control import MEMORY, Control, open_control
@@ -24,7 +25,7 @@ from lading.service.front.lambda_api import LambdaApi
 from lading.service.front.own import OwnRoutes
 from lading.service.front.server import bind, connections, make_server
 from lading.service.images import FunctionImages
-from lading.service.inside import ServiceDoor
+from lading.service.inside import INSIDE, ServiceDoor
 from lading.service.logs.api import LogsApi
 from lading.service.logs.keeper import LogKeeper
 from lading.service.logs.store import LogStore
@@ -139,6 +140,7 @@ class Parts:
             self.invoker.images = self.images
         control.serve_images(self.images)
         self._control = control
+        self._settings = settings
         self.queue: Queue | None = None
         sender = Sender(self.neighbours, self.clock.now)
         if self.invoker is not None:
@@ -175,7 +177,10 @@ class Parts:
         if self.neighbours is None:
             return apis
         own = {name: apis[name] for name in ("lambda", "logs", "ecr")}
-        self.stacks = Stacks(Services(own, self.neighbours))
+        walls = self._settings.walls
+        inside = walls is not None and walls.isolation is not Isolation.PROCESS
+        where = INSIDE if inside else ""
+        self.stacks = Stacks(Services(own, self.neighbours, self.keyring.signer, where))
         return {**apis, "cloudformation": StacksApi(self.stacks), **self.neighbours.apis()}
 
     def _left(self, folders: tuple[Path, ...]) -> None:

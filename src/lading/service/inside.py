@@ -14,6 +14,8 @@ from lading.service.neighbours.credentials import LIFETIME, Credentials, RoleCre
 from lading.service.pool.function import FunctionVersion
 
 ENDPOINT = "AWS_ENDPOINT_URL"
+INSIDE = "http://{}:{}".format(*SERVICE_API)
+"""Where environments reach the service, whatever port it has outside."""
 
 
 class ServiceDoor:
@@ -30,8 +32,7 @@ class ServiceDoor:
         if self._credentials is None:
             return {}
         made = await self._issue(self._credentials, function)
-        host, port = SERVICE_API
-        return {ENDPOINT: f"http://{host}:{port}", **made.variables()}
+        return {ENDPOINT: INSIDE, **made.variables()}
 
     async def credentials(self, function: FunctionVersion) -> Mapping[str, str]:
         if self._credentials is None:

@@ -47,6 +47,13 @@ class Keyring:
         known = self._issued(access_key)
         return known.account if known is not None else DEFAULT_ACCOUNT
 
+    def signer(self, account: str) -> tuple[str, str]:
+        """An access key and its secret that stand for an account; its number and no secret where there is none."""
+        if self._configured is None:
+            return account, TEST
+        found = ((key, secret) for key, secret in self._configured.items() if self.account_of(key) == account)
+        return next(found, (account, ""))
+
     def _customary(self, access_key: str) -> str | None:
         if access_key == CREDENTIALS["AWS_ACCESS_KEY_ID"]:
             return CREDENTIALS["AWS_SECRET_ACCESS_KEY"]

@@ -8,7 +8,8 @@ import functools
 import json
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from lading.service.contract.errors import ApiError, ConstraintError
 from lading.service.contract.http import HttpRequest, HttpResponse, Response
@@ -38,6 +39,15 @@ BODY_LIMIT = 1_048_576
 MOMENT = 15.0
 """Seconds that an answer waits at most; botocore gives a request a minute."""
 PAGE = 100
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """The answer to what began something, and its end."""
+
+    result: Result
+    ended: Future[None]
 
 
 class StacksApi:
@@ -45,7 +55,7 @@ class StacksApi:
 
     def __init__(self, stacks: Stacks) -> None:
         self.stacks = stacks
-        self._operations: dict[str, Callable[[Parameters, Origin], Result]] = {
+        self._operations: dict[str, Callable[[Parameters, Origin], Result | _Begun]] = {
             "CreateChangeSet": self._create_change_set,
             "CreateStack": self._create,
             "DeleteChangeSet": self._delete_change_set,
@@ -95,14 +105,21 @@ class StacksApi:
 
     async def answer(self, request: HttpRequest, origin: Origin) -> Response:
         try:
-            operation, parameters = await asyncio.to_thread(self._read, request)
+            operation, parameters = await self._aside(self._read, request)
             run = self._operations.get(operation)
             if run is None:
                 raise not_here(operation)
-            result = await asyncio.to_thread(run, parameters, origin)
+            result = await self._aside(run, parameters, origin)
+            if isinstance(result, _Begun):
+                await asyncio.wait([asyncio.wrap_future(result.ended)], timeout=MOMENT)
+                result = result.result
             return write_query(self._service, operation, result, origin.request_id)
         except ApiError as error:
             return self.refuse(error, request)
+
+    async def _aside(self, action: Callable[..., _T], *arguments: Any) -> _T:
+        """On a thread of the stacks' own: what stacks call uses the loop's, and those must not be waited out here."""
+        return await asyncio.get_running_loop().run_in_executor(self.stacks.requests, action, *arguments)
 
     def _read(self, request: HttpRequest) -> tuple[str, Parameters]:
         operation, parameters = parse_query(self._service, request)
@@ -114,33 +131,28 @@ class StacksApi:
 
     # Changing stacks
 
-    def _create(self, parameters: Parameters, origin: Origin) -> Result:
+    def _create(self, parameters: Parameters, origin: Origin) -> _Begun:
         stack, ended = self.stacks.create(parameters, origin)
-        _wait(ended)
-        return {"StackId": stack.arn}
+        return _Begun({"StackId": stack.arn}, ended)
 
-    def _update(self, parameters: Parameters, origin: Origin) -> Result:
+    def _update(self, parameters: Parameters, origin: Origin) -> _Begun:
         stack, ended = self.stacks.update(parameters, origin)
-        _wait(ended)
-        return {"StackId": stack.arn}
+        return _Begun({"StackId": stack.arn}, ended)
 
-    def _delete(self, parameters: Parameters, origin: Origin) -> Result:
+    def _delete(self, parameters: Parameters, origin: Origin) -> Result | _Begun:
         retained = frozenset(parameters.get("RetainResources", ()))
         ended = self.stacks.delete(parameters["StackName"], origin.scope, retained)
-        if ended is not None:
-            _wait(ended)
-        return {}
+        return _Begun({}, ended) if ended is not None else {}
 
     def _create_change_set(self, parameters: Parameters, origin: Origin) -> Result:
         stack, change_set = self.stacks.add_change_set(parameters, origin)
         return {"Id": change_set.arn, "StackId": stack.arn}
 
-    def _execute(self, parameters: Parameters, origin: Origin) -> Result:
+    def _execute(self, parameters: Parameters, origin: Origin) -> _Begun:
         stack, change_set = self._change_set(parameters, origin)
         rollback = not parameters.get("DisableRollback", False)
         token = parameters.get("ClientRequestToken")
-        _wait(self.stacks.execute(stack, change_set, rollback=rollback, token=token))
-        return {}
+        return _Begun({}, self.stacks.execute(stack, change_set, rollback=rollback, token=token))
 
     def _change_set(self, parameters: Parameters, origin: Origin) -> Any:
         return self.stacks.find_change_set(origin.scope, parameters["ChangeSetName"], parameters.get("StackName"))
@@ -251,8 +263,8 @@ class StacksApi:
             plan = self._change_set(parameters, origin)[1].plan
         else:
             plan = self.stacks.living(origin.scope, parameters.get("StackName", "")).plan
-        if plan is None:
-            raise invalid(f"Stack {parameters.get('StackName')} has no template yet")
+        if plan is None:  # its first change set is not carried out yet
+            return {"TemplateBody": "", "StagesAvailable": ["Original"]}
         processed = parameters.get("TemplateStage") == "Processed"
         body = json.dumps(plan.template.document) if processed else plan.sent.text
         return {"TemplateBody": body, "StagesAvailable": ["Original", "Processed"]}
@@ -293,12 +305,6 @@ class StacksApi:
 
 def _why(capabilities: list[str]) -> str | None:
     return "The following resource(s) require capabilities: [AWS::IAM]" if capabilities else None
-
-
-def _wait(ended: Future[None]) -> None:
-    from concurrent.futures import wait
-
-    wait([ended], MOMENT)
 
 
 def _page(items: list[Any], parameters: Parameters) -> tuple[list[Any], str | None]:

@@ -10,7 +10,7 @@ import json
 import logging
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lading.service.contract.errors import ApiError
@@ -218,12 +218,15 @@ class Deployment:
         old, present.properties = present.properties, properties
         try:
             check_properties(kind, wanted)
+            before = _copy(present, old)
             present.made = kind.update(self._site(plan), present.made, old, wanted)
         except StoppedError:
             raise
         except Exception as error:
             stack.tell_of(present, "UPDATE_FAILED", reason_of(error), shown)
             raise FailedError(f"The following resource(s) failed to update: [{present.name}]. ") from None
+        if present.made.identity != before.identity:  # a custom resource's function made another one
+            stack.leftovers.append(before)
         present.definition = definition
         stack.tell_of(present, "UPDATE_COMPLETE", getattr(kind, "note", None), shown)
 
@@ -353,7 +356,7 @@ class Deployment:
     def _site(self, plan: Plan | None) -> Site:
         plan = plan or self._stack.plan
         assert plan is not None
-        return Site(self._services, self._stack.scope, plan.endpoint, dict(plan.tags))
+        return Site(self._services, self._stack.scope, plan.endpoint, dict(plan.tags), self._stack.arn)
 
     # Lookup
 
@@ -449,11 +452,8 @@ def _handler_code(code: str, status: int) -> str:
     return "GeneralServiceException" if status >= 500 else "InvalidRequest"
 
 
-def _copy(resource: Resource) -> Resource:
-    return Resource(
-        resource.name, resource.type, resource.properties, resource.definition, resource.made, resource.status,
-        resource.reason, resource.changed,
-    )  # fmt: skip
+def _copy(resource: Resource, properties: Properties | None = None) -> Resource:
+    return replace(resource, properties=resource.properties if properties is None else properties)
 
 
 def _shown(properties: Properties) -> str:

@@ -87,6 +87,18 @@ class Evaluator:
             self._known[name] = self._condition(self.conditions[name])
         return self._known[name]
 
+    def check_rules(self, rules: Mapping[str, Any]) -> None:
+        """Raises ApiError for an assertion about the parameters that doesn't hold."""
+        for name, rule in rules.items():
+            try:
+                applies = "RuleCondition" not in rule or self._condition(rule["RuleCondition"])
+                broken = [one for one in rule["Assertions"] if applies and not self._condition(one["Assert"])]
+            except (KeyError, TypeError, AttributeError, ValueError):
+                raise template_error(f"Rule {name} is malformed") from None
+            if broken:
+                said = broken[0].get("AssertDescription", "an assertion does not hold")
+                raise invalid(f"Template validation error: Rule '{name}' failed: {said}")
+
     def _condition(self, given: Any, depth: int = 0) -> bool:
         if depth > DEEPEST:
             raise template_error("conditions are nested too deeply")
@@ -101,6 +113,8 @@ class Evaluator:
                 return all(self._condition(one, depth + 1) for one in all_of)
             case {"Fn::Or": [*any_of]}:
                 return any(self._condition(one, depth + 1) for one in any_of)
+            case {"Fn::Contains": [items, one]}:
+                return text_of(self.evaluate(one)) in [text_of(item) for item in _a_list(self.evaluate(items))]
             case bool(known):
                 return known
         raise template_error("Conditions can only be boolean operations on parameters and other conditions")

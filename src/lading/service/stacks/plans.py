@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from lading.service.contract.errors import ApiError
 from lading.service.control.call import Parameters
 from lading.service.control.control import Origin
+from lading.service.stacks.expressions import Evaluator
 from lading.service.stacks.kinds.known import unknown
 from lading.service.stacks.parameters import Given, read_given, resolve
 from lading.service.stacks.records import Plan, Stack
@@ -48,6 +49,8 @@ def make_plan(services: Services, parameters: Parameters, origin: Origin, stack:
         raise template_error(
             f"Unrecognized resource types: [{', '.join(missing)}]: lading's local service does not make them"
         )
+    template_values = Evaluator({}, template.section("Mappings"), template.section("Conditions"), values, _Nothing())
+    template_values.check_rules(template.section("Rules"))
     for one in template.resources.values():
         policy(one, "DeletionPolicy")
         policy(one, "UpdateReplacePolicy")
@@ -69,6 +72,22 @@ def make_plan(services: Services, parameters: Parameters, origin: Origin, stack:
         not parameters.get("DisableRollback", False),
         parameters.get("ClientRequestToken"),
     )
+
+
+class _Nothing:
+    """A Lookup for what is to be said by parameters alone."""
+
+    def identity(self, resource: str) -> Any:
+        raise invalid(f"Template error: resource {resource} can't be referred to here")
+
+    def attribute(self, resource: str, name: str) -> Any:
+        raise invalid(f"Template error: resource {resource} can't be referred to here")
+
+    def imported(self, name: str) -> str:
+        raise invalid(f"Template error: {name} can't be imported here")
+
+    def dynamic(self, service: str, reference: str) -> str:
+        raise invalid(f"Template error: {service}:{reference} can't be resolved here")
 
 
 def sent_template(services: Services, parameters: Parameters, origin: Origin, stack: Stack | None) -> Template:

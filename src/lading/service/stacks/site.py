@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from lading.service.contract.http import HttpRequest, HttpResponse, Response
+from lading.service.control.call import Parameters
 from lading.service.control.control import Origin
 from lading.service.control.names import Scope
 from lading.service.identity import request_id
 from lading.service.neighbours.neighbours import Neighbours
 from lading.service.neighbours.raw import InProcess
+from lading.service.stacks.refusal import invalid
 
 PATIENCE = 900.0
 """Seconds that something of this service may take until it is ready, an image's conversion among them."""
@@ -24,6 +26,26 @@ class OwnApi(Protocol):
     """An API of this service, as the front has it."""
 
     async def answer(self, request: HttpRequest, origin: Origin) -> Response: ...
+
+
+class Nesting(Protocol):
+    """Stacks within stacks. Each is through when the call returns. Raises ApiError."""
+
+    def create_nested(self, parameters: Parameters, origin: Origin, parent: str) -> Nested: ...
+
+    def update_nested(self, parameters: Parameters, origin: Origin) -> Nested: ...
+
+    def delete_nested(self, arn: str, scope: Scope) -> Nested: ...
+
+
+@dataclass(frozen=True)
+class Nested:
+    """What became of a stack within a stack."""
+
+    arn: str
+    status: str
+    reason: str
+    outputs: Mapping[str, str]
 
 
 class StoppedError(Exception):
@@ -36,6 +58,11 @@ class Services:
 
     own: Mapping[str, OwnApi]
     neighbours: Neighbours
+    signer: Callable[[str], tuple[str, str]]
+    """An account → an access key and secret that this service lets in for it."""
+    inside: str = ""
+    """Where functions reach this service, if not where clients do."""
+    nesting: Nesting | None = None
     loop: asyncio.AbstractEventLoop | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     _clients: dict[tuple[str, Scope, str], Any] = field(default_factory=dict)
@@ -85,7 +112,9 @@ class Site:
     scope: Scope
     endpoint: str
     tags: Mapping[str, str]
-    """The stack's own and AWS's, for every resource that has any."""
+    """The stack's own, for every resource that has any."""
+    stack: str = ""
+    """Its ARN."""
 
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """`operation` as botocore's method. Raises ClientError."""
@@ -100,6 +129,35 @@ class Site:
             raise
         answer.pop("ResponseMetadata", None)
         return answer
+
+    def answer_link(self, name: str, seconds: int) -> tuple[str, str, str]:
+        """(bucket, key, link) of an object that a function may put for so long. Raises ClientError; ApiError without a key."""
+        import botocore.session
+        from botocore.config import Config
+        from botocore.exceptions import ClientError
+
+        bucket = f"cloudformation-custom-resource-response-{self.scope.region.replace('-', '')}"
+        place = None if self.scope.region == "us-east-1" else {"LocationConstraint": self.scope.region}
+        try:
+            self.call("s3", "head_bucket", Bucket=bucket)
+        except ClientError:
+            self.call("s3", "create_bucket", Bucket=bucket, CreateBucketConfiguration=place)
+        access_key, secret = self.services.signer(self.scope.account)
+        if not secret:
+            raise invalid(
+                f"no key of this service stands for account {self.scope.account}, so no function could answer"
+            )
+        client = botocore.session.get_session().create_client(
+            "s3",
+            region_name=self.scope.region,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret,
+            endpoint_url=self.services.neighbours.elsewhere.get("s3") or self.services.inside or self.endpoint,
+            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+        )
+        key = f"{self.stack.rpartition('/')[2]}/{name}"
+        link = client.generate_presigned_url("put_object", {"Bucket": bucket, "Key": key}, ExpiresIn=seconds)
+        return bucket, key, str(link)
 
     def arn(self, service: str, resource: str) -> str:
         return f"arn:{self.scope.partition}:{service}:{self.scope.region}:{self.scope.account}:{resource}"

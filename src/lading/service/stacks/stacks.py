@@ -17,13 +17,23 @@ from lading.service.stacks.deployment import INITIATED, Deployment
 from lading.service.stacks.plans import check_capabilities, make_plan
 from lading.service.stacks.records import MOST_CHANGE_SETS, ChangeSet, Plan, Shelf, Stack
 from lading.service.stacks.refusal import invalid, no_stack, wrong_state
-from lading.service.stacks.site import Services, StoppedError
+from lading.service.stacks.site import Nested, Services, StoppedError
 
 THREADS = 8
+REQUESTS = 4
+DEEPEST = 8
+"""Stacks within stacks: more than templates nest, and few enough for a thread that makes them all."""
 _UPDATABLE = (
     "CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_FAILED", "CREATE_FAILED", "IMPORT_COMPLETE",
 )  # fmt: skip
 log = logging.getLogger("lading.service")
+
+
+class UnchangedError(ApiError):
+    """An update that would change nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("ValidationError", "No updates are to be performed.")
 
 
 class Stacks:
@@ -31,8 +41,11 @@ class Stacks:
 
     def __init__(self, services: Services) -> None:
         self.services = services
+        services.nesting = self
         self.shelf = Shelf()
         self._threads = ThreadPoolExecutor(THREADS, "stacks")
+        self.requests = ThreadPoolExecutor(REQUESTS, "stack-requests")
+        """For what is read and answered; operations on stacks are not waited for on these."""
 
     async def start(self) -> None:
         self.services.loop = asyncio.get_running_loop()
@@ -41,6 +54,7 @@ class Stacks:
         """Operations under way end with the resource that they are at."""
         self.services.stopping.set()
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self.requests.shutdown)
 
     def living(self, scope: Scope, name: str) -> Stack:
         """Raises ApiError."""
@@ -50,6 +64,10 @@ class Stacks:
         return found
 
     def create(self, parameters: Parameters, origin: Origin) -> tuple[Stack, Future[None]]:
+        stack, run = self._creation(parameters, origin)
+        return stack, self._threads.submit(run)
+
+    def _creation(self, parameters: Parameters, origin: Origin) -> tuple[Stack, Callable[[], None]]:
         name = parameters["StackName"]
         with self.shelf.lock:
             if self.shelf.find(origin.scope, name) is not None:
@@ -67,15 +85,23 @@ class Stacks:
         return stack, self._begin_create(stack, plan, on_failure)
 
     def update(self, parameters: Parameters, origin: Origin) -> tuple[Stack, Future[None]]:
+        stack, run = self._updating(parameters, origin)
+        return stack, self._threads.submit(run)
+
+    def _updating(self, parameters: Parameters, origin: Origin) -> tuple[Stack, Callable[[], None]]:
         stack = self.living(origin.scope, parameters["StackName"])
         self._check_updatable(stack)
         plan = make_plan(self.services, parameters, origin, stack)
         check_capabilities(plan, expanding=True)
         if Preview(self.shelf, stack, plan).same():
-            raise invalid("No updates are to be performed.")
+            raise UnchangedError
         return stack, self._begin_update(stack, plan)
 
-    def delete(self, name: str, scope: Scope, retained: frozenset[str] = frozenset()) -> Future[None] | None:
+    def delete(self, name: str, scope: Scope, retained: frozenset[str]) -> Future[None] | None:
+        run = self._deletion(name, scope, retained)
+        return self._threads.submit(run) if run is not None else None
+
+    def _deletion(self, name: str, scope: Scope, retained: frozenset[str]) -> Callable[[], None] | None:
         stack = self.shelf.find(scope, name)
         if stack is None or stack.deleted is not None:
             return None  # as on AWS: nothing to do
@@ -86,7 +112,7 @@ class Stacks:
                 raise wrong_state(stack.arn, stack.status, "deleted")
             stack.tell("DELETE_IN_PROGRESS", INITIATED)
         deployment = Deployment(self.services, self.shelf, stack)
-        return self._begin(stack, lambda: deployment.delete(retained))
+        return self._guarded(stack, lambda: deployment.delete(retained))
 
     def add_change_set(self, parameters: Parameters, origin: Origin) -> tuple[Stack, ChangeSet]:
         name, kind = parameters["StackName"], parameters.get("ChangeSetType", "UPDATE")
@@ -170,8 +196,8 @@ class Stacks:
             plan = _with(change_set.plan, rollback=rollback, token=token)
             if change_set.kind == "CREATE":
                 on_failure = change_set.on_failure or ("ROLLBACK" if rollback else "DO_NOTHING")
-                return self._begin_create(stack, plan, on_failure)
-            return self._begin_update(stack, plan)
+                return self._threads.submit(self._begin_create(stack, plan, on_failure))
+            return self._threads.submit(self._begin_update(stack, plan))
 
     def _check_updatable(self, stack: Stack) -> None:
         if stack.deleted is not None:
@@ -179,20 +205,49 @@ class Stacks:
         if stack.status not in _UPDATABLE:
             raise wrong_state(stack.arn, stack.status, "updated")
 
-    def _begin_create(self, stack: Stack, plan: Plan, on_failure: str) -> Future[None]:
+    # Stacks within stacks, on the thread of the one that they are in
+
+    def create_nested(self, parameters: Parameters, origin: Origin, parent: str) -> Nested:
+        above, depth = self.shelf.find(origin.scope, parent), 1
+        while above is not None and above.parent is not None:
+            above, depth = self.shelf.find(origin.scope, above.parent), depth + 1
+        if depth > DEEPEST:
+            raise invalid(f"stacks are nested more than {DEEPEST} deep")
+        stack, run = self._creation(parameters, origin)
+        stack.parent = parent
+        run()
+        return _nested(stack)
+
+    def update_nested(self, parameters: Parameters, origin: Origin) -> Nested:
+        try:
+            stack, run = self._updating(parameters, origin)
+        except UnchangedError:
+            return _nested(self.living(origin.scope, parameters["StackName"]))
+        run()
+        return _nested(stack)
+
+    def delete_nested(self, arn: str, scope: Scope) -> Nested:
+        run = self._deletion(arn, scope, frozenset())
+        if run is not None:
+            run()
+        return _nested(self.living(scope, arn))
+
+    # What they have in common: the operation, checked and begun, as something to run
+
+    def _begin_create(self, stack: Stack, plan: Plan, on_failure: str) -> Callable[[], None]:
         stack.plan = plan
         stack.tell("CREATE_IN_PROGRESS", INITIATED)
         deployment = Deployment(self.services, self.shelf, stack)
-        return self._begin(stack, lambda: deployment.create(plan, on_failure=on_failure))
+        return self._guarded(stack, lambda: deployment.create(plan, on_failure=on_failure))
 
-    def _begin_update(self, stack: Stack, plan: Plan) -> Future[None]:
+    def _begin_update(self, stack: Stack, plan: Plan) -> Callable[[], None]:
         with self.shelf.lock:
             self._check_updatable(stack)
             stack.tell("UPDATE_IN_PROGRESS", INITIATED)
         deployment = Deployment(self.services, self.shelf, stack)
-        return self._begin(stack, lambda: deployment.update(plan))
+        return self._guarded(stack, lambda: deployment.update(plan))
 
-    def _begin(self, stack: Stack, run: Callable[[], None]) -> Future[None]:
+    def _guarded(self, stack: Stack, run: Callable[[], None]) -> Callable[[], None]:
         def guarded() -> None:
             try:
                 run()
@@ -202,7 +257,12 @@ class Stacks:
                 log.exception("the operation on the stack %s failed", stack.name)
                 stack.tell(_failed(stack.status), f"Internal Failure: {type(error).__name__}: {error}")
 
-        return self._threads.submit(guarded)
+        return guarded
+
+
+def _nested(stack: Stack) -> Nested:
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in stack.outputs}
+    return Nested(stack.arn, stack.status, stack.reason or "", outputs)
 
 
 def _failed(status: str) -> str:

@@ -115,7 +115,7 @@ def fit(shape: Any, value: Any, wanted: Wanted, path: str = "#") -> Any:
         return {name: fit(shape.value, item, wanted, f"{path}/{name}") for name, item in value.items()}
     try:
         return _scalar(kind, value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise refuse(f"expected type: {_SCALARS.get(kind, 'String')}, found: {found}") from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 
-from lading.service.stacks.kinds import buckets, data, events, messages
+from lading.service.stacks.kinds import buckets, custom, data, events, messages, nested
 from lading.service.stacks.kinds.beside_functions import lambda_kinds
 from lading.service.stacks.kinds.functions import Functions
 from lading.service.stacks.kinds.identities import ManagedPolicies, Policies, Roles
@@ -13,10 +13,13 @@ from lading.service.stacks.kinds.kind import Kind
 from lading.service.stacks.kinds.log_groups import LogGroups, LogStreams
 from lading.service.stacks.kinds.noted import find_noted
 
+_CUSTOM = custom.CustomResources()
+
 
 @functools.cache
 def kinds() -> Mapping[str, Kind]:
     return {
+        nested.TYPE: nested.NestedStacks(),
         "AWS::Lambda::Function": Functions(),
         **lambda_kinds(),
         "AWS::Logs::LogGroup": LogGroups(),
@@ -45,6 +48,8 @@ def kinds() -> Mapping[str, Kind]:
 
 
 def find_kind(name: str) -> Kind | None:
+    if name == custom.TYPE or name.startswith(custom.PREFIX):
+        return _CUSTOM
     return kinds().get(name) or find_noted(name)
 
 
