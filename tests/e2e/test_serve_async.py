@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -109,6 +110,11 @@ def test_retries_and_ages_go_by_the_clock(url: str, role: str) -> None:
         3,
     )
     assert (tries("patient"), tries("hasty")) == (3, 2)
+    with urllib.request.urlopen(f"{url}/_lading/metrics", timeout=60) as answer:
+        metrics = answer.read().decode()
+    for name in ("patient", "hasty"):
+        for metric in ("AsyncEventsReceived", "AsyncEventsDropped"):
+            assert f'{metric}{{FunctionName="{name}",region="{REGION}",account="000000000000"}} 1\n' in metrics
 
 
 def test_a_record_in_a_bucket_and_one_for_a_function(url: str, role: str) -> None:

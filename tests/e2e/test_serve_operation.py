@@ -23,6 +23,7 @@ from serve_support import client, create, refusal, service, settle, zipped
 from lading.cli.main import lading
 from lading.errors import UsageError
 from lading.service import sweep
+from lading.service.metrics import ASYNC
 
 CODE = (
     "import time, uuid\nME = str(uuid.uuid4())\ndef handler(event, context):\n    print('said', event)\n    return ME\n"
@@ -112,7 +113,7 @@ def test_metrics_have_cloudwatchs_names(url: str) -> None:
         "Invocations": "counter", "Errors": "counter", "Throttles": "counter", "Duration": "histogram",
         "ConcurrentExecutions": "gauge", "IteratorAge": "gauge", "AsyncEventsQueued": "gauge",
         "FailedInvocations": "counter", "NumberOfNotificationsFailed": "counter", "TargetErrorCount": "counter",
-            "DeliveryErrors": "counter",
+            "DeliveryErrors": "counter", **dict.fromkeys(ASYNC, "counter"), "AsyncEventAge": "gauge",
     }  # fmt: skip
 
 

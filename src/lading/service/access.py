@@ -10,6 +10,7 @@ from typing import Any
 
 from lading.model.value import value
 from lading.service.events import (
+    AsyncEvent,
     DeliveryFailed,
     EnvironmentChanged,
     Event,
@@ -54,7 +55,7 @@ Note = Callable[[Served | Event], None]
 
 def json_line(what: Served | Event) -> str:
     """An object with `time` (RFC 3339) and `event`; "" for what has no line: functions' own output is in their logs."""
-    if isinstance(what, LogLine):
+    if isinstance(what, LogLine) or _is_usual(what):
         return ""
     values: dict[str, Any] = {"time": iso(what.time), "event": _NAMES[type(what)]}
     values |= {name: value for name, value in asdict(what).items() if name != "time" and value not in ("", None)}
@@ -65,7 +66,7 @@ def json_line(what: Served | Event) -> str:
 
 def text_line(what: Served | Event) -> str:
     """The same for people."""
-    if isinstance(what, LogLine):
+    if isinstance(what, LogLine) or _is_usual(what):
         return ""
     moment = dt.datetime.fromtimestamp(what.time).strftime("%H:%M:%S")
     if isinstance(what, Served):
@@ -81,14 +82,21 @@ def text_line(what: Served | Event) -> str:
         return f"{moment} {name}: throttled, {what.reason} {what.request_id}"
     if isinstance(what, StreamRead):
         return ""
+    if isinstance(what, AsyncEvent):
+        return f"{moment} {name}: {what.metric}, after {what.age / 1000:.0f} s {what.request_id}"
     if isinstance(what, DeliveryFailed):
         return f"{moment} {name}: not invoked for {what.source}, {what.reason}"
     return f"{moment} {name}: environment {what.environment[:8]} {what.state}" if what.state in _SHOWN else ""
 
 
+def _is_usual(what: Served | Event) -> bool:
+    """Whether an event in the queue only goes its way, of which request and invocation tell."""
+    return isinstance(what, AsyncEvent) and what.metric in ("AsyncEventsReceived", "AsyncEventAge")
+
+
 def is_silent(what: Served | Event) -> bool:
     """Whether people aren't told: most of what happens to environments happens with every invoke."""
-    return isinstance(what, EnvironmentChanged) and what.state not in _SHOWN
+    return _is_usual(what) or (isinstance(what, EnvironmentChanged) and what.state not in _SHOWN)
 
 
 _SHOWN = ("starting", "resetting", "stopped")
@@ -100,5 +108,6 @@ _NAMES = {
     Throttled: "throttled",
     StreamRead: "stream",
     DeliveryFailed: "failed",
+    AsyncEvent: "async",
     ImageChanged: "image",
 }

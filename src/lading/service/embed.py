@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from lading.service.clock import Clock
 from lading.service.control.control import MEMORY, Control, open_control
 from lading.service.control.overview import list_everything
 from lading.service.engine import PoolInvoker, Walls
-from lading.service.events import BUT_LOGS, Announcer, EventStream
+from lading.service.events import BUT_LOGS, Announcer, AsyncEvent, EventStream
 from lading.service.front.app import Admission, Api, Front, Life
 from lading.service.front.function_urls import FunctionUrls
 from lading.service.front.gate import Gate, is_loopback
@@ -38,6 +39,7 @@ from lading.service.neighbours.outside import AwsOutside, Sender
 from lading.service.operation import Controls, OperationRoutes
 from lading.service.provisioning import Provisioning
 from lading.service.queue.dispatch import Queue
+from lading.service.queue.event import QueuedEvent
 from lading.service.queue.functions import ServiceFunctions, accepting
 from lading.service.queue.store import DurableQueue
 from lading.service.registry.access import Logins
@@ -145,7 +147,8 @@ class Parts:
         sender = Sender(self.neighbours, self.clock.now)
         if self.invoker is not None:
             store = DurableQueue(control.packages.folder / "queue.sqlite")
-            self.queue = Queue(store, ServiceFunctions(control, self.invoker), sender.send, self.clock)
+            functions = ServiceFunctions(control, self.invoker)
+            self.queue = Queue(store, functions, sender.send, self.clock, self._count_event)
             sender.accept = self.queue.accept
         self.schedules: Schedules | None = None
         self.triggers = Triggers(control, self.queue, self.events, self.clock, sender.put_now)
@@ -182,6 +185,10 @@ class Parts:
         where = INSIDE if inside else ""
         self.stacks = Stacks(Services(own, self.neighbours, self.keyring.signer, where))
         return {**apis, "cloudformation": StacksApi(self.stacks), **self.neighbours.apis()}
+
+    def _count_event(self, metric: str, event: QueuedEvent) -> None:
+        function, age = event.scope.function_arn(event.name), event.age(self.clock.now()) * 1000
+        self.events.append(AsyncEvent(time.time(), function, event.id, metric, age))
 
     def _left(self, folders: tuple[Path, ...]) -> None:
         if self.invoker is not None:

@@ -91,6 +91,19 @@ class DeliveryFailed:
 
 
 @value
+class AsyncEvent:
+    """An event of the asynchronous queue counts for a metric of CloudWatch's: AsyncEventsReceived, AsyncEventAge (it is tried),
+    AsyncEventsDropped, RecursiveInvocationsDropped, DeadLetterErrors, DestinationDeliveryFailures."""
+
+    time: float
+    function: str
+    request_id: str
+    metric: str
+    age: float
+    """Since it was accepted, in milliseconds of the service's clock."""
+
+
+@value
 class ImageChanged:
     """A lazily loaded image is "ready" (converted), "mounted" or "unmounted". `duration`: what that took, in milliseconds."""
 
@@ -103,9 +116,11 @@ class ImageChanged:
     duration: float
 
 
-Event = LogLine | EnvironmentChanged | InvocationEnded | Throttled | StreamRead | DeliveryFailed | ImageChanged
+Event = (
+    LogLine | EnvironmentChanged | InvocationEnded | Throttled | StreamRead | DeliveryFailed | AsyncEvent | ImageChanged
+)
 KINDS: tuple[type[Event], ...] = (
-    LogLine, EnvironmentChanged, InvocationEnded, Throttled, StreamRead, DeliveryFailed, ImageChanged,
+    LogLine, EnvironmentChanged, InvocationEnded, Throttled, StreamRead, DeliveryFailed, AsyncEvent, ImageChanged,
 )  # fmt: skip
 BUT_LOGS: tuple[type[Event], ...] = KINDS[1:]
 

@@ -6,10 +6,23 @@ import bisect
 from collections import defaultdict
 from dataclasses import dataclass
 
-from lading.service.events import DeliveryFailed, EnvironmentChanged, Event, InvocationEnded, StreamRead, Throttled
+from lading.service.events import (
+    AsyncEvent,
+    DeliveryFailed,
+    EnvironmentChanged,
+    Event,
+    InvocationEnded,
+    StreamRead,
+    Throttled,
+)
 
 BUCKETS = (1, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000, 900_000)
 """Upper bounds of Duration, in milliseconds."""
+ASYNC = (
+    "AsyncEventsReceived", "AsyncEventsDropped", "RecursiveInvocationsDropped", "DeadLetterErrors",
+    "DestinationDeliveryFailures",
+)  # fmt: skip
+"""Counted of events in the asynchronous queue."""
 FAILED = {
     "events": "FailedInvocations",
     "sns": "NumberOfNotificationsFailed",
@@ -43,6 +56,8 @@ class Metrics:
         """(function, reason) → times."""
         self._ages: dict[tuple[str, str, str], float] = {}
         """(function, stream, shard) → age of the last record that was handed on, in milliseconds."""
+        self._event_ages: dict[str, float] = {}
+        """Function → age of the event that was tried last, in milliseconds."""
         self._failed: dict[tuple[str, str, str], int] = defaultdict(int)
         """(metric, source, reason) → times."""
 
@@ -67,13 +82,18 @@ class Metrics:
             self._throttles[event.function, event.reason] += 1
         elif isinstance(event, StreamRead):
             self._ages[event.function, event.source, event.shard] = event.age
+        elif isinstance(event, AsyncEvent):
+            if event.metric in ASYNC:
+                self._counts[event.metric, event.function] += 1
+            else:
+                self._event_ages[event.function] = event.age
         elif isinstance(event, DeliveryFailed) and (metric := FAILED.get(event.source.split(":")[2])):
             self._failed[metric, event.source, event.reason] += 1
 
     def text(self, *, queued: int = 0) -> str:
         """Prometheus' text exposition format, version 0.0.4. `queued`: asynchronous events that wait or are tried."""
         lines: list[str] = []
-        for metric in ("Invocations", "Errors"):
+        for metric in ("Invocations", "Errors", *ASYNC):
             lines.append(f"# TYPE {metric} counter")
             lines += [
                 f"{metric}{_labels(arn)} {value:g}" for (name, arn), value in self._counts.items() if name == metric
@@ -91,6 +111,8 @@ class Metrics:
         lines.append("# TYPE IteratorAge gauge")
         for (arn, source, shard), age in self._ages.items():
             lines.append(f"IteratorAge{_labels(arn, EventSourceArn=source, ShardId=shard)} {age:g}")
+        lines.append("# TYPE AsyncEventAge gauge")
+        lines += [f"AsyncEventAge{_labels(arn)} {age:g}" for arn, age in self._event_ages.items()]
         for metric in FAILED.values():
             lines.append(f"# TYPE {metric} counter")
             for (name, source, reason), count in self._failed.items():

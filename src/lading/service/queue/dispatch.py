@@ -48,16 +48,26 @@ class Functions(Protocol):
 
 
 Send = Callable[[QueuedEvent, Delivery], Awaitable[None]]
+Count = Callable[[str, QueuedEvent], None]
+"""Takes the name of a metric of CloudWatch's, and the event that counts for it."""
 
 
 class Queue:
     """`accept` from the loop that runs `start`; `close` when done."""
 
-    def __init__(self, store: QueueStore, functions: Functions, send: Send, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: QueueStore,
+        functions: Functions,
+        send: Send,
+        clock: Clock,
+        count: Count = lambda metric, event: None,
+    ) -> None:
         self._store = store
         self._functions = functions
         self._send = send
         self._clock = clock
+        self._tell = count
         self._thread = ThreadPoolExecutor(1, "queue")
         self._working: dict[str, set[str]] = {}
         """Lane → ids of its events in work."""
@@ -78,6 +88,7 @@ class Queue:
     async def accept(self, event: QueuedEvent) -> None:
         """Returns when the event is committed."""
         await self._change([event], [])
+        self._tell("AsyncEventsReceived", event)
         self._look(event.lane)
 
     async def count(self) -> int:
@@ -170,11 +181,15 @@ class Queue:
         if decision is None and is_loop(event.lineage, event.scope.function_arn(event.name)):
             decision = None if plan.recursion_allowed else rules.Ended(rules.LOOP, None, event.attempts)
         if decision is None:
+            self._tell("AsyncEventAge", event)
             result = await self._functions.attempt(event)
             decision = rules.after(event, result, plan.config, self._clock.now())
         if isinstance(decision, rules.Retry):
             await self._change([decision.event], [])
             return None
+        if decision.condition != rules.SUCCESS:
+            looped = decision.condition == rules.LOOP
+            self._tell("RecursiveInvocationsDropped" if looped else "AsyncEventsDropped", event)
         sending = deliveries(event, decision, plan.config, plan.dead_letters, self._clock.now())
         if not sending:
             await self._change([], [event.id])
@@ -190,6 +205,7 @@ class Queue:
             try:
                 await self._send(event, first)
             except Exception as error:
+                self._tell("DestinationDeliveryFailures" if first.kind == "record" else "DeadLetterErrors", event)
                 if event.refusals + 1 < SEND_TRIES:
                     due = self._clock.now() + rules.backoff(event.refusals)
                     await self._change([replace(event, refusals=event.refusals + 1, due=due)], [])
