@@ -328,6 +328,14 @@ def test_a_target_that_is_not_served_is_named(url: str, told: Told) -> None:
         put(events, "elsewhere", {})
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
     events.remove_targets(Rule="elsewhere", Ids=["1"])
+    for target in (
+        {"Arn": "arn:aws:sqs:here::nothing"},
+        {"InputPath": "detail["},
+        {"Arn": f"arn:aws:sns:{REGION}:{ACCOUNT}:none"},
+    ):
+        events.put_targets(Rule="elsewhere", Targets=[{"Id": "1", "Arn": function_arn("nobody"), **target}])
+        put(events, "elsewhere", {})  # who publishes isn't told
+    events.remove_targets(Rule="elsewhere", Ids=["1"])
 
 
 def test_a_scheduled_rule_fires_by_the_service_s_clock(url: str, told: Told) -> None:

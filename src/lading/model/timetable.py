@@ -59,7 +59,8 @@ class Cron:
                 for minute in self.minutes:
                     local = dt.datetime(day.year, day.month, day.day, hour, minute, tzinfo=self.zone)
                     found = local.timestamp()
-                    if found > moment and dt.datetime.fromtimestamp(found, self.zone).hour == hour:
+                    there = dt.datetime.fromtimestamp(found, self.zone)
+                    if found > moment and (there.hour, there.minute) == (hour, minute):
                         return found
         return None
 

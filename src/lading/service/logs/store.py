@@ -175,7 +175,7 @@ class LogStore:
     def put_subscription(self, group: int, name: str, settings: tuple[str, str, str], now: int) -> None:
         """settings: pattern, destination, distribution. One that is there keeps the time it was made at."""
         query = (
-            "INSERT INTO log_subscriptions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "INSERT INTO log_subscriptions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (group_id, name) DO UPDATE SET "
             "pattern = excluded.pattern, destination = excluded.destination, distribution = excluded.distribution"
         )
         self._run(query, (group, name, *settings, now))

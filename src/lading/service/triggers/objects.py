@@ -45,6 +45,10 @@ def _replace_delivery() -> None:
     from moto.s3 import notifications
 
     send_event, invoke_moto_s = notifications.send_event, notifications._invoke_awslambda
+    moto_s_event, send_moto_s = notifications._get_s3_event, notifications._send_event_bridge_message
+
+    def get_event(event_name: str, bucket: Any, key: Any, notification_id: str) -> dict[str, Any]:
+        return (make_event if is_ours() else moto_s_event)(event_name, bucket, key, notification_id)
 
     def send_event_meant(account_id: str, event_name: Any, bucket: Any, key: Any) -> None:
         if not is_ours() or _is_meant(str(event_name.value)):
@@ -60,6 +64,9 @@ def _replace_delivery() -> None:
     def send_event_bridge_message(account_id: str, bucket: Any, event_name: str, key: Any) -> None:
         from moto.events.models import events_backends
 
+        if not is_ours():
+            send_moto_s(account_id, bucket, event_name, key)
+            return
         event: Any = make_bridge_event(account_id, bucket, event_name, key, notifications._detail_type)
         for bus in events_backends[account_id][bucket.region_name].event_buses.values():
             for rule in list(bus.rules.values()):
@@ -69,7 +76,7 @@ def _replace_delivery() -> None:
                     log.warning("the event of an object in %s: %s", bucket.name, error)
 
     notifications.send_event = send_event_meant
-    notifications._get_s3_event = make_event
+    notifications._get_s3_event = get_event
     notifications._invoke_awslambda = invoke
     notifications._send_event_bridge_message = send_event_bridge_message
 
@@ -84,8 +91,9 @@ def _replace_removal() -> None:
 
     def set_marker_noted(backend: Any, bucket_name: str, key_name: str) -> Any:
         marker, bucket = set_marker(backend, bucket_name, key_name), backend.get_bucket(bucket_name)
-        event = events.OBJECT_REMOVED_DELETE_MARKER_CREATED_EVENT
-        notifications.send_event(backend.account_id, event, bucket, marker)
+        if is_ours():
+            event = events.OBJECT_REMOVED_DELETE_MARKER_CREATED_EVENT
+            notifications.send_event(backend.account_id, event, bucket, marker)
         return marker
 
     def delete_noted(backend: Any, bucket_name: str, key_name: str, version_id: str | None = None, **named: Any) -> Any:
@@ -93,7 +101,12 @@ def _replace_removal() -> None:
         before = bucket.keys.getlist(key_name, [])
         gone = next((key for key in before if version_id and str(key.version_id) == str(version_id)), None)
         answer = delete(backend, bucket_name, key_name, version_id, **named)
-        if gone is not None and bucket.is_versioned and 0 < len(bucket.keys.getlist(key_name, [])) < len(before):
+        if (
+            gone is not None
+            and is_ours()
+            and bucket.is_versioned
+            and 0 < len(bucket.keys.getlist(key_name, [])) < len(before)
+        ):
             notifications.send_event(backend.account_id, events.OBJECT_REMOVED_DELETE_EVENT, bucket, gone)
         return answer
 

@@ -61,26 +61,31 @@ def deliver(rule: Any, event: dict[str, Any], *, transform: bool) -> None:
     """To each of a rule's targets, whatever its pattern. transform: what moto delivers takes the form that the target asks for.
     Raises NotImplementedError for a target of a service that isn't reached."""
     for target in list(rule.targets):
-        service = target["Arn"].split(":")[2]
-        if service in _BY_MOTO:
-            alone = copy.copy(rule)
-            alone.targets = [target]
-            try:
-                _MOTO_S[0](alone, event, transform_input=transform)
-            except Exception as error:  # no queue or bus of that name: the publisher of an event isn't told
-                log.warning("an event for %s, a target of the rule %s, is lost: %s", target["Arn"], rule.name, error)
-            continue
-        names = RuleNames(rule.arn, rule.name, _moment(event.get("ingestion-time", event["time"])))
-        payload = target_input(target, make_event(event), names)
-        if service == "lambda":
-            hand_over(_trigger(rule, target, payload))
-        elif service == "sns":
-            send_plain(target["Arn"], payload)
-        else:
+        service = service_of(target["Arn"])
+        if service not in (*_BY_MOTO, "lambda", "sns"):
             reached = "functions, queues, topics and event buses"
             raise NotImplementedError(
                 f"PutEvents: {target['Arn']}, a target of the rule {rule.name}; here are {reached}"
             )
+        try:
+            if service in _BY_MOTO:
+                alone = copy.copy(rule)
+                alone.targets = [target]
+                _MOTO_S[0](alone, event, transform_input=transform)
+                continue
+            names = RuleNames(rule.arn, rule.name, _moment(event.get("ingestion-time", event["time"])))
+            payload = target_input(target, make_event(event), names)
+            if service == "lambda":
+                hand_over(_trigger(rule, target, payload))
+            else:
+                send_plain(target["Arn"], payload)
+        except Exception as error:  # no queue of that name, an input of no form: the publisher of an event isn't told
+            log.warning("an event for %s, a target of the rule %s, is lost: %s", target["Arn"], rule.name, error)
+
+
+def service_of(arn: str) -> str:
+    """ "" for what isn't an ARN."""
+    return ([*arn.split(":", 3), "", ""])[2]
 
 
 def make_event(event: dict[str, Any]) -> dict[str, Any]:
@@ -91,10 +96,9 @@ def make_event(event: dict[str, Any]) -> dict[str, Any]:
 
 def _moment(value: Any) -> str:
     try:
-        seconds = float(value)
-    except (TypeError, ValueError):
+        return f"{dt.datetime.fromtimestamp(float(value), dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (TypeError, ValueError, OverflowError, OSError):
         return str(value)
-    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _trigger(rule: Any, target: dict[str, Any], payload: str) -> Trigger:
@@ -112,8 +116,8 @@ def send_plain(arn: str, message: str, parameters: Mapping[str, Any] = MappingPr
     from moto.sns.models import sns_backends
     from moto.sqs.models import sqs_backends
 
-    _, _, service, region, account, name = arn.split(":", 5)
     try:
+        _, _, service, region, account, name = arn.split(":", 5)
         if service == "sns":
             sns_backends[account][region].publish(message, arn)
         else:

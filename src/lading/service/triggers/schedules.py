@@ -94,9 +94,11 @@ class Schedules:
         """What was made or changed counts from now on, whatever the clock does next."""
         if service in SERVICES and (loop := self._loop) is not None:
             with self._turn:
-                for entry in self._own():
+                new = [entry for entry in self._own() if entry.identity not in self._kept]
+                for entry in new:
                     self._keep(entry, self._clock.now())
-            loop.call_soon_threadsafe(self._wake.set)
+            if new:
+                loop.call_soon_threadsafe(self._wake.set)
 
     async def _run(self) -> None:
         while True:
@@ -152,7 +154,10 @@ class Schedules:
                 return following
             kept.fired = following
             if entry.thing.state != "DISABLED":
-                entry.fire(following)
+                try:
+                    entry.fire(following)
+                except Exception:
+                    log.exception("%s could not be fired", entry.arn)
         kept.fired = now
         return now
 
@@ -251,7 +256,7 @@ def _fire_schedule(backend: Any, group: Any, one: Any, moment: float) -> None:
 
 def _send(one: Any, account: str, payload: str) -> None:
     arn = one.target["Arn"]
-    service = arn.split(":")[2]
+    service = rules.service_of(arn)
     if service == "lambda":
         queue = (one.target.get("DeadLetterConfig") or {}).get("Arn")
         attributes = {"SCHEDULE_ARN": one.arn, "TARGET_ARN": arn}

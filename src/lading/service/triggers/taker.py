@@ -90,8 +90,8 @@ class Triggers:
             letter = replace(
                 letter, attributes={**letter.attributes, "ERROR_CODE": why.value, "ERROR_MESSAGE": message}
             )
-        _, _, _, region, account, _ = letter.arn.split(":", 5)
         try:
+            _, _, _, region, account, _ = letter.arn.split(":", 5)
             self._put(Scope(account, region), letter, "")
         except Exception as error:
             log.error("the event for %s is given up: its dead-letter queue: %s", trigger.function, error)
