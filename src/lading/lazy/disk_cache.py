@@ -112,11 +112,12 @@ class DiskCache:
         cached = self._find(name)
         return cached.length if cached else None
 
-    def expect(self, name: bytes) -> None:
-        """All of a chunk will be read soon: the disk may begin. Nothing happens where it isn't here."""
+    def expect(self, name: bytes) -> bool:
+        """All of a chunk will be read soon: the disk may begin. False where it isn't here."""
         cached = self._find(name)
         if cached:
             os.posix_fadvise(cached.file.fileno(), 0, cached.length, os.POSIX_FADV_WILLNEED)
+        return cached is not None
 
     def touch(self, name: bytes, reader: int) -> None:
         """Notes that an image (any number for one) used a chunk."""

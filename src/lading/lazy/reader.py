@@ -180,7 +180,5 @@ class Reader:
     def _look_ahead(self, space: Space, index: int) -> None:
         for ahead in itertools.chain(space.piece(index), space.window(index)):
             record = space.table[ahead]
-            if self._cache.has(record.name):
-                self._cache.expect(record.name)
-            else:
+            if not self._cache.expect(record.name):
                 self._fetcher.fetch(record, space.origin)
