@@ -131,6 +131,12 @@ def test_what_fails_is_rolled_back_with_the_service_s_own_message(url: str, api:
     kept = Stack(api, "kept")
     assert kept.create(body(broken), OnFailure="DO_NOTHING") == "CREATE_FAILED"
     assert kept.physical()["Queue"] and not kept.physical()["Bad"]
+    mended = {**broken, "Bad": function(MemorySize=128)}
+    assert kept.update(body(mended)) == "UPDATE_COMPLETE" and kept.physical()["Bad"]
+    assert kept.update(body(broken), DisableRollback=True) == "UPDATE_FAILED"
+    assert kept.update(body({**mended, "Bad": function(MemorySize=256)})) == "UPDATE_COMPLETE"
+    found = client(url).get_function_configuration(FunctionName=kept.physical()["Bad"])
+    assert found["MemorySize"] == 256
     assert kept.delete() == "DELETE_COMPLETE" and "QueueUrls" not in client(url, "sqs").list_queues()
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lading.service.contract.errors import ApiError
-from lading.service.stacks.expressions import Evaluator
-from lading.service.stacks.parameters import read_given, resolve, shown
-from lading.service.stacks.template import check_template, in_order, read_template
+from lading.service.stacks.deployment import properties_of
+from lading.service.stacks.expressions import Evaluator, text_of
+from lading.service.stacks.parameters import read_given, resolve, shown, summary
+from lading.service.stacks.plans import required_capabilities
+from lading.service.stacks.template import check_template, in_order, policy, read_template
 
 
 class Fixed:
@@ -37,7 +42,7 @@ def evaluator(conditions: Mapping[str, Any] | None = None, **values: Any) -> Eva
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("wanted", "found"),
     [
         ({"Ref": "Queue"}, "http://here/queue"),
         ({"Fn::GetAtt": ["Queue", "Arn"]}, "arn:queue"),
@@ -59,8 +64,8 @@ def evaluator(conditions: Mapping[str, Any] | None = None, **values: Any) -> Eva
         ("{{resolve:ssm:/a/b:3}} and more", "<ssm /a/b:3> and more"),
     ],
 )
-def test_functions(given: Any, found: Any) -> None:
-    assert evaluator().evaluate(given) == found
+def test_functions(wanted: Any, found: Any) -> None:
+    assert evaluator().evaluate(wanted) == found
 
 
 @pytest.mark.parametrize(
@@ -201,3 +206,73 @@ def test_parameters_are_given_defaulted_and_looked_up() -> None:
 def test_parameters_that_do_not_fit(given: dict[str, str], message: str) -> None:
     with pytest.raises(ApiError, match=message):
         resolve(DECLARED, given, lambda name: "")
+
+
+WHOLE = {
+    "Parameters": {"Stage": {"Type": "String", "Default": "dev", "AllowedPattern": "[a-z]+", "MinLength": 1}},
+    "Mappings": {"ByStage": {"dev": {"memory": 512}}},
+    "Conditions": {"IsDev": {"Fn::Equals": [{"Ref": "Stage"}, "dev"]}},
+    "Rules": {"R": {"Assertions": [{"Assert": {"Fn::Contains": [["dev"], {"Ref": "Stage"}]}}]}},
+    "Resources": {
+        "Queue": {"Type": "T", "Condition": "IsDev", "DependsOn": ["Other"], "DeletionPolicy": "Retain"},
+        "Other": {
+            "Type": "T",
+            "Properties": {
+                "a": {"Fn::Sub": ["${A}${Stage}", {"A": {"Fn::FindInMap": ["ByStage", {"Ref": "Stage"}, "memory"]}}]},
+                "b": {"Fn::If": ["IsDev", {"Fn::Select": [0, {"Fn::Split": [",", "a,b"]}]}, {"Ref": "AWS::NoValue"}]},
+                "c": {"Fn::Join": ["-", ["a", {"Fn::Cidr": ["10.0.0.0/24", 2, 5]}]]},
+            },
+        },
+    },
+    "Outputs": {"O": {"Value": {"Fn::GetAtt": ["Queue", "Arn"]}, "Condition": "IsDev"}},
+}
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from(["", "dev", "Queue", "${", "${Queue.Arn}", "IsDev"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["Ref", "Fn::Sub", "x"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in inner for place in places(item, (*path, key)))]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of patterns
+@given(st.sampled_from(places(WHOLE)[1:]), ANY)
+@settings(max_examples=200)
+def test_whatever_stands_in_a_template_only_api_errors_come_of_it(place: tuple[Any, ...], value: Any) -> None:
+    document = json.loads(json.dumps(WHOLE))
+    target = document
+    for key in place[:-1]:
+        target = target[key]
+    target[place[-1]] = value
+    with contextlib.suppress(ApiError):
+        made = read_template(json.dumps(document))
+        required_capabilities(made)
+        declared = made.section("Parameters")
+        summary(declared)
+        texts, values = resolve(declared, {}, lambda name: "")
+        shown(declared, texts)
+        check_template(made)
+        mappings, conditions = made.section("Mappings"), made.section("Conditions")
+        found = Evaluator(made.resources, mappings, conditions, {**values, "AWS::Region": "eu-west-1"}, Fixed())
+        found.check_rules(made.section("Rules"))
+        for resource in made.resources.values():
+            policy(resource, "DeletionPolicy")
+            if resource.get("Condition") is None or found.holds(resource["Condition"]):
+                properties_of(found, resource)
+        for output in made.section("Outputs").values():
+            text_of(found.evaluate(output["Value"]))
+
+
+def test_a_long_text_referred_to_many_times_is_refused() -> None:
+    many = [{"Ref": "Stage"}] * 40
+    for long in (many, {"Fn::Join": ["", many]}, {"Fn::Sub": "${Stage}" * 40}):
+        with pytest.raises(ApiError, match="characters"):
+            evaluator(Stage="x" * 500_000).evaluate(long)

@@ -23,7 +23,7 @@ from lading.service.front.plain import plain_error
 from lading.service.stacks.parameters import summary
 from lading.service.stacks.plans import required_capabilities, sent_template
 from lading.service.stacks.records import Shelf
-from lading.service.stacks.refusal import invalid
+from lading.service.stacks.refusal import invalid, template_error
 from lading.service.stacks.shown import (
     shown_change_set,
     shown_event,
@@ -116,6 +116,8 @@ class StacksApi:
             return write_query(self._service, operation, result, origin.request_id)
         except ApiError as error:
             return self.refuse(error, request)
+        except RecursionError:
+            return self.refuse(template_error("it is nested too deeply"), request)
 
     async def _aside(self, action: Callable[..., _T], *arguments: Any) -> _T:
         """On a thread of the stacks' own: what stacks call uses the loop's, and those must not be waited out here."""
@@ -309,7 +311,7 @@ def _why(capabilities: list[str]) -> str | None:
 
 def _page(items: list[Any], parameters: Parameters) -> tuple[list[Any], str | None]:
     text = parameters.get("NextToken") or "0"
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise invalid("The specified NextToken is invalid.")
     begin = int(text)
     end = begin + PAGE

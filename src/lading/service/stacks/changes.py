@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lading.service.stacks.deployment import needs_replacement
+from lading.service.stacks.deployment import needs_replacement, properties_of
 from lading.service.stacks.expressions import Evaluator
 from lading.service.stacks.kinds.known import find_kind
 from lading.service.stacks.records import Plan, Resource, Shelf, Stack
@@ -74,7 +74,7 @@ class Preview:
 
     def _modified(self, present: Resource, definition: Any) -> dict[str, Any] | None:
         kind, type_name = find_kind(str(definition["Type"])), str(definition["Type"])
-        properties = dict(self._evaluator.evaluate(definition.get("Properties") or {}))
+        properties = properties_of(self._evaluator, definition)
         retagged = self._stack.plan is not None and self._stack.plan.tags != self._plan.tags
         if properties == present.properties and type_name == present.type and not retagged:
             return None

@@ -18,7 +18,7 @@ from lading.service.stacks.expressions import Evaluator, text_of
 from lading.service.stacks.kinds.kind import Kind, Properties, ResourceError, Wanted, check_properties, code_of
 from lading.service.stacks.kinds.known import find_kind
 from lading.service.stacks.records import Made, Plan, Resource, Shelf, Stack, now
-from lading.service.stacks.refusal import invalid
+from lading.service.stacks.refusal import invalid, template_error
 from lading.service.stacks.site import Services, Site, StoppedError
 from lading.service.stacks.template import in_order, policy
 
@@ -90,6 +90,7 @@ class Deployment:
             self._publish(plan)
         except (FailedError, ApiError) as error:
             if not plan.rollback:
+                self._leave_failed()
                 stack.tell("UPDATE_FAILED", str(error))
                 return
             stack.tell("UPDATE_ROLLBACK_IN_PROGRESS", str(error))
@@ -125,7 +126,7 @@ class Deployment:
 
     def _gone(self) -> None:
         stack = self._stack
-        stack.exports, stack.imports, stack.outputs = {}, set(), []
+        stack.exports, stack.imports, stack.outputs, stack.change_sets = {}, set(), [], {}
         stack.deleted = now()
         stack.tell("DELETE_COMPLETE")
 
@@ -151,11 +152,15 @@ class Deployment:
         return condition is None or self._evaluator(plan).holds(condition)
 
     def _bring(self, plan: Plan, evaluator: Evaluator, name: str, definition: Mapping[str, Any]) -> None:
+        self._check_stopping()
         stack, present = self._stack, self._stack.resources.get(name)
         type_name = str(definition["Type"])
         kind = find_kind(type_name)
         if kind is None:
             raise FailedError(f"{type_name} is not there")
+        if present is not None and present.status == "CREATE_FAILED" and present.made is not None:
+            self._delete_one(present, plan, created=True)  # half made by an operation that wasn't rolled back
+            present = None
         if present is None or present.made is None:
             resource = Resource(name, type_name, {}, definition)
             self._undo.append(Undo(name, None))
@@ -163,7 +168,7 @@ class Deployment:
             self._make(plan, evaluator, kind, resource, "CREATE")
             return
         try:
-            properties = self._properties(evaluator, definition)
+            properties = properties_of(evaluator, definition)
         except (ApiError, ResourceError) as error:
             stack.tell_of(present, "UPDATE_FAILED", str(error))
             raise FailedError(f"The following resource(s) failed to update: [{name}]. ") from None
@@ -184,7 +189,7 @@ class Deployment:
             resource.made = made
 
         try:
-            resource.properties = self._properties(evaluator, resource.definition)
+            resource.properties = properties_of(evaluator, resource.definition)
             shown = _shown(resource.properties)
             stack.tell_of(resource, f"{verb}_IN_PROGRESS", None if verb == "CREATE" else _REPLACING, shown)
             wanted = Wanted(stack.name, resource.name, resource.type, resource.properties, begun)
@@ -231,6 +236,13 @@ class Deployment:
         stack.tell_of(present, "UPDATE_COMPLETE", getattr(kind, "note", None), shown)
 
     # Back
+
+    def _leave_failed(self) -> None:
+        """What failed is to be tried again by the next operation: its properties are the old ones still."""
+        for undo in self._undo:
+            present = self._stack.resources.get(undo.name)
+            if present is not None and undo.before is not None and present.status == "UPDATE_FAILED":
+                present.properties, present.definition = undo.before.properties, undo.before.definition
 
     def _go_back(self, plan: Plan) -> None:
         """What this operation did is undone, the last first."""
@@ -296,6 +308,7 @@ class Deployment:
     def _delete_one(
         self, resource: Resource, plan: Plan | None, *, created: bool = False, replaced: bool = False
     ) -> bool:
+        self._check_stopping()
         stack, kind = self._stack, find_kind(resource.type)
         name = "UpdateReplacePolicy" if replaced and resource.name in stack.resources else "DeletionPolicy"
         kept = policy(resource.definition, name)
@@ -317,6 +330,10 @@ class Deployment:
         return True
 
     # What they have in common
+
+    def _check_stopping(self) -> None:
+        if self._services.stopping.is_set():
+            raise StoppedError
 
     def _publish(self, plan: Plan) -> None:
         """Outputs and exports. Raises ApiError for an export that another stack has, or one that is used and would go."""
@@ -349,9 +366,6 @@ class Deployment:
         return Evaluator(
             template.resources, template.section("Mappings"), template.section("Conditions"), plan.values, self
         )
-
-    def _properties(self, evaluator: Evaluator, definition: Mapping[str, Any]) -> Properties:
-        return dict(evaluator.evaluate(definition.get("Properties") or {}))
 
     def _site(self, plan: Plan | None) -> Site:
         plan = plan or self._stack.plan
@@ -387,6 +401,14 @@ class Deployment:
 
 
 _REPLACING = "Requested update requires the creation of a new physical resource; hence creating one."
+
+
+def properties_of(evaluator: Evaluator, definition: Mapping[str, Any]) -> Properties:
+    """A resource's, evaluated. Raises ApiError."""
+    found = evaluator.evaluate(definition.get("Properties") or {})
+    if not isinstance(found, dict):
+        raise template_error("Properties must be an object")
+    return found
 
 
 def needs_replacement(kind: Kind, present: Resource, type_name: str, properties: Properties) -> bool:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from lading.service.contract.errors import ApiError
 from lading.service.stacks.refusal import invalid, template_error
 
 DEEPEST = 100
 LONGEST_TEXT = 1_048_576
+MOST_TEXT = 16 * LONGEST_TEXT
 MOST_BLOCKS = 256
 _VARIABLE = re.compile(r"\$\{(!?)([^{}]+)\}")
 _DYNAMIC = re.compile(r"\{\{resolve:(ssm|ssm-secure|secretsmanager):([^{}]+)\}\}")
@@ -55,11 +57,15 @@ class Evaluator:
     lookup: Lookup
     _known: dict[str, bool] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
+    _spent: int = 0
+    """Characters that functions gave for the value being evaluated."""
 
     def evaluate(self, value: Any, depth: int = 0) -> Any:
         """The value; raises ApiError."""
         if depth > DEEPEST:
             raise template_error("functions are nested too deeply")
+        if depth == 0:
+            self._spent = 0
         if isinstance(value, list):
             items = [self.evaluate(item, depth + 1) for item in value]
             return [item for item in items if item is not NOTHING]
@@ -70,14 +76,23 @@ class Evaluator:
         if len(value) == 1:
             name, argument = next(iter(value.items()))
             if name == "Ref":
-                return self._reference(argument)
+                return self._counted(self._reference(argument))
             if name.startswith("Fn::"):
-                return self._call(name, argument, depth + 1)
+                return self._counted(self._call(name, argument, depth + 1))
         found = {key: self.evaluate(item, depth + 1) for key, item in value.items()}
         return {key: item for key, item in found.items() if item is not NOTHING}
 
+    def _counted(self, value: Any) -> Any:
+        """A short template may refer to a long text many times."""
+        self._spent += _size(value)
+        if self._spent > MOST_TEXT:
+            raise invalid(f"Template error: values have more than {MOST_TEXT} characters")
+        return value
+
     def holds(self, name: str) -> bool:
         """Whether a condition does."""
+        if not isinstance(name, str):
+            raise template_error("Fn::If takes the name of a condition")
         if name not in self._known:
             if name not in self.conditions:
                 raise template_error(f"Unresolved condition dependency {name}")
@@ -123,6 +138,8 @@ class Evaluator:
         return self.lookup.dynamic(match[1], match[2])
 
     def _reference(self, name: Any) -> Any:
+        if not isinstance(name, str):
+            raise template_error("Ref takes the name of a resource or parameter")
         if name == "AWS::NoValue":
             return NOTHING
         if name in self.values:
@@ -153,7 +170,10 @@ class Evaluator:
 
     def _join(self, argument: Any, depth: int) -> str:
         separator, items = argument
-        return _bounded(str(separator).join(text_of(item) for item in _a_list(self.evaluate(items, depth))))
+        texts = [text_of(item) for item in _a_list(self.evaluate(items, depth))]
+        if sum(map(len, texts)) + len(texts) * len(str(separator)) > LONGEST_TEXT:
+            raise _too_long()
+        return str(separator).join(texts)
 
     def _split(self, argument: Any, depth: int) -> list[str]:
         separator, text = argument
@@ -170,15 +190,21 @@ class Evaluator:
         text, own = (argument, {}) if isinstance(argument, str) else argument
         variables = {name: self.evaluate(item, depth) for name, item in own.items()}
 
+        size = 0
+
         def found(match: re.Match[str]) -> str:
+            nonlocal size
             name = match[2].strip()
             if match[1]:
                 return f"${{{name}}}"
             if name in variables:
-                return text_of(variables[name])
-            if "." in name:
-                return text_of(self._attribute(name, depth))
-            return text_of(self._reference(name))
+                made = text_of(variables[name])
+            else:
+                made = text_of(self._attribute(name, depth) if "." in name else self._reference(name))
+            size += len(made)
+            if size > LONGEST_TEXT:
+                raise _too_long()
+            return made
 
         return _bounded(_DYNAMIC.sub(self._dynamic, _VARIABLE.sub(found, text)))
 
@@ -256,5 +282,17 @@ def _a_list(value: Any) -> list[Any]:
 
 def _bounded(text: str) -> str:
     if len(text) > LONGEST_TEXT:
-        raise invalid(f"Template error: a value has more than {LONGEST_TEXT} characters")
+        raise _too_long()
     return text
+
+
+def _too_long() -> ApiError:
+    return invalid(f"Template error: a value has more than {LONGEST_TEXT} characters")
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(len(key) + _size(item) for key, item in value.items())
+    return sum(map(_size, value)) if isinstance(value, list) else 8

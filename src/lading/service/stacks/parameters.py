@@ -84,7 +84,10 @@ def _is_true(value: Any) -> bool:
 
 def _value(name: str, declared: Mapping[str, Any], text: str, ssm: Callable[[str], str]) -> Any:
     kind = str(declared.get("Type", "String"))
-    _check(name, declared, kind, text)
+    try:
+        _check(name, declared, kind, text)
+    except (TypeError, ValueError):
+        raise template_error(f"a constraint of parameter {name} is malformed") from None
     if match := _SSM.fullmatch(kind):
         return _typed(match[1], ssm(text))
     if not _SIMPLE.fullmatch(kind):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,14 +16,16 @@ from lading.service.stacks.parameters import Given, read_given, resolve
 from lading.service.stacks.records import Plan, Stack
 from lading.service.stacks.refusal import invalid, template_error
 from lading.service.stacks.site import Services, Site
-from lading.service.stacks.template import LONGEST, Template, check_template, policy, read_template
+from lading.service.stacks.template import LONGEST, Template, check_template, checked_sections, policy, read_template
 
 LONGEST_BODY = 51_200
 """Bytes of a template in a request itself; longer ones come from S3 (TemplateBody, "maximum length")."""
 MOST_TAGS = 50
 SERVERLESS, EXTENSIONS = "AWS::Serverless-2016-10-31", "AWS::LanguageExtensions"
+_HOSTED = re.compile(r"(?!s3\.)(.+?)\.(?:s3[.-]|localhost$)")
+"""A host that begins with a bucket."""
 _IAM = ("AccessKey", "Group", "InstanceProfile", "ManagedPolicy", "Policy", "Role", "User", "UserToGroupAddition")
-_NAMES = ("RoleName", "UserName", "GroupName", "ManagedPolicyName", "InstanceProfileName")
+_NAMES = {"RoleName", "UserName", "GroupName", "ManagedPolicyName", "InstanceProfileName"}
 
 
 def make_plan(services: Services, parameters: Parameters, origin: Origin, stack: Stack) -> Plan:
@@ -119,11 +121,13 @@ def _fetch(site: Site, url: str) -> str:
     """An object of S3, however its URL is written: https://BUCKET.s3.REGION…/KEY, or with the bucket in the path."""
     from botocore.exceptions import ClientError
 
-    parts = urlsplit(url)
-    label, _, rest = (parts.hostname or "").partition(".")
+    try:
+        parts = urlsplit(url)
+        hosted = _HOSTED.match(parts.hostname or "")
+    except ValueError:
+        raise invalid(f"TemplateURL is no URL: {url[:300]}") from None
     path = unquote(parts.path.lstrip("/"))
-    hosted = rest.startswith(("s3.", "s3-", "localhost"))
-    bucket, key = (label, path) if hosted and label not in ("s3", "127") else path.partition("/")[::2]
+    bucket, key = (hosted[1], path) if hosted else path.partition("/")[::2]
     if not bucket or not key:
         raise invalid(f"TemplateURL must reference a valid S3 object to which you have access: {url[:300]}")
     version = next(
@@ -161,18 +165,29 @@ def expand(site: Site, sent: Template, values: Given | Mapping[str, Any]) -> Tem
             document = expand_serverless(site, document, values)
         elif name != EXTENSIONS:
             raise invalid(f"No transform named {str(name)[:200]} found.")
-    text = json.dumps(document)
-    for macro in ("Fn::Transform", "Fn::ForEach::"):
-        if f'"{macro}' in text:
-            raise template_error(f"lading's local service does not evaluate {macro.rstrip(':')}")
+    if macro := next(_macros(document), None):
+        raise template_error(f"lading's local service does not evaluate {macro}")
     document.pop("Transform", None)
-    return Template(text, document)
+    return checked_sections(Template(sent.text, document))
+
+
+def _macros(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key == "Fn::Transform" or key.startswith("Fn::ForEach::"):
+                yield key[:100]
+            yield from _macros(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _macros(item)
 
 
 def required_capabilities(template: Template) -> list[str]:
     """CAPABILITY_NAMED_IAM where something of IAM has a name of its own, CAPABILITY_IAM where something of IAM is made."""
-    made = [one for one in template.resources.values() if one.get("Type") in {f"AWS::IAM::{name}" for name in _IAM}]
-    if any(name in (one.get("Properties") or {}) for one in made for name in _NAMES):
+    made = [
+        one for one in template.resources.values() if str(one.get("Type")) in {f"AWS::IAM::{name}" for name in _IAM}
+    ]
+    if any(_NAMES & set(one.get("Properties") or ()) for one in made if isinstance(one.get("Properties"), dict)):
         return ["CAPABILITY_NAMED_IAM"]
     return ["CAPABILITY_IAM"] if made else []
 

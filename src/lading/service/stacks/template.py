@@ -67,7 +67,7 @@ def read_template(text: str) -> Template:
         raise template_error(error.message) from None
     if not isinstance(document, dict):
         raise template_error("unsupported structure.")
-    return Template(text, _plain(document))
+    return checked_sections(Template(text, _plain(document)))
 
 
 def _plain(value: Any) -> Any:
@@ -79,17 +79,30 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
+def checked_sections(template: Template) -> Template:
+    """The same, whose sections are objects of objects. Raises ApiError."""
+    for name in SECTIONS:
+        given = template.document.get(name)
+        if name not in ("AWSTemplateFormatVersion", "Description", "Transform") and not isinstance(given, dict | None):
+            raise template_error(f"[/{name}] must be an object.")
+    for section in ("Resources", "Parameters", "Outputs", "Mappings"):
+        for name, given in template.section(section).items():
+            if not isinstance(given, dict):
+                raise template_error(f"Every {section} member must be an object: [{name}]")
+    transforms = template.document.get("Transform") or []
+    listed = [transforms] if isinstance(transforms, str) else transforms
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise template_error("lading's local service takes transforms by their names alone")
+    if not isinstance(template.document.get("Description"), str | None):
+        raise template_error("every Description member must be a string.")
+    return template
+
+
 def check_template(template: Template) -> None:
     """Of a template whose transforms are done. Raises ApiError."""
     wrong = [name for name in template.document if name not in SECTIONS]
     if wrong:
         raise template_error(f"Invalid template property or properties [{', '.join(wrong)}]")
-    for name in SECTIONS:
-        given = template.document.get(name)
-        if name not in ("AWSTemplateFormatVersion", "Description", "Transform") and not isinstance(given, dict | None):
-            raise template_error(f"[/{name}] must be an object.")
-    if not isinstance(template.description, str | None):
-        raise template_error("every Description member must be a string.")
     if not template.resources:
         raise template_error("At least one Resources member must be defined.")
     if len(template.resources) > MOST_RESOURCES:
@@ -98,31 +111,28 @@ def check_template(template: Template) -> None:
         )
     for name, resource in template.resources.items():
         _check_resource(name, resource)
-    _check_sections(template)
-    _check_references(template)
-    in_order(template)
-
-
-def _check_sections(template: Template) -> None:
-    for section in ("Parameters", "Outputs", "Mappings"):
-        for name, given in template.section(section).items():
-            if not isinstance(given, dict):
-                raise template_error(f"Every {section} member must be an object: [{name}]")
     for name, given in template.section("Outputs").items():
         if given.get("Value") is None:
             raise template_error(
                 f"Output {name} is malformed. The Value field of every Outputs member must be specified"
             )
+    _check_references(template)
+    in_order(template)
 
 
 def _check_resource(name: str, resource: Any) -> None:
     if not _LOGICAL.fullmatch(name):
         raise template_error(f"Resource name {name[:255]} is non alphanumeric.")
-    if not isinstance(resource, dict) or not isinstance(resource.get("Type"), str):
+    if not isinstance(resource.get("Type"), str):
         raise template_error(f"[/Resources/{name}] Every Resources object must contain a Type member.")
     wrong = sorted(set(resource) - _MEMBERS)
     if wrong:
         raise invalid(f"Invalid template resource property '{wrong[0]}'")
+    depends = resource.get("DependsOn") or []
+    if not isinstance(depends, str) and not (
+        isinstance(depends, list) and all(isinstance(one, str) for one in depends)
+    ):
+        raise template_error(f"[/Resources/{name}/DependsOn] Every DependsOn value must be a string or list of strings")
     if not isinstance(resource.get("Properties"), dict | None):
         raise template_error(f"[/Resources/{name}/Properties] 'Properties' must be an object")
 
@@ -143,7 +153,7 @@ def _check_references(template: Template) -> None:
     for section in ("Resources", "Outputs"):
         for name, given in template.section(section).items():
             condition = given.get("Condition")
-            if condition is not None and condition not in conditions:
+            if condition is not None and (not isinstance(condition, str) or condition not in conditions):
                 raise template_error(
                     f"Unresolved condition dependency {condition} in the {section} block of the template, {name}"
                 )
@@ -187,7 +197,7 @@ def dependencies(template: Template, name: str) -> set[str]:
     """Resources that have to be there before this one."""
     resource = template.resources[name]
     wanted = resource.get("DependsOn") or []
-    named = {wanted} if isinstance(wanted, str) else {one for one in wanted if isinstance(one, str)}
+    named = {wanted} if isinstance(wanted, str) else set(wanted)
     for one in named - set(template.resources):
         raise template_error(f"Unresolved resource dependencies [{one}] in the Resources block of the template")
     found = set(references(resource.get("Properties") or {})) & set(template.resources)
@@ -211,6 +221,6 @@ def in_order(template: Template) -> list[str]:
 def policy(resource: Mapping[str, Any], name: str) -> str:
     """A resource's DeletionPolicy or UpdateReplacePolicy. Raises ApiError for one that there isn't."""
     found = resource.get(name, "Delete")
-    if found not in ("Delete", "Retain", "Snapshot", "RetainExceptOnCreate"):
+    if not isinstance(found, str) or found not in ("Delete", "Retain", "Snapshot", "RetainExceptOnCreate"):
         raise template_error(f"Unrecognized {name} {found}")
     return str(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lading.service.stacks.kinds.functions import retag, wait_until_ready
+from lading.service.stacks.kinds.functions import put_runtime, retag, wait_until_ready
 from lading.service.stacks.kinds.kind import (
     Kind,
     Properties,
@@ -59,7 +59,7 @@ class Versions(Fixed):
         wanted.begun(found)
         wait_until_ready(site, str(function), version)
         if policy := wanted.properties.get("RuntimePolicy"):
-            site.call("lambda", "put_runtime_management_config", FunctionName=function, Qualifier=version, **policy)
+            put_runtime(site, str(function), version, wanted, policy)
         _provision(site, str(function), version, wanted)
         return found
 

@@ -132,8 +132,13 @@ class Functions:
             loop = new.get("RecursiveLoop", "Terminate")
             site.call("lambda", "put_function_recursion_config", FunctionName=name, RecursiveLoop=loop)
         if changed(old, new, "RuntimeManagementConfig"):
-            wished = new.get("RuntimeManagementConfig", {"UpdateRuntimeOn": "Auto"})
-            site.call("lambda", "put_runtime_management_config", FunctionName=name, **wished)
+            put_runtime(site, name, None, wanted, new.get("RuntimeManagementConfig", {"UpdateRuntimeOn": "Auto"}))
+
+
+def put_runtime(site: Site, name: str, qualifier: str | None, wanted: Wanted, wished: Any) -> None:
+    """How the runtime of a function or version is updated."""
+    given = arguments(site, "lambda", "PutRuntimeManagementConfig", wanted.with_properties(wished), wished)
+    site.call("lambda", "put_runtime_management_config", FunctionName=name, Qualifier=qualifier, **given)
 
 
 def _described(site: Site, name: str) -> Made:
@@ -154,15 +159,7 @@ def _code(site: Site, wanted: Wanted) -> dict[str, Any]:
         )
     if "ZipFile" in given:
         return {"ZipFile": inline(str(given["ZipFile"]), str(wanted.properties.get("Runtime", "")))}
-    code = {"SourceKMSKeyArn" if name == "SourceKMSKeyArn" else name: value for name, value in given.items()}
-    api = wanted.with_properties(code)
-    return arguments(
-        site,
-        "lambda",
-        "UpdateFunctionCode",
-        api,
-        code.keys() & {"S3Bucket", "S3Key", "S3ObjectVersion", "ImageUri", "SourceKMSKeyArn"},
-    )
+    return arguments(site, "lambda", "UpdateFunctionCode", wanted.with_properties(given), given)
 
 
 def inline(source: str, runtime: str) -> bytes:

@@ -144,10 +144,13 @@ def _json_type(value: Any) -> str:
 
 def arguments(site: Site, service: str, operation: str, wanted: Wanted, names: Iterable[str]) -> dict[str, Any]:
     """Those of the properties, as parameters of an operation (as the API names it)."""
-    client = site.services.client(service, site.scope, site.endpoint)
+    client = site.services.client(service, site)
     members = client.meta.service_model.operation_model(operation).input_shape.members
-    given = wanted.properties
-    return {name: fit(members[name], given[name], wanted, f"#/{name}") for name in names if name in given}
+    given = {name: wanted.properties[name] for name in names if name in wanted.properties}
+    if wrong := sorted(set(given) - set(members)):
+        key = f"#: extraneous key [{wrong[0]}] is not permitted"
+        raise ResourceError(f"Properties validation failed for resource {wanted.logical} with message: {key}")
+    return {name: fit(members[name], value, wanted, f"#/{name}") for name, value in given.items()}
 
 
 def tag_map(site: Site, wanted: Wanted) -> dict[str, str]:
