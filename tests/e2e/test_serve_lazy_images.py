@@ -35,6 +35,8 @@ HANDLER = """
                 if path.is_file() and not path.is_symlink():
                     digest.update(path.read_bytes())
             return digest.hexdigest()
+        if "list" in event:
+            return os.listdir(event["list"])
         return ["{version}", os.getcwd(), os.getuid(), pathlib.Path("/proc/mounts").read_text()]
 """
 LARGE = 8 << 20
@@ -124,6 +126,37 @@ def wait_for(reached: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+def metrics(api: Any) -> dict[str, float]:
+    lines = httpx.get(f"{api.meta.endpoint_url}/_lading/metrics").text.splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+
+def environments(api: Any) -> set[str]:
+    return {one["identity"] for one in httpx.get(f"{api.meta.endpoint_url}/_lading/environments").json()}
+
+
+def expire(api: Any, name: str) -> None:
+    """The next invoke is a cold start."""
+    arn = api.get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+    httpx.post(f"{api.meta.endpoint_url}/_lading/expire", params={"function": arn}).raise_for_status()
+
+
+def stuck() -> list[int]:
+    """Processes below this one that no signal reaches at the moment."""
+    parents, states = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            parents[int(folder.name)], states[int(folder.name)] = int(parent), state
+
+    def ours(pid: int) -> bool:
+        while pid in parents and pid != os.getpid():
+            pid = parents[pid]
+        return pid == os.getpid()
+
+    return [pid for pid, state in states.items() if state == "D" and ours(pid)]
+
+
 def later(url: str, seconds: int) -> bool:
     """The service's clock is put forward."""
     return httpx.post(f"{url}/_lading/clock", params={"step": seconds}).is_success
@@ -192,12 +225,8 @@ def test_what_is_loaded_lazily_is_counted_and_told(running: tuple[Any, Path]) ->
     assert invoke(api, "counted", {"read": "/usr/lib"})
     api.delete_function(FunctionName="counted")
 
-    def metrics() -> dict[str, float]:
-        lines = httpx.get(f"{url}/_lading/metrics").text.splitlines()
-        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
-
-    wait_for(lambda: metrics().get('LazyTierHits{Tier="store"}', 0) > 3)
-    found = metrics()
+    wait_for(lambda: metrics(api).get('LazyTierHits{Tier="store"}', 0) > 3)
+    found = metrics(api)
     assert found["LazyImagesMounted"] == 1 and found["LazyReadErrors"] == 0
     assert (
         0
@@ -255,6 +284,59 @@ def test_a_reader_that_is_killed_is_replaced_under_the_function(running: tuple[A
         assert not thread.is_alive()
         wait_for(lambda: [pid for pid in workers() if pid != worker])  # noqa: B023 -- called at once
     assert done == [first, first]
+
+
+def test_a_store_that_is_away_for_a_while_is_a_delay(running: tuple[Any, Path]) -> None:
+    """To an environment that runs, and to one that is started meanwhile."""
+    api, state = running
+    wanted = invoke(api, "orders", {"read": "/usr/lib"})
+    store, away = state / "images/lazy/store", state / "images/lazy/away"
+    for chunk in (state / "images/lazy/cache/chunks/entries").glob("*/*"):
+        chunk.unlink()
+    [worker] = workers()
+    os.kill(worker, signal.SIGKILL)  # the next one has nothing in memory
+    wait_for(lambda: [pid for pid in workers() if pid != worker])
+    failed = metrics(api).get('LazyTierFailures{Tier="store"}', 0)
+    done: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: done.append(invoke(api, "orders", {"read": "/usr/lib"}))) for _ in range(2)
+    ]
+    store.rename(away)
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("1\n")
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: metrics(api).get('LazyTierFailures{Tier="store"}', 0) > failed)
+    finally:
+        away.rename(store)
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert done == [wanted, wanted]
+
+
+def test_a_reader_that_can_t_live_is_an_error_and_the_next_environment_is_whole(
+    running: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody hangs: what read from it is told so, can be ended, and is gone."""
+    api, _ = running
+    wanted = invoke(api, "orders", {"read": "/usr/lib"})
+    before = environments(api)
+    assert before
+    monkeypatch.setattr("lading.lazy.supervisor._MOST_DEATHS", 0)
+    [worker] = workers()
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: worker not in workers())
+    Path("/proc/sys/vm/drop_caches").write_text("1\n")
+    response = api.invoke(FunctionName="orders", Payload=b'{"list": "/usr/lib"}')
+    answer = json.loads(response["Payload"].read())
+    # code that was mapped and is not in memory any more is SIGBUS, all else EIO
+    assert "FunctionError" in response and re.search("Input/output error|bus error", answer["errorMessage"]), answer
+    expire(api, "orders")
+    wait_for(lambda: not before & environments(api))
+    wait_for(lambda: not stuck())
+    monkeypatch.undo()
+    assert invoke(api, "orders", {"read": "/usr/lib"}) == wanted
+    assert metrics(api)["LazyReaderRestarts"] >= 1
 
 
 def test_a_chunk_that_is_lost_is_an_error_of_that_function_only(running: tuple[Any, Path]) -> None:

@@ -384,6 +384,25 @@ def test_a_worker_that_cant_stay_alive_ends_in_errors_and_the_next_open_is_whole
     assert sample.same(again.path)
 
 
+def test_the_end_of_a_broken_connection_closes_nobody_s_file(
+    images: LazyImages, sample: Sample, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("lading.lazy.supervisor._MOST_DEATHS", 0)
+    images.open(sample.image)
+    supervisor = images.start()
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- numbers
+    os.kill(supervisor.pid, signal.SIGKILL)
+    assert eventually(lambda: bool(supervisor.problem))
+    assert eventually(lambda: len(set(os.listdir("/proc/self/fd"))) < len(before))  # noqa: PTH208
+    ours = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]  # one of them has the number of the FUSE device
+    try:
+        assert sample.same(images.open(sample.image).path)
+        assert {os.readlink(f"/proc/self/fd/{number}") for number in ours} == {os.devnull}  # noqa: PTH115
+    finally:
+        for number in ours:
+            os.close(number)
+
+
 def test_a_store_that_is_down_for_a_while_is_a_delay_and_then_an_error(
     images: LazyImages, sample: Sample, settings: ReaderSettings
 ):

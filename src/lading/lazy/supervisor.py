@@ -66,7 +66,7 @@ class Supervisor:
         self._numbers = itertools.count(1)
         self._images: dict[int, tuple[dict[str, Any], int]] = {}
         self._deaths: list[float] = []
-        self._closed = False
+        self._closed = self._ended = False
         self.problem = ""
         """Why there is no worker any more; empty while there is."""
         self.restarts = 0
@@ -251,7 +251,11 @@ class Supervisor:
         self._end()
 
     def _end(self) -> None:
-        """No server any more: readers get errors from here on."""
+        """No server any more: readers get errors from here on. Once: the descriptor's number may be another file's by then."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
         mount.abort(self._connection)
         for image in list(self._images):
             self._forget(image)
