@@ -266,6 +266,14 @@ def test_two_accounts_have_manifests_of_their_own_and_the_chunks_together(runnin
     assert invoke(api, "orders")[0] == "v1"
 
 
+def test_what_was_expired_starts_again_at_once(running: tuple[Any, Path]) -> None:
+    """While the environments before are still being ended, and their hold on the image."""
+    api, _ = running
+    for _ in range(5):
+        assert invoke(api, "orders")[0] == "v1"
+        expire(api, "orders")
+
+
 def test_a_reader_that_is_killed_is_replaced_under_the_function(running: tuple[Any, Path]) -> None:
     api, _ = running
     first = invoke(api, "orders", {"read": "/usr/lib"})

@@ -66,7 +66,7 @@ class Environment:
         self._limit = Alarm(self._loop)
         """Until an invoke or init must have ended."""
         self._still = Stillness(self._loop, function.budgets.linger, self._telemetry.drain)
-        self._extensions = find_extensions(function)
+        self._extensions: tuple[str, ...] = ()
         self._pipe: tuple[int, ...] = ()
         """What external extensions write to: apart from the function's output. Read end, write end."""
 
@@ -89,6 +89,7 @@ class Environment:
         """Make the walls and run the init phase. A failing init is no error here: the first invoke runs it again."""
         self._change("starting")
         self._hold_root()
+        await self._find_extensions()
         given = await self._door.variables(self.function) if self._door else {}
         variables = function_variables(self.function, self._journal.stream, given)
         spec = replace(self.function.spec, environment=variables)
@@ -98,6 +99,12 @@ class Environment:
         await self._enter(await self._blocking(lambda: self._host.create(spec, start=not self._extensions)))
         self._init = await self._finish_init("init", self.function.budgets.init, started)
         self._change("ready")
+
+    async def _find_extensions(self) -> None:
+        """Beside the loop for an image: its root may be a store away, and that be down. Raises OSError."""
+        function = self.function
+        look = functools.partial(find_extensions, function)
+        self._extensions = await self._blocking(look) if function.spec.image else look()
 
     async def _enter(self, box: Sandbox) -> None:
         """From here on what comes from inside is heard, and extensions start."""

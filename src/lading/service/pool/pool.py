@@ -207,6 +207,8 @@ class Pool:
             key = self._keys[function] = f"{function.qualified_arn}#{next(self._numbers)}"
             self._versions[key] = function
             self._scheduler.enter(key, function.arn, _share(function))
+        elif self._versions[key] is not function:
+            self._versions[key] = function  # an equal one, but the root of the one before may be given back by now
         return key
 
     def _tell(self, key: str) -> None:

@@ -87,6 +87,7 @@ class Initialising(_Begun):
     async def take(self) -> Template:
         """Raises SnapshotError where the init fails, SandboxError where there can't be a template."""
         self._change("starting")
+        await self._find_extensions()
         given = await self._door.variables(self.function) if self._door else {}
         variables = function_variables(self.function, self._journal.stream, given)
         if given:
@@ -142,6 +143,7 @@ class Restored(_Begun):
         """Raises RestoreError, SnapshotError, SandboxError."""
         self._change("starting")
         self._hold_root()
+        await self._find_extensions()
         template = await self._templates.get(self.function)
         self._begin_conversation()
         self._journal.restore_started()
