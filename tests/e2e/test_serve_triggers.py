@@ -12,11 +12,25 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from serve_support import ACCOUNT, REGION, ROLE, client, clock, create, make_role, refusal, service, until, zipped
+from serve_support import (
+    ACCOUNT,
+    REGION,
+    ROLE,
+    client,
+    clock,
+    create,
+    make_role,
+    refusal,
+    served,
+    service,
+    until,
+    zipped,
+)
 
 from lading.service.lineage import short_name
 
@@ -513,3 +527,25 @@ def test_messages_keep_the_trace_of_whoever_caused_them(url: str) -> None:
         found += [one.get("Attributes", {}).get("AWSTraceHeader", "") for one in answer["Messages"]]
     lineage = f"Root=1-0-0;Lineage={short_name(function_arn('told'))}:3"
     assert sorted(found) == sorted(["", "Root=own", "Root=own", lineage, lineage, lineage])
+
+
+def test_what_a_client_was_told_of_survives_a_kill(tmp_path: Path) -> None:
+    """The bucket is gone then, and what it had for the function is not."""
+    code = zipped({"app.py": "import time\ndef handler(event, context):\n    time.sleep(1)\n    print('at last')\n"})
+    with served("--state", str(tmp_path)) as (url, process):
+        create(client(url), "late", Role=make_role(url), Code={"ZipFile": code}, Timeout=30)
+        s3 = bucket(url, "short")
+        permit(url, "late", "s3", "arn:aws:s3:::short")
+        notify(s3, "short", function_arn("late"))
+        s3.put_object(Bucket="short", Key="a", Body=b"")
+        process.kill()
+    with served("--state", str(tmp_path)) as (url, _):
+        logs = client(url, "logs")
+
+        def said() -> Any:
+            try:
+                return logs.filter_log_events(logGroupName="/aws/lambda/late", filterPattern="last")["events"]
+            except logs.exceptions.ResourceNotFoundException:
+                return []
+
+        assert until(said, 60)

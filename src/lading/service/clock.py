@@ -53,6 +53,16 @@ class Clock:
         finally:
             self._changed.discard(changed)
 
+    async def wait_for(self, woken: asyncio.Event, moment: float) -> None:
+        """The same, or until the event is set."""
+        waiting = asyncio.create_task(woken.wait())
+        timer = asyncio.create_task(self.wait_until(moment))
+        try:
+            await asyncio.wait((waiting, timer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            timer.cancel()
+
     def _set(self, ours: float, speed: float) -> None:
         self._ran = self.running() + (ours - self.now())
         self._since = time.monotonic()

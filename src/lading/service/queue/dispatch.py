@@ -114,13 +114,7 @@ class Queue:
         while True:
             self._wake.clear()
             soonest = await self._look_at_lanes()
-            woken = asyncio.create_task(self._wake.wait())
-            timer = asyncio.create_task(self._clock.wait_until(soonest))
-            try:
-                await asyncio.wait((woken, timer), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                woken.cancel()
-                timer.cancel()
+            await self._clock.wait_for(self._wake, soonest)
 
     async def _look_at_lanes(self) -> float:
         """Start what is due and has room; returns when to look again."""

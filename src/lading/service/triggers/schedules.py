@@ -108,13 +108,7 @@ class Schedules:
             except Exception:
                 log.exception("schedules could not be looked at")
                 soonest = self._clock.now() + 60.0
-            woken = asyncio.create_task(self._wake.wait())
-            timer = asyncio.create_task(self._clock.wait_until(soonest))
-            try:
-                await asyncio.wait((woken, timer), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                woken.cancel()
-                timer.cancel()
+            await self._clock.wait_for(self._wake, soonest)
 
     def _look(self) -> float:
         """Fire what is due; when the next one is. Blocks."""
