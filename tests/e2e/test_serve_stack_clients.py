@@ -199,3 +199,71 @@ def test_the_aws_command_packages_and_deploys(url: str, tmp_path: Path) -> None:
     assert json.load(here(url, "lambda").invoke(FunctionName="cli")["Payload"]) == "deployed"
     assert Stack(here(url, "cloudformation"), "cli").delete() == "DELETE_COMPLETE"
     assert refusal(here(url, "lambda").get_function, FunctionName="cli")[0] == 404
+
+
+def test_what_the_cdk_sends(url: str) -> None:
+    """The parts of `cdk bootstrap`'s template that differ from others', and a stack as `cdk deploy` (2.1148) makes it."""
+    api, s3 = here(url, "cloudformation"), here(url, "s3")
+    version, assets = (
+        "/cdk-bootstrap/hnb659fds/version",
+        {"Fn::Sub": "cdk-hnb659fds-assets-${AWS::AccountId}-${AWS::Region}"},
+    )
+    lifecycle = [
+        {"Id": "CleanupOldVersions", "Status": "Enabled", "NoncurrentVersionExpiration": {"NoncurrentDays": 30}}
+    ]
+    plain_http = {"Bool": {"aws:SecureTransport": "false"}}
+    secure = {"Effect": "Deny", "Action": "s3:*", "Principal": "*", "Condition": plain_http}
+    objects = {"Fn::Sub": "${StagingBucket.Arn}/*"}
+    bootstrap = {
+        "StagingBucket": {
+            "Type": "AWS::S3::Bucket",
+            "Properties": {"BucketName": assets, "LifecycleConfiguration": {"Rules": lifecycle}},
+        },
+        "StagingBucketPolicy": {
+            "Type": "AWS::S3::BucketPolicy",
+            "Properties": {
+                "Bucket": {"Ref": "StagingBucket"},
+                "PolicyDocument": {"Version": "2012-10-17", "Statement": [{**secure, "Resource": objects}]},
+            },
+        },
+        "ContainerAssetsRepository": {
+            "Type": "AWS::ECR::Repository",
+            "Properties": {"ImageTagMutability": "IMMUTABLE", "RepositoryName": "cdk-hnb659fds-container-assets"},
+        },
+        "CdkBootstrapVersion": {"Type": "AWS::SSM::Parameter", "Properties": {"Type": "String", "Name": version, "Value": "31"}},
+    }  # fmt: skip
+    toolkit = Stack(api, "CDKToolkit")
+    assert refusal(toolkit.described)[1] == "ValidationError"
+    change(api, "CDKToolkit", "CREATE", TemplateBody=json.dumps({"Resources": bootstrap}))
+    assert toolkit.settled("CDKToolkit") == "CREATE_COMPLETE"
+
+    bucket = toolkit.physical()["StagingBucket"]
+    s3.put_object(
+        Bucket=bucket, Key="asset.zip", Body=zipped({"app.py": "def handler(event, context):\n    return 'cdk'\n"})
+    )
+    known = {"Fn::Contains": [["1", "2", "3", "4", "5"], {"Ref": "BootstrapVersion"}]}
+    assertion = {"Assert": {"Fn::Not": [known]}, "AssertDescription": "bootstrap again"}
+    app = {
+        "Resources": {
+            "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": TRUST}},
+            "Fn": {
+                "Type": "AWS::Lambda::Function",
+                "Properties": {
+                    "Code": {"S3Bucket": assets, "S3Key": "asset.zip"}, "Handler": "app.handler", "Runtime": "python3.13",
+                    "Role": {"Fn::GetAtt": ["Role", "Arn"]},
+                },
+                "DependsOn": ["Role"],
+            },
+            "CDKMetadata": {"Type": "AWS::CDK::Metadata", "Properties": {"Analytics": "v2:x"}, "Condition": "Available"},
+        },
+        "Conditions": {"Available": {"Fn::Or": [{"Fn::Equals": [{"Ref": "AWS::Region"}, REGION]}, {"Fn::Equals": ["a", "b"]}]}},
+        "Parameters": {"BootstrapVersion": {"Type": "AWS::SSM::Parameter::Value<String>", "Default": version}},
+        "Rules": {"CheckBootstrapVersion": {"Assertions": [assertion]}},
+    }  # fmt: skip
+    s3.put_object(Bucket=bucket, Key="template.json", Body=json.dumps(app).encode())
+    change(api, "Shop", "CREATE", TemplateURL=f"https://s3.{REGION}.amazonaws.com/{bucket}/template.json")
+    stack = Stack(api, "Shop")
+    assert stack.settled("Shop") == "CREATE_COMPLETE", stack.events()
+    invoked = here(url, "lambda").invoke(FunctionName=stack.physical()["Fn"])
+    assert json.load(invoked["Payload"]) == "cdk"
+    assert stack.delete() == "DELETE_COMPLETE"
