@@ -164,7 +164,8 @@ def test_errors(logs: Any) -> None:
     assert refusal(logs.create_log_group, logGroupName="twice")[:2] == (400, "ResourceAlreadyExistsException")
     for call in (logs.describe_log_streams, logs.delete_log_group, logs.filter_log_events):
         assert refusal(call, logGroupName="none")[:2] == (400, "ResourceNotFoundException")
-    assert refusal(logs.filter_log_events, logGroupName="twice", filterPattern="{ $.a = 1 }")[0] == 501
+    for pattern, status in (("[a, b]", 501), ("{ $.a = %x% }", 501), ("{ $.a }", 400)):
+        assert refusal(logs.filter_log_events, logGroupName="twice", filterPattern=pattern)[0] == status
     assert refusal(logs.put_retention_policy, logGroupName="twice", retentionInDays=2)[1] == "InvalidParameterException"
     assert refusal(logs.start_query, logGroupName="twice", startTime=0, endTime=1, queryString="x")[0] == 501
 

@@ -1,6 +1,6 @@
-"""Filter patterns over unstructured text: terms, "phrases", ?optional ones and -excluded ones.
+"""Filter patterns: over unstructured text terms, "phrases", ?optional ones and -excluded ones; over JSON see `json_pattern.py`.
 
-Source: CloudWatch Logs User Guide, "Filter pattern syntax". Patterns over JSON, columns and regular expressions are refused.
+Source: CloudWatch Logs User Guide, "Filter pattern syntax". Patterns over columns and regular expressions are refused.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from lading.service.contract.errors import ApiError
 from lading.service.control.refusal import not_here
+from lading.service.logs.json_pattern import compile_json_pattern
 
 _TERM = re.compile(r'([?-]?)(?:"((?:[^"\\]|\\.)*)"|([\w.:/@+=,;#*&!-]+))')
 _ESCAPED = re.compile(r"\\(.)")
@@ -18,8 +19,10 @@ _ESCAPED = re.compile(r"\\(.)")
 def compile_pattern(pattern: str) -> Callable[[str], bool]:
     """Whether a message matches. Raises ApiError for a pattern that is wrong or of a kind that isn't here."""
     text = pattern.strip()
-    if text[:1] in ("{", "[", "%"):
-        raise not_here("a filter pattern over JSON, columns or regular expressions", "use terms and phrases")
+    if text.startswith("{"):
+        return compile_json_pattern(text)
+    if text[:1] in ("[", "%"):
+        raise not_here("a filter pattern over columns or regular expressions", "use terms, phrases or JSON selectors")
     needed: list[str] = []
     optional: list[str] = []
     excluded: list[str] = []
