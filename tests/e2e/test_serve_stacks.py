@@ -360,6 +360,12 @@ def test_what_is_not_here_is_said(url: str, api: Any) -> None:
     )
     assert (status, code) == (400, "ValidationError") and "Unrecognized resource types: [AWS::EC2::Instance]" in message
     assert refusal(api.list_stack_sets)[:2] == (501, "NotImplementedException")
+    told = {
+        "StackName": "x",
+        "TemplateBody": body({"Role": ROLE}),
+        "NotificationARNs": ["arn:aws:sns:eu-west-1:000000000000:t"],
+    }
+    assert refusal(api.create_stack, **told)[:2] == (501, "NotImplementedException")
     assert refusal(Stack(api, "x").described)[2] == "Stack with id x does not exist"
     stack = Stack(api, "written-down")
     api_gateway = {"Api": {"Type": "AWS::ApiGateway::RestApi", "Properties": {"Name": "n"}}}

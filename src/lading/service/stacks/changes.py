@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lading.service.stacks.deployment import needs_replacement, properties_of
-from lading.service.stacks.expressions import Evaluator
+from lading.service.stacks.expressions import Evaluator, text_of
 from lading.service.stacks.kinds.known import find_kind
 from lading.service.stacks.records import Plan, Resource, Shelf, Stack
 from lading.service.stacks.refusal import invalid
@@ -58,11 +58,11 @@ class Preview:
         known = {one["OutputKey"]: one["OutputValue"] for one in self._stack.outputs}
         outputs = self._plan.template.section("Outputs")
         shown = {
-            name: self._evaluator.evaluate(one["Value"])
+            name: text_of(self._evaluator.evaluate(one["Value"]))
             for name, one in outputs.items()
             if one.get("Condition") is None or self._evaluator.holds(one["Condition"])
         }
-        return {name: str(value) for name, value in shown.items()} != known
+        return shown != known
 
     def _wanted(self) -> set[str]:
         resources = self._plan.template.resources
@@ -75,7 +75,8 @@ class Preview:
     def _modified(self, present: Resource, definition: Any) -> dict[str, Any] | None:
         kind, type_name = find_kind(str(definition["Type"])), str(definition["Type"])
         properties = properties_of(self._evaluator, definition)
-        retagged = self._stack.plan is not None and self._stack.plan.tags != self._plan.tags
+        before = self._stack.plan
+        retagged = before is not None and before.tags != self._plan.tags and kind is not None and "Tags" in kind.known
         if properties == present.properties and type_name == present.type and not retagged:
             return None
         replaced = kind is not None and needs_replacement(kind, present, type_name, properties)

@@ -173,7 +173,8 @@ class Deployment:
             stack.tell_of(present, "UPDATE_FAILED", str(error))
             raise FailedError(f"The following resource(s) failed to update: [{name}]. ") from None
         replaced = needs_replacement(kind, present, type_name, properties)
-        if not replaced and properties == present.properties and not self._retagged:
+        retagged = self._retagged and "Tags" in kind.known
+        if not replaced and properties == present.properties and not retagged:
             present.definition = definition
             return
         self._undo.append(Undo(name, _copy(present)))

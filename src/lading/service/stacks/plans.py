@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from lading.service.contract.errors import ApiError
 from lading.service.control.call import Parameters
 from lading.service.control.control import Origin
+from lading.service.control.refusal import not_here
 from lading.service.stacks.expressions import Evaluator
 from lading.service.stacks.kinds.known import unknown
 from lading.service.stacks.parameters import Given, read_given, resolve
@@ -30,6 +31,7 @@ _NAMES = {"RoleName", "UserName", "GroupName", "ManagedPolicyName", "InstancePro
 
 def make_plan(services: Services, parameters: Parameters, origin: Origin, stack: Stack) -> Plan:
     """Blocks. Raises ApiError."""
+    _refuse_unheard(parameters)
     before = stack.plan
     sent = sent_template(services, parameters, origin, stack)
     given = read_given(parameters.get("Parameters", []), before.parameters if before is not None else {})
@@ -74,6 +76,16 @@ def make_plan(services: Services, parameters: Parameters, origin: Origin, stack:
         not parameters.get("DisableRollback", False),
         parameters.get("ClientRequestToken"),
     )
+
+
+def _refuse_unheard(parameters: Parameters) -> None:
+    """What a request asks for and nobody here would do."""
+    if parameters.get("NotificationARNs"):
+        raise not_here("NotificationARNs", "no topic is told of a stack's events")
+    if parameters.get("StackPolicyBody") or parameters.get("StackPolicyURL"):
+        raise not_here("StackPolicyBody", "nothing would keep to a stack's policy")
+    if (parameters.get("RollbackConfiguration") or {}).get("RollbackTriggers"):
+        raise not_here("RollbackTriggers", "there are no alarms")
 
 
 class _Nothing:

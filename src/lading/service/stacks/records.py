@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lading.service.contract.errors import ApiError
 from lading.service.control.names import Scope
 from lading.service.stacks.template import Template
 
@@ -18,6 +19,8 @@ MOST_EVENTS = 5_000
 MOST_DELETED = 200
 """Deleted stacks that are remembered, of an account and region."""
 MOST_CHANGE_SETS = 100
+MOST_STACKS = 2_000
+"""Living ones, of an account and region (CloudFormation User Guide, quotas)."""
 STACK = "AWS::CloudFormation::Stack"
 
 
@@ -172,9 +175,12 @@ class Shelf:
             return next((one for one in known.values() if one.name == name and one.deleted is None), None)
 
     def add(self, scope: Scope, name: str) -> Stack:
+        """Raises ApiError when there are too many."""
         arn = f"arn:{scope.partition}:cloudformation:{scope.region}:{scope.account}:stack/{name}/{uuid.uuid4()}"
         with self.lock:
             known = self._stacks.setdefault(scope, {})
+            if sum(one.deleted is None for one in known.values()) >= MOST_STACKS:
+                raise ApiError("LimitExceededException", f"Limit for stack has been exceeded: {MOST_STACKS}")
             gone = [one.arn for one in known.values() if one.deleted is not None]
             for old in gone[: max(0, len(gone) - MOST_DELETED)]:
                 del known[old]

@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from lading.service.contract.errors import ApiError
 from lading.service.control.call import Parameters
@@ -191,13 +192,15 @@ class Stacks:
                 raise ApiError("InvalidChangeSetStatus", message)
             if stack.busy:
                 raise wrong_state(stack.arn, stack.status, "updated")
-            change_set.execution = "EXECUTE_COMPLETE"
-            stack.change_sets = {change_set.name: change_set}
-            plan = _with(change_set.plan, rollback=rollback, token=token)
+            plan = replace(change_set.plan, rollback=rollback, token=token)
             if change_set.kind == "CREATE":
                 on_failure = change_set.on_failure or ("ROLLBACK" if rollback else "DO_NOTHING")
-                return self._threads.submit(self._begin_create(stack, plan, on_failure))
-            return self._threads.submit(self._begin_update(stack, plan))
+                run = self._begin_create(stack, plan, on_failure)
+            else:
+                run = self._begin_update(stack, plan)
+            change_set.execution = "EXECUTE_COMPLETE"
+            stack.change_sets = {change_set.name: change_set}
+        return self._threads.submit(run)
 
     def _check_updatable(self, stack: Stack) -> None:
         if stack.deleted is not None:
@@ -268,9 +271,3 @@ def _nested(stack: Stack) -> Nested:
 def _failed(status: str) -> str:
     verb = status.removesuffix("_IN_PROGRESS").removesuffix("_COMPLETE_CLEANUP")
     return f"{verb}_FAILED"
-
-
-def _with(plan: Plan, *, rollback: bool, token: str | None) -> Plan:
-    from dataclasses import replace
-
-    return replace(plan, rollback=rollback, token=token)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from lading.service.stacks.kinds.kind import Properties, Wanted, arguments, gone_is_well, tag_list
+from lading.service.stacks.kinds.kind import Properties, ResourceError, Wanted, arguments, gone_is_well, tag_list
 from lading.service.stacks.records import Made
 from lading.service.stacks.site import Site
 
@@ -61,7 +61,9 @@ class Rules:
             site.call("events", "remove_targets", Rule=name, EventBusName=bus, Ids=gone)
         given = arguments(site, "events", "PutTargets", wanted, ["Targets"])
         if given.get("Targets"):
-            site.call("events", "put_targets", Rule=name, EventBusName=bus, **given)
+            answer = site.call("events", "put_targets", Rule=name, EventBusName=bus, **given)
+            if failed := answer.get("FailedEntries"):
+                raise ResourceError(f"target {failed[0].get('TargetId')}: {failed[0].get('ErrorMessage')}")
 
 
 def _targets(properties: Properties) -> list[str]:
