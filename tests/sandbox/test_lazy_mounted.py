@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -21,13 +22,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from lazy_samples import KEY, Member, converted, file, folder, hard, link
 from oci_samples import AMD64, layer_of, tar_of
 
+from lading.lazy import mount
 from lading.lazy.erofs import DEVICE_SLOT, SUPERBLOCK_AT, crc32c
 from lading.lazy.export import export
+from lading.lazy.images import LazyImages
 from lading.lazy.manifest import open_manifest
 from lading.lazy.objects import FolderObjects
+from lading.lazy.opening import open_source
 from lading.lazy.roots import ImageStore
+from lading.lazy.settings import ReaderSettings
 from lading.oci.image import Image, empty
 from lading.oci.layout import write_layout
+from lading.oci.tar import END, FILE, header, padding
 from lading.sandbox.inside import kernel
 from lading.store import open_store
 
@@ -184,6 +190,104 @@ def test_the_mounted_image_is_umoci_s_file_by_file(image: Image, tmp_path: Path)
     assert len(ours) > 3000
 
 
+@contextmanager
+def lazily(image: Image, folder: Path) -> Iterator[Path]:
+    """Converted and mounted as the service does it: each byte comes through the reader and its tiers."""
+    if problem := mount.find_problem():
+        pytest.skip(problem)
+    store = ImageStore(FolderObjects(folder / "lazily"))
+    converted(image, store, folder)
+    opening = open_source(store, KEY, image.digest)
+    with LazyImages(ReaderSettings(folder / "cache", str(folder / "lazily"))) as images:
+        yield images.open(opening.source).path
+
+
+class Generated:
+    """Layers by chance: each changes what the ones below have. No name is touched twice in a layer, nor one in another."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = random.Random(seed)
+        self._kinds: dict[str, str] = {"": "folder"}
+        self.layers = [self._layer() for _ in range(4)]
+
+    def _layer(self) -> tuple[Member, ...]:
+        chance, members = self._chance, []
+        touched: set[str] = set()
+        for _ in range(60):
+            folders = sorted(name for name, kind in self._kinds.items() if kind == "folder")
+            name = f"{chance.choice(folders)}/{chance.choice('abcdefgh')}{chance.randrange(6)}".lstrip("/")
+            if any(name == one or name.startswith(f"{one}/") or one.startswith(f"{name}/") for one in touched):
+                continue
+            touched.add(name)
+            members.append(self._member(name))
+        return tuple(members)
+
+    def _member(self, name: str) -> Member:
+        chance, old = self._chance, self._kinds.get(name)
+        where, _, base = name.rpartition("/")
+        kind = chance.choice(["file", "file", "file", "folder", "link", "hard", "node", "gone", "opaque"])
+        files = sorted(one for one, known in self._kinds.items() if known == "file" and one != name)
+        if (
+            (kind in ("gone", "opaque") and old is None)
+            or (kind == "opaque" and old != "folder")
+            or (kind == "hard" and not files)
+        ):
+            kind = "file"
+        if kind in ("gone", "opaque") or kind != old:
+            self._kinds = {one: known for one, known in self._kinds.items() if not one.startswith(f"{name}/")}
+        if kind == "gone":
+            del self._kinds[name]
+            return file(f"{where}/.wh.{base}".lstrip("/"))
+        if kind == "opaque":
+            return file(f"{name}/.wh..wh..opq")
+        self._kinds[name] = "other" if kind in ("link", "hard", "node") else kind
+        facts = {
+            "mode": chance.choice([0o644, 0o755, 0o600, 0o4711, 0o1777]), "uid": chance.choice([0, 7, 70_000]),
+            "gid": chance.choice([0, 9, 4_000_000_000]), "mtime": chance.choice([1.5, 1_600_000_000, 1_700_000_000.25]),
+        }  # fmt: skip
+        if chance.random() < 0.2 and kind in ("file", "folder"):
+            facts["pax_headers"] = attributes(user__colour=str(chance.random()), security__capability=CAPABILITY)
+        if kind == "folder":
+            return folder(name, **facts)
+        if kind == "link":
+            return link(name, chance.choice(["a0", "/b1", "../c2", "nowhere"]), mtime=facts["mtime"])
+        if kind == "hard":
+            return hard(name, chance.choice(files))
+        if kind == "node":
+            node, details, _ = chance.choice(
+                [device(name, b"3", 1, 3), device(name, b"4", 259, 7), (name, {"type": b"6"}, b"")]
+            )
+            return node, facts | details, b""
+        return file(
+            name, noise((name, chance.random()), chance.choice([0, 1, 128, 129, 5_000, 70_000, 600_000])), **facts
+        )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_generated_images_are_umoci_s_file_by_file(tmp_path: Path, seed: int) -> None:
+    content: Any = StoreContent(tmp_path / "blobs")
+    image = empty(AMD64).append([layer_of(content, tar_of(members)) for members in Generated(seed).layers])
+    with lazily(image, tmp_path) as root:
+        ours = facts(root)
+    compare(ours, facts(unpacked(image, tmp_path)), set())
+    assert len(ours) > 60
+    kinds = {stat.S_IFMT(int(str(fact[0]), 8)) for fact in ours.values() if isinstance(fact, tuple)}
+    assert {stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK} <= kinds
+
+
+def test_twenty_thousand_files_are_listed_and_read(tmp_path: Path) -> None:
+    """bench/lazy.py has a million."""
+    names = [f"opt/{number // 500}/{number}" for number in range(20_000)]
+    tar = b"".join(header(name, FILE, 0o644, len(name)) + name.encode() + padding(len(name)) for name in names) + END
+    content: Any = StoreContent(tmp_path / "blobs")
+    with lazily(empty(AMD64).append([layer_of(content, tar)]), tmp_path) as root:
+        found = {
+            os.path.relpath(os.path.join(where, name), root) for where, _, files in os.walk(root) for name in files
+        }  # noqa: PTH118
+        assert found == set(names)
+        assert all((root / name).read_text() == name for name in names[::97])
+
+
 def test_real_files_are_umoci_s_file_by_file(tmp_path: Path) -> None:
     """The interpreter's own library in one layer, with its bytecode, links and times; a part of it again in another."""
     library = Path(os.__file__).parent
@@ -197,7 +301,7 @@ def test_real_files_are_umoci_s_file_by_file(tmp_path: Path) -> None:
                 archive.add(library / part, f"lib/{part}" if number == 0 else f"lib/again/{part}")
         layers.append(layer_of(content, buffer.getvalue()))
     image = empty(AMD64).append(layers)
-    with mounted(image, tmp_path) as root:
+    with lazily(image, tmp_path) as root:
         compare(facts(root), facts(unpacked(image, tmp_path)), set())
 
 

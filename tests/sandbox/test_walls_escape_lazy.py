@@ -30,6 +30,7 @@ from lading.service.lazy_roots import LazyRoots
 from lading.service.pool.image_function import Overrides, OwnedImage, root_of
 from lading.store import open_store
 
+MANY = 3_000
 PROCESS = {
     "Entrypoint": ["python", "-m", "awslambdaric"],
     "Cmd": ["lambda_function.lambda_handler"],
@@ -49,7 +50,9 @@ def root(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image
     if problem := mount.find_problem():
         pytest.skip(problem)
     folder = tmp_path_factory.mktemp("lazy")
-    own = write_layer(folder / "own", {"var/task/lambda_function.py": "import os\nexec(os.environ['ATTEMPT'])\n"})
+    many = {f"var/task/many/{number % 97}/{number}": str(number) * (number % 60) for number in range(MANY)}
+    code = "import os\nexec(os.environ['ATTEMPT'])\n"
+    own = write_layer(folder / "own", {"var/task/lambda_function.py": code, **many})
     layers = [shell_layer(folder / "shell"), python_layer(folder / "python"), own]
     layout = write_image(open_store(folder / "store"), layers, folder / "layout", PROCESS)
     image = Layout(layout).image()
@@ -75,6 +78,15 @@ def start(root: ImageRoot, host: Host, cold_start: ColdStart) -> Iterator[Start]
     yield run
     for box in boxes:
         box.close()
+
+
+def test_an_image_of_many_files_is_seen_whole(start: Start) -> None:
+    """bench/lazy.py mounts one of a million."""
+    body = """
+    found = {name: folder for folder, _, names in os.walk("/var/task/many") for name in names}
+    right = [name for name in list(found)[::50] if open(f"{found[name]}/{name}").read() == name * (int(name) % 60)]
+    return [len(found), len(right)]"""
+    assert start(f"def lambda_handler(event, context):{body}").invoke({}).body == [MANY, MANY // 50]
 
 
 def test_the_root_is_the_mounted_image(start: Start, root: ImageRoot) -> None:
