@@ -3,7 +3,7 @@
 50 functions on 5 bases of Debian packages, with wheels in a layer of their own; most differ in their code only.
 BENCH_LAZY_PACKAGES (Debian packages of a base; 24: bases of 230 to 410 MB) and BENCH_LAZY_IMAGES (50) set the size; downloads
 are kept between runs. A change of code costs two chunks at least: images below 100 MB can't stay under 1 % of theirs.
-BENCH_LAZY_FILES (1,000,000) is how many files the image has with which memory is measured.
+BENCH_LAZY_FILES (1,000,000) is how many files the image has with which memory is measured, and that is mounted and listed.
 """
 
 from __future__ import annotations
@@ -12,18 +12,24 @@ import io
 import os
 import random
 import tarfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.harness.compare import Row, Side, Table, Verdict, interleave, ratio, wall_row
 from bench.harness.peers import system_command, versions
-from bench.harness.process import watch
+from bench.harness.process import kilobytes, watch
 from bench.harness.real_images import DEBIAN, WHEELS, deb, joined, layer_of, wheels
 from bench.harness.workshop import Workshop, remove
+from lading.lazy import mount
 from lading.lazy.convert import Conversion, Settings, convert
-from lading.lazy.keys import MasterKey
+from lading.lazy.images import LazyImages
+from lading.lazy.keys import MasterKey, read_key
 from lading.lazy.objects import FolderObjects
+from lading.lazy.opening import open_source
 from lading.lazy.roots import ImageStore
+from lading.lazy.settings import ReaderSettings
 from lading.lazy.stats import measure as count
 from lading.model.progress import Silent
 from lading.oci.descriptor import Platform
@@ -35,7 +41,15 @@ from lading.store import Store, open_store
 BASES = 5
 SMALL = ("requests==2.32.5",)
 """A package as one adds them most often, with what it needs."""
-LIMITS = {"uploads": 0.25, "storage": 1 / 10, "redeploy": 0.003, "speed": 100.0, "memory": 700.0}
+LIMITS = {
+    "uploads": 0.25,
+    "storage": 1 / 10,
+    "redeploy": 0.003,
+    "speed": 100.0,
+    "memory": 500.0,
+    "mounted": 2.0,
+    "reader": 150.0,
+}
 
 
 @dataclass(frozen=True)
@@ -152,11 +166,35 @@ def many_files(workshop: Workshop, store: Store) -> Table:
     environment = {**workshop.environment, "LADING_LAZY_KEY": str(workshop.folder / "key")}
     peak = watch([workshop.lading, "image", "convert", str(layout), "--store", str(made)], workshop.folder, environment)
     megabytes = peak.largest / 1e6
-    return Table(
-        f"an image of {files:,} empty files",
-        [Row("lading image convert", [megabytes], "MB")],
-        [Verdict("MB", megabytes, LIMITS["memory"] * max(0.3, files / 1e6))],
-    )
+    rows = [Row("lading image convert", [megabytes], "MB")]
+    verdicts = [Verdict("MB", megabytes, LIMITS["memory"] * max(0.3, files / 1e6))]
+    if problem := mount.find_problem():
+        return Table(f"an image of {files:,} empty files", rows, verdicts, [f"not mounted: {problem}"])
+    seconds, listed, reader = mounted(workshop, made, read_key(workshop.folder / "key"))
+    rows += [Row("mounted", [seconds]), Row("listed", [listed]), Row("the reader", [reader], "MB")]
+    verdicts += [
+        Verdict("seconds until mounted", seconds, LIMITS["mounted"] * max(0.3, files / 1e6), shown=f"{seconds:.2f} s"),
+        Verdict("MB of the reader", reader, LIMITS["reader"]),
+    ]
+    return Table(f"an image of {files:,} empty files", rows, verdicts)
+
+
+def mounted(workshop: Workshop, made: Path, master: MasterKey) -> tuple[float, float, float]:
+    """Seconds until the only image of a store is mounted, and until all of it is listed then; megabytes of the reader."""
+    store, key = ImageStore(FolderObjects(made)), master.account()
+    [(_, digest)] = store.images(store.roots()[-1])
+    with LazyImages(ReaderSettings(workshop.folder / "reader", str(made))) as images:
+        images.start()
+        began = time.perf_counter()
+        opening = open_source(store, key, digest)
+        image = images.open(opening.source)
+        ready = time.perf_counter()
+        for _ in os.walk(image.path):
+            pass
+        listed = time.perf_counter()
+        reader = kilobytes(images.start().pid, "status", "VmHWM:") / 1e3
+        opening.lease.release()
+        return ready - began, listed - ready, reader
 
 
 def made_parts(packages: int) -> Parts:

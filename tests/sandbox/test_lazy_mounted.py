@@ -281,9 +281,7 @@ def test_twenty_thousand_files_are_listed_and_read(tmp_path: Path) -> None:
     tar = b"".join(header(name, FILE, 0o644, len(name)) + name.encode() + padding(len(name)) for name in names) + END
     content: Any = StoreContent(tmp_path / "blobs")
     with lazily(empty(AMD64).append([layer_of(content, tar)]), tmp_path) as root:
-        found = {
-            os.path.relpath(os.path.join(where, name), root) for where, _, files in os.walk(root) for name in files
-        }  # noqa: PTH118
+        found = {str(Path(where, name).relative_to(root)) for where, _, files in os.walk(root) for name in files}
         assert found == set(names)
         assert all((root / name).read_text() == name for name in names[::97])
 
