@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lading.config.problems import BrokenFileError
-from lading.config.template_file import parse_template
 from lading.service.stacks.refusal import invalid, template_error
 
 MOST_RESOURCES = 500
@@ -59,6 +57,11 @@ class Template:
 
 def read_template(text: str) -> Template:
     """Raises ApiError for what is none."""
+    from lading.config.problems import (
+        BrokenFileError,
+    )  # configuration and YAML take long to import: a service starts without
+    from lading.config.template_file import parse_template
+
     if len(text) > LONGEST:
         raise invalid(f"Template may not exceed {LONGEST} bytes in size.")
     try:

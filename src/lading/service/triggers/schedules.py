@@ -16,16 +16,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-from zoneinfo import available_timezones
+from typing import TYPE_CHECKING, Any
 
 from lading.model.schedule import schedule_problem
-from lading.model.timetable import Timetable, read_timetable
 from lading.service.clock import Clock
 from lading.service.queue.event import Delivery
 from lading.service.triggers import rules
 from lading.service.triggers.handover import gathering, hand_over
 from lading.service.triggers.trigger import Taker, Trigger
+
+if TYPE_CHECKING:
+    from lading.model.timetable import Timetable
 
 SERVICES = frozenset({"events", "scheduler", "cloudformation"})
 """Whose requests may change what is due."""
@@ -157,6 +158,8 @@ class Schedules:
 
 
 def _begin(entry: _Entry, now: float) -> _Kept:
+    from lading.model.timetable import read_timetable  # time zones take long to import
+
     begin = now if entry.begin is None else entry.begin
     try:
         timetable = read_timetable(entry.expression, begin, entry.zone)
@@ -264,6 +267,8 @@ def _send(one: Any, account: str, payload: str) -> None:
 
 def replace() -> None:
     """Refuses expressions and zones that never come, as AWS does and moto doesn't."""
+    from zoneinfo import available_timezones
+
     from moto.scheduler.exceptions import ValidationException
     from moto.scheduler.models import EventBridgeSchedulerBackend
 
