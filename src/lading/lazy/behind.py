@@ -51,10 +51,10 @@ class WriteBehind:
     def flush(self) -> None:
         """Writes all of it. A disk that has no room makes later reads slower, and is no error."""
         with self._writing:
-            while held := next(iter(self._held.items()), None):
+            while held := self._oldest():
                 name, (content, reader) = held
                 self._cache.put(name, content, reader)
-                with self._lock:
+                with self._lock:  # not before: it is always found in one of the two
                     del self._held[name]
                     self._bytes -= len(content)
 
@@ -62,6 +62,10 @@ class WriteBehind:
         """What is held is written soon after."""
         with self._lock:
             self._ended.set()
+
+    def _oldest(self) -> tuple[bytes, tuple[bytes, int]] | None:
+        with self._lock:
+            return next(iter(self._held.items()), None)
 
     def _write(self) -> None:
         with contextlib.suppress(OSError):
