@@ -290,6 +290,11 @@ def test_stats_count_what_is_shared_once(place: Place) -> None:
     text = place("stats").out
     assert "2 images" in text and one["digest"] in text
     assert place("stats", "--account", "111122223333").err.strip() == "and 2 images of other accounts"
+    place.convert(place.folder / "one", "--account", "111122223333")
+    both = place("stats", "--also-account", "111122223333")
+    assert "3 images" in both.out and both.out.count("account 111122223333") == 1 and not both.err
+    all_of_them = place("stats", "--also-account", "111122223333", "--json").json
+    assert all_of_them["distinct"] == found["distinct"] and all_of_them["chunks"] == found["chunks"]
 
 
 def test_a_layer_by_umoci_insert_is_converted(place: Place) -> None:

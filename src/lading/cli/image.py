@@ -120,21 +120,27 @@ def _report(done: Conversion, *, as_json: bool) -> None:
 
 @command.command()
 @place
+@click.option("--also-account", "others", metavar="ACCOUNT", multiple=True, help="Another account whose images count.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def stats(store: str, key: Path | None, account: str, as_json: bool) -> None:
+def stats(store: str, key: Path | None, account: str, others: tuple[str, ...], as_json: bool) -> None:
     """What the store holds, image by image, and what readers on this machine found in which tier."""
     from lading.cli.image_readers import read_readers, show_readers
     from lading.cli.text import count, size
     from lading.lazy.stats import measure
 
-    found, readers = measure(find_store(store), find_key(key, account)), read_readers()
+    keys = {name: find_key(key, name) for name in (account, *others)}
+    found, readers = measure(find_store(store), *keys.values()), read_readers()
+    accounts = {one.id.hex(): f"  account {name}" if others else "" for name, one in keys.items()}
     if as_json:
         document = {**vars(found), "factor": found.factor, "images": [_plain(line) for line in found.images]}
         document["readers"] = readers
         click.echo(json.dumps(document))
         return
     for line in found.images:
-        click.echo(f"{line.digest}  {size(line.content):>9}  {size(line.own):>9} of its own  {line.chunks:,} chunks")
+        click.echo(
+            f"{line.digest}  {size(line.content):>9}  {size(line.own):>9} of its own  {line.chunks:,} chunks"
+            f"{accounts[line.key]}"
+        )
     click.echo(
         f"{count(len(found.images), 'image')}, {size(found.content)} in all; {size(found.distinct)} different, "
         f"{size(found.stored)} stored: {found.factor:.1f} times smaller"

@@ -12,7 +12,10 @@ from lading.lazy.roots import ImageStore
 
 @dataclass(frozen=True)
 class ImageLine:
-    """`content` bytes of metadata and data, `own` of them in chunks that no other image has. `reader`: its name for readers."""
+    """`content` bytes of metadata and data, `own` of them in chunks that no other image has. `reader`: its name for readers.
+
+    `key`: the id of its account's key, in hex. An image that two accounts have is a line for each.
+    """
 
     digest: str
     root: str
@@ -22,6 +25,7 @@ class ImageLine:
     stored: int
     manifest: int
     reader: str
+    key: str
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class StoreStats:
     stored: int
     chunks: int
     foreign: int
-    """Images of other accounts, which can't be read with this key."""
+    """Images of other accounts, which can't be read with these keys."""
 
     @property
     def factor(self) -> float:
@@ -42,19 +46,20 @@ class StoreStats:
         return self.content / self.stored if self.stored else 0.0
 
 
-def measure(store: ImageStore, key: AccountKey) -> StoreStats:
-    """Of one account's images; an image in several roots counts once, as the newest has it."""
-    found: dict[str, tuple[str, Manifest, int]] = {}
+def measure(store: ImageStore, *keys: AccountKey) -> StoreStats:
+    """Of these accounts' images; an image in several roots counts once, as the newest has it."""
+    known = {key.id: key for key in keys}
+    found: dict[tuple[str, bytes], tuple[str, Manifest, int]] = {}
     foreign: set[tuple[bytes, str]] = set()
     for root in store.roots():
         if root.expired is not None:
             continue
         for key_id, digest in store.images(root):
-            if key_id != key.id:
+            if key_id not in known:
                 foreign.add((key_id, digest))
                 continue
             sealed = store.objects.get(root.image(key_id, digest))
-            found[digest] = (root.id, open_manifest(sealed, key), len(sealed))
+            found[digest, key_id] = (root.id, open_manifest(sealed, known[key_id]), len(sealed))
     users: Counter[bytes] = Counter()
     lengths: dict[bytes, tuple[int, int]] = {}
     for _, manifest, _ in found.values():
@@ -71,8 +76,9 @@ def measure(store: ImageStore, key: AccountKey) -> StoreStats:
             manifest.metadata.stored_bytes + manifest.data.stored_bytes,
             size,
             identify(manifest),
+            key_id.hex(),
         )
-        for digest, (root, manifest, size) in sorted(found.items())
+        for (digest, key_id), (root, manifest, size) in sorted(found.items(), key=lambda one: one[0])
     ]
     return StoreStats(
         tuple(lines),
