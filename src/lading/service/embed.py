@@ -51,9 +51,7 @@ from lading.service.roots import ImageWay, choose_roots
 from lading.service.snapshots import Snapshots
 from lading.service.sources.discards import Discards
 from lading.service.sources.sources import Service, Sources
-from lading.service.stacks.api import StacksApi
-from lading.service.stacks.site import Services
-from lading.service.stacks.stacks import Stacks
+from lading.service.stacks.door import StacksDoor
 from lading.service.sweep import Sweep
 from lading.service.tagging import TaggingApi
 from lading.service.triggers.schedules import Schedules
@@ -164,7 +162,7 @@ class Parts:
             lambda: self.images.sweep(control.state.list_everywhere("version")),
         )
         self.sources: Sources | None = None
-        self.stacks: Stacks | None = None
+        self.stacks: StacksDoor | None = None
         if self.neighbours is not None:
             service = Service(control, self.invoker, self.neighbours, self.clock, self.events)
             self.sources = Sources(service, Discards(sender.put, self.clock))
@@ -183,8 +181,8 @@ class Parts:
         walls = self._settings.walls
         inside = walls is not None and walls.isolation is not Isolation.PROCESS
         where = INSIDE if inside else ""
-        self.stacks = Stacks(Services(own, self.neighbours, self.keyring.signer, where))
-        return {**apis, "cloudformation": StacksApi(self.stacks), **self.neighbours.apis()}
+        self.stacks = StacksDoor(own, self.neighbours, self.keyring.signer, where)
+        return {**apis, "cloudformation": self.stacks, **self.neighbours.apis()}
 
     def _count_event(self, metric: str, event: QueuedEvent) -> None:
         function, age = event.scope.function_arn(event.name), event.age(self.clock.now()) * 1000

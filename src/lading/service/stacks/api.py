@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lading.service.contract.errors import ApiError, ConstraintError
-from lading.service.contract.http import HttpRequest, HttpResponse, Response
+from lading.service.contract.http import HttpRequest, Response
 from lading.service.contract.query import action_of, parse_query, write_query
 from lading.service.contract.service import Service, load_service
 from lading.service.contract.validate import validate
@@ -23,7 +23,7 @@ from lading.service.front.plain import plain_error
 from lading.service.stacks.parameters import summary
 from lading.service.stacks.plans import required_capabilities, sent_template
 from lading.service.stacks.records import Shelf
-from lading.service.stacks.refusal import invalid, template_error
+from lading.service.stacks.refusal import SERVICE, invalid, template_error
 from lading.service.stacks.shown import (
     shown_change_set,
     shown_event,
@@ -34,8 +34,6 @@ from lading.service.stacks.shown import (
 )
 from lading.service.stacks.stacks import Stacks
 
-SERVICE = "cloudformation"
-BODY_LIMIT = 1_048_576
 MOMENT = 15.0
 """Seconds that an answer waits at most; botocore gives a request a minute."""
 PAGE = 100
@@ -51,7 +49,7 @@ class _Begun:
 
 
 class StacksApi:
-    """The front's `Api` for the service `cloudformation`."""
+    """What `StacksDoor` opens on."""
 
     def __init__(self, stacks: Stacks) -> None:
         self.stacks = stacks
@@ -88,16 +86,7 @@ class StacksApi:
     def _shelf(self) -> Shelf:
         return self.stacks.shelf
 
-    # The front's side
-
-    def body_limit(self, request: HttpRequest) -> int:
-        return BODY_LIMIT
-
-    def too_large(self, request: HttpRequest, limit: int) -> ApiError:
-        return ApiError("RequestEntityTooLarge", f"Request must be smaller than {limit} bytes", status=413)
-
-    def refuse(self, error: ApiError, request: HttpRequest) -> HttpResponse:
-        return plain_error(error, request, SERVICE)
+    # The door's side
 
     def operation_of(self, request: HttpRequest) -> str:
         name = action_of(request)
@@ -115,9 +104,9 @@ class StacksApi:
                 result = result.result
             return write_query(self._service, operation, result, origin.request_id)
         except ApiError as error:
-            return self.refuse(error, request)
+            return plain_error(error, request, SERVICE)
         except RecursionError:
-            return self.refuse(template_error("it is nested too deeply"), request)
+            return plain_error(template_error("it is nested too deeply"), request, SERVICE)
 
     async def _aside(self, action: Callable[..., _T], *arguments: Any) -> _T:
         """On a thread of the stacks' own: what stacks call uses the loop's, and those must not be waited out here."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from lading.service.contract.errors import ApiError
 
+SERVICE = "cloudformation"
+"""As requests are signed for it, and as botocore's model is called."""
+
 
 def invalid(message: str) -> ApiError:
     return ApiError("ValidationError", message)

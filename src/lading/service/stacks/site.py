@@ -54,16 +54,16 @@ class StoppedError(Exception):
 
 @dataclass
 class Services:
-    """Who answers calls. `loop`: the service's, once it runs."""
+    """Who answers calls. `loop`: the service's."""
 
     own: Mapping[str, OwnApi]
     neighbours: Neighbours
     signer: Callable[[str], tuple[str, str]]
     """An account → an access key and secret that this service lets in for it."""
+    loop: asyncio.AbstractEventLoop
     inside: str = ""
     """Where functions reach this service, if not where clients do."""
     nesting: Nesting | None = None
-    loop: asyncio.AbstractEventLoop | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     _clients: dict[str, Any] = field(default_factory=dict)
     _calling: threading.local = field(default_factory=threading.local)
@@ -97,7 +97,6 @@ class Services:
         return client
 
     def _ask(self, service: str, request: HttpRequest) -> HttpResponse:
-        assert self.loop is not None, "the service has not begun"
         site: Site = self._calling.site
         origin = Origin(site.scope, site.endpoint, request_id())
         found = asyncio.run_coroutine_threadsafe(self.own[service].answer(request, origin), self.loop).result(PATIENCE)

@@ -38,7 +38,7 @@ class UnchangedError(ApiError):
 
 
 class Stacks:
-    """Methods block, but for `start` and `close`; safe between threads. What they begin is a Future."""
+    """Methods block, but for `close`; safe between threads. What they begin is a Future."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -47,9 +47,6 @@ class Stacks:
         self._threads = ThreadPoolExecutor(THREADS, "stacks")
         self.requests = ThreadPoolExecutor(REQUESTS, "stack-requests")
         """For what is read and answered; operations on stacks are not waited for on these."""
-
-    async def start(self) -> None:
-        self.services.loop = asyncio.get_running_loop()
 
     async def close(self) -> None:
         """Operations under way end with the resource that they are at."""
