@@ -531,6 +531,54 @@ def test_messages_keep_the_trace_of_whoever_caused_them(url: str) -> None:
     assert sorted(found) == sorted(["", "Root=own", "Root=own", lineage, lineage, lineage])
 
 
+STACK = """
+Transform: AWS::Serverless-2016-10-31
+Parameters: {Queue: {Type: String}}
+Resources:
+  Objects: {Type: AWS::S3::Bucket, Properties: {BucketName: of-the-stack}}
+  Messages: {Type: AWS::SNS::Topic, Properties: {TopicName: of-the-stack}}
+  Function:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: app.handler
+      Timeout: 30
+      CodeUri: s3://of-code/f.zip
+      Environment: {Variables: {TOLD: !Ref Queue}}
+      Events:
+        Object: {Type: S3, Properties: {Bucket: !Ref Objects, Events: 's3:ObjectCreated:*'}}
+        Message: {Type: SNS, Properties: {Topic: !Ref Messages}}
+        Event: {Type: EventBridgeRule, Properties: {Pattern: {source: [of-the-stack]}}}
+        Rule: {Type: Schedule, Properties: {Schedule: rate(10 minutes)}}
+        Schedule: {Type: ScheduleV2, Properties: {ScheduleExpression: cron(0/20 * * * ? *)}}
+"""
+
+
+def test_the_events_of_a_sam_template_invoke_its_function(url: str, told: Told) -> None:
+    bucket(url, "of-code").put_object(Bucket="of-code", Key="f.zip", Body=CODE)
+    stacks = client(url, "cloudformation", patience=120.0)
+    queue = client(url, "sqs").get_queue_url(QueueName="told")["QueueUrl"]
+    parameters = [{"ParameterKey": "Queue", "ParameterValue": queue}]
+    capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+    stacks.create_stack(StackName="events", TemplateBody=STACK, Parameters=parameters, Capabilities=capabilities)
+    stacks.get_waiter("stack_create_complete").wait(StackName="events", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    client(url, "s3").put_object(Bucket="of-the-stack", Key="a", Body=b"")
+    client(url, "sns").publish(TopicArn=f"arn:aws:sns:{REGION}:{ACCOUNT}:of-the-stack", Message="hear")
+    put(client(url, "events"), "of-the-stack", {})
+    clock(url, 1201)
+
+    def source(event: Any) -> str:
+        record = event["Records"][0] if "Records" in event else {}
+        return str(event.get("source") or record.get("eventSource") or record.get("EventSource"))
+
+    missing = {"aws:s3", "aws:sns", "of-the-stack", "aws.events", "aws.scheduler"}
+    while missing:
+        missing.discard(source(told()))
+    client(url, "s3").delete_object(Bucket="of-the-stack", Key="a")
+    stacks.delete_stack(StackName="events")
+    stacks.get_waiter("stack_delete_complete").wait(StackName="events", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+
 def test_what_a_client_was_told_of_survives_a_kill(tmp_path: Path) -> None:
     """The bucket is gone then, and what it had for the function is not."""
     code = zipped({"app.py": "import time\ndef handler(event, context):\n    time.sleep(20)\n"})
