@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serve_support import ACCOUNT, client, refusal, service, zipped
+from serve_support import ACCOUNT, client, refusal, service, until, zipped
 from stack_support import IAM, TRUST, Stack
 
 AWS = Path(sys.executable).with_name("aws")
@@ -266,4 +267,57 @@ def test_what_the_cdk_sends(url: str) -> None:
     assert stack.settled("Shop") == "CREATE_COMPLETE", stack.events()
     invoked = here(url, "lambda").invoke(FunctionName=stack.physical()["Fn"])
     assert json.load(invoked["Payload"]) == "cdk"
+    assert stack.delete() == "DELETE_COMPLETE"
+
+
+TRIGGERED = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Files: {Type: AWS::S3::Bucket}
+  Topic: {Type: AWS::SNS::Topic}
+  Group: {Type: AWS::Logs::LogGroup}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: index.handler
+      InlineCode: |
+        def handler(event, context):
+            print("GOT", *event, *event.get("Records", [{}])[0], event.get("source"))
+      Events:
+        Up: {Type: S3, Properties: {Bucket: !Ref Files, Events: 's3:ObjectCreated:*'}}
+        Told: {Type: SNS, Properties: {Topic: !Ref Topic}}
+        Rule: {Type: EventBridgeRule, Properties: {Pattern: {source: [mine]}}}
+        Logs: {Type: CloudWatchLogs, Properties: {LogGroupName: !Ref Group, FilterPattern: ''}}
+"""
+
+
+def test_sam_s_events_invoke_the_function(url: str) -> None:
+    stack, logs = Stack(here(url, "cloudformation"), "triggered"), here(url, "logs")
+    stack.api.create_stack(
+        StackName=stack.name, TemplateBody=TRIGGERED, Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+    )
+    assert stack.settled(stack.name) == "CREATE_COMPLETE", stack.events()
+    made = stack.physical()
+    s3 = here(url, "s3")
+    s3.put_object(Bucket=made["Files"], Key="a", Body=b"x")
+    here(url, "sns").publish(TopicArn=made["Topic"], Message="hi")
+    here(url, "events").put_events(Entries=[{"Source": "mine", "DetailType": "t", "Detail": "{}"}])
+    logs.create_log_stream(logGroupName=made["Group"], logStreamName="s")
+    event = {"timestamp": int(time.time() * 1000), "message": "m"}
+    logs.put_log_events(logGroupName=made["Group"], logStreamName="s", logEvents=[event])
+
+    def said() -> str | None:
+        try:
+            found = logs.filter_log_events(logGroupName=f"/aws/lambda/{made['F']}", filterPattern="GOT")["events"]
+        except logs.exceptions.ResourceNotFoundException:  # it hasn't run yet
+            return None
+        return " ".join(one["message"] for one in found) if len(found) >= 4 else None
+
+    heard = until(said)
+    assert all(word in heard for word in ("s3", "Sns", "mine", "awslogs"))
+    assert stack.delete() == "DELETE_FAILED"
+    failed = [reason for name, status, reason in stack.events() if (name, status) == ("Files", "DELETE_FAILED")]
+    assert "not empty" in failed[0]
+    s3.delete_object(Bucket=made["Files"], Key="a")
     assert stack.delete() == "DELETE_COMPLETE"

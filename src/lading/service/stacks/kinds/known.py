@@ -10,7 +10,7 @@ from lading.service.stacks.kinds.beside_functions import lambda_kinds
 from lading.service.stacks.kinds.functions import Functions
 from lading.service.stacks.kinds.identities import ManagedPolicies, Policies, Roles
 from lading.service.stacks.kinds.kind import Kind
-from lading.service.stacks.kinds.log_groups import LogGroups, LogStreams
+from lading.service.stacks.kinds.log_groups import LogGroups, LogStreams, SubscriptionFilters
 from lading.service.stacks.kinds.noted import find_noted
 
 _CUSTOM = custom.CustomResources()
@@ -24,6 +24,7 @@ def kinds() -> Mapping[str, Kind]:
         **lambda_kinds(),
         "AWS::Logs::LogGroup": LogGroups(),
         "AWS::Logs::LogStream": LogStreams(),
+        "AWS::Logs::SubscriptionFilter": SubscriptionFilters(),
         "AWS::IAM::Role": Roles(),
         "AWS::IAM::Policy": Policies(),
         "AWS::IAM::ManagedPolicy": ManagedPolicies(),

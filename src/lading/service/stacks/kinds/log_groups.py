@@ -1,4 +1,4 @@
-"""AWS::Logs::LogGroup and LogStream, in this service's CloudWatch Logs.
+"""AWS::Logs::LogGroup, LogStream and SubscriptionFilter, in this service's CloudWatch Logs.
 
 Source: CloudFormation Template Reference, the types of AWS::Logs.
 """
@@ -84,3 +84,39 @@ class LogStreams(Fixed):
     def delete(self, site: Site, made: Made, properties: Properties) -> None:
         group = properties.get("LogGroupName")
         gone_is_well(lambda: site.call("logs", "delete_log_stream", logGroupName=group, logStreamName=made.identity))
+
+
+_FILTER = {
+    "DestinationArn": "destinationArn",
+    "Distribution": "distribution",
+    "FilterPattern": "filterPattern",
+    "RoleArn": "roleArn",
+}
+
+
+class SubscriptionFilters:
+    """Identity: the filter's name."""
+
+    known = frozenset({*_FILTER, "FilterName", "LogGroupName"})
+    fixed = frozenset({"FilterName", "LogGroupName"})
+
+    def create(self, site: Site, wanted: Wanted) -> Made:
+        name = wanted.name("FilterName", 512)
+        self._put(site, name, wanted)
+        return Made(name)
+
+    def update(self, site: Site, made: Made, old: Properties, wanted: Wanted) -> Made:
+        self._put(site, made.identity, wanted)
+        return made
+
+    def delete(self, site: Site, made: Made, properties: Properties) -> None:
+        group = properties.get("LogGroupName")
+        gone_is_well(
+            lambda: site.call("logs", "delete_subscription_filter", logGroupName=group, filterName=made.identity)
+        )
+
+    def _put(self, site: Site, name: str, wanted: Wanted) -> None:
+        given = {_FILTER[key]: value for key, value in wanted.properties.items() if key in _FILTER}
+        parameters = arguments(site, "logs", "PutSubscriptionFilter", wanted.with_properties(given), given)
+        group = wanted.properties.get("LogGroupName")
+        site.call("logs", "put_subscription_filter", logGroupName=group, filterName=name, **parameters)
