@@ -382,6 +382,7 @@ def test_a_worker_that_cant_stay_alive_ends_in_errors_and_the_next_open_is_whole
         reading.end()
     again = images.open(sample.image)
     assert sample.same(again.path)
+    assert images.settled(again) and not images.settled(image)
 
 
 def test_the_end_of_a_broken_connection_closes_nobody_s_file(

@@ -153,7 +153,12 @@ class LazyImages:
             supervisor.remove(forgotten.number)
 
     def settled(self, image: LazyImage) -> list[int]:
-        """The start is over: what was touched until now is what the next one fetches ahead, and is returned."""
+        """The start is over: what was touched until now is what the next one fetches ahead, and is returned.
+
+        Nothing of an image whose reader broke: the one that there is now does not know it.
+        """
+        if self._open.get(image.identity) is not image:
+            return []
         self.start().ask({"do": "settled", "image": image.number})
         return read_trace(self._trace_file(image), len(image.manifest.data))
 
