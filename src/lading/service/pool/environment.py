@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from lading.errors import SandboxError
 from lading.runtimeapi.calls import MAXIMUM_EXTENSIONS
 from lading.runtimeapi.invocation import Invocation, ShutdownReason
 from lading.sandbox.environment import process_environment
@@ -101,10 +102,16 @@ class Environment:
         self._change("ready")
 
     async def _find_extensions(self) -> None:
-        """Beside the loop for an image: its root may be a store away, and that be down. Raises OSError."""
+        """Beside the loop for an image: its root may be a store away, and that be down. Raises SandboxError."""
         function = self.function
         look = functools.partial(find_extensions, function)
-        self._extensions = await self._blocking(look) if function.spec.image else look()
+        try:
+            self._extensions = await self._blocking(look) if function.spec.image else look()
+        except OSError as error:
+            raise SandboxError(
+                f"/opt/extensions of {function.name} can't be read: {error.strerror or error}",
+                hint="invoke it again; if that doesn't help, look for what is wrong with the disk or store of its code",
+            ) from error
 
     async def _enter(self, box: Sandbox) -> None:
         """From here on what comes from inside is heard, and extensions start."""
