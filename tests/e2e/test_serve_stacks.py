@@ -360,6 +360,7 @@ def test_what_is_not_here_is_said(url: str, api: Any) -> None:
     )
     assert (status, code) == (400, "ValidationError") and "Unrecognized resource types: [AWS::EC2::Instance]" in message
     assert refusal(api.list_stack_sets)[:2] == (501, "NotImplementedException")
+    assert "at 'stackName' failed" in refusal(api.create_stack, StackName="a/b", TemplateBody=body({"Role": ROLE}))[2]
     told = {
         "StackName": "x",
         "TemplateBody": body({"Role": ROLE}),

@@ -7,26 +7,24 @@ Source: CloudFormation User Guide, "Stack status codes" and "Update behaviors of
 from __future__ import annotations
 
 import json
-import logging
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lading.service.contract.errors import ApiError
+from lading.service.stacks.dynamic import resolve_dynamic
 from lading.service.stacks.expressions import Evaluator, text_of
-from lading.service.stacks.kinds.kind import Kind, Properties, ResourceError, Wanted, check_properties, code_of
+from lading.service.stacks.kinds.kind import Kind, Properties, ResourceError, Wanted, check_properties
 from lading.service.stacks.kinds.known import find_kind
+from lading.service.stacks.reasons import reason_of
 from lading.service.stacks.records import Made, Plan, Resource, Shelf, Stack, now
 from lading.service.stacks.refusal import invalid, template_error
 from lading.service.stacks.site import Services, Site, StoppedError
 from lading.service.stacks.template import in_order, policy
 
 INITIATED = "User Initiated"
-CANCELLED = "Resource creation cancelled"
 MOST_SHOWN = 10_000
 """Characters of a resource's properties in its events."""
-log = logging.getLogger("lading.service")
 
 
 @dataclass(frozen=True)
@@ -416,63 +414,6 @@ def needs_replacement(kind: Kind, present: Resource, type_name: str, properties:
     """Whether these properties make another resource of it."""
     fixed = {name for name in kind.fixed if present.properties.get(name) != properties.get(name)}
     return present.type != type_name or bool(fixed)
-
-
-def resolve_dynamic(site: Site, service: str, reference: str) -> str:
-    """`ssm:NAME[:VERSION]`, `secretsmanager:ID[:SecretString[:KEY[:STAGE[:VERSION]]]]`. Raises ApiError."""
-    from botocore.exceptions import ClientError
-
-    try:
-        if service != "secretsmanager":
-            name = reference.split(":")[0] if not reference.startswith("arn:") else reference
-            version = reference.partition(":")[2] if name != reference else ""
-            found = site.call(
-                "ssm", "get_parameter", Name=f"{name}:{version}" if version else name, WithDecryption=True
-            )
-            return str(found["Parameter"]["Value"])
-        parts = reference.split(":")
-        secret, rest = (":".join(parts[:7]), parts[7:]) if reference.startswith("arn:") else (parts[0], parts[1:])
-        _, key, stage, version = (*rest, "", "", "", "")[:4]
-        found = site.call(
-            "secretsmanager", "get_secret_value", SecretId=secret, VersionStage=stage or None, VersionId=version or None
-        )
-        text = str(found.get("SecretString", ""))
-        return str(json.loads(text)[key]) if key else text
-    except ClientError as error:
-        raise invalid(f"Could not resolve {{{{resolve:{service}:{reference}}}}}: {error}") from None
-    except (ValueError, KeyError, TypeError):
-        raise invalid(f"Could not find a value associated with JSONKey in SecretString: {reference}") from None
-
-
-def reason_of(error: Exception) -> str:
-    """Why a resource failed, as the stack's events tell it (resource handlers' messages, as AWS's answers have them)."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    if isinstance(error, ClientError):
-        answer = error.response.get("ResponseMetadata", {})
-        about = error.response.get("Error", {})
-        status = int(answer.get("HTTPStatusCode", 400))
-        where = f"Service: {about.get('Service', '')}, Status Code: {status}, Request ID: {answer.get('RequestId', '')}"
-        code = _handler_code(code_of(error), status)
-        text = f"{about.get('Message', error)} ({where})"
-        return f'Resource handler returned message: "{text}" (RequestToken: {uuid.uuid4()}, HandlerErrorCode: {code})'
-    if isinstance(error, ResourceError | ApiError):
-        return str(error)
-    if isinstance(error, BotoCoreError | KeyError | TypeError | ValueError | AttributeError):
-        log.warning("a resource's properties could not be used", exc_info=error)
-        return f"Properties can't be used: {type(error).__name__}: {error}"
-    log.error("a resource failed", exc_info=error)
-    return f"Internal Failure: {type(error).__name__}: {error}"
-
-
-def _handler_code(code: str, status: int) -> str:
-    if "AlreadyExist" in code or code in ("ResourceConflictException", "BucketAlreadyOwnedByYou"):
-        return "AlreadyExists"
-    if status == 404 or "NotFound" in code or "NoSuch" in code:
-        return "NotFound"
-    if "AccessDenied" in code:
-        return "AccessDenied"
-    return "GeneralServiceException" if status >= 500 else "InvalidRequest"
 
 
 def _copy(resource: Resource, properties: Properties | None = None) -> Resource:

@@ -131,7 +131,6 @@ class Stack:
     updated: dt.datetime | None = None
     deleted: dt.datetime | None = None
     protected: bool = False
-    policy: str | None = None
     parent: str | None = None
     leftovers: list[Resource] = field(default_factory=list)
     """Replaced or removed and still to be deleted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,7 @@ DEEPEST = 8
 _UPDATABLE = (
     "CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_FAILED", "CREATE_FAILED", "IMPORT_COMPLETE",
 )  # fmt: skip
+_NAME = re.compile("[a-zA-Z][-a-zA-Z0-9]{0,127}")
 log = logging.getLogger("lading.service")
 
 
@@ -66,7 +68,7 @@ class Stacks:
         return stack, self._threads.submit(run)
 
     def _creation(self, parameters: Parameters, origin: Origin) -> tuple[Stack, Callable[[], None]]:
-        name = parameters["StackName"]
+        name = _checked_name(parameters["StackName"])
         with self.shelf.lock:
             if self.shelf.find(origin.scope, name) is not None:
                 raise ApiError("AlreadyExistsException", f"Stack [{name}] already exists")
@@ -157,7 +159,7 @@ class Stacks:
                     f"Stack [{name}] already exists and cannot be created again with the changeSet [{change_set}]."
                 )
                 raise invalid(message)
-            return (stack, False) if stack is not None else (self.shelf.add(scope, name), True)
+            return (stack, False) if stack is not None else (self.shelf.add(scope, _checked_name(name)), True)
 
     def _look_ahead(self, stack: Stack, change_set: ChangeSet) -> None:
         preview = Preview(self.shelf, stack, change_set.plan)
@@ -258,6 +260,14 @@ class Stacks:
                 stack.tell(_failed(stack.status), f"Internal Failure: {type(error).__name__}: {error}")
 
         return guarded
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        constraint = f"Member must satisfy regular expression pattern: {_NAME.pattern}"
+        message = f"Value '{name[:200]}' at 'stackName' failed to satisfy constraint: {constraint}"
+        raise invalid(f"1 validation error detected: {message}")
+    return name
 
 
 def _nested(stack: Stack) -> Nested:
