@@ -15,9 +15,9 @@ from stack_support import IAM, ROLE, Stack, body, function, shortened
 def url() -> Iterator[str]:
     with service(neighbours={}) as url:
         s3 = client(url, "s3", patience=120)
-        s3.create_bucket(Bucket="packages", CreateBucketConfiguration={"LocationConstraint": REGION})
-        s3.put_object(Bucket="packages", Key="app.zip", Body=zipped())
-        s3.put_object(Bucket="packages", Key="layer.zip", Body=zipped({"python/common.py": "X = 1\n"}))
+        s3.create_bucket(Bucket="stack-packages", CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_object(Bucket="stack-packages", Key="app.zip", Body=zipped())
+        s3.put_object(Bucket="stack-packages", Key="layer.zip", Body=zipped({"python/common.py": "X = 1\n"}))
         yield url
 
 
@@ -109,7 +109,7 @@ def test_a_stack_from_its_creation_to_its_deletion(url: str, api: Any) -> None:
     assert "orders" not in [one["StackName"] for one in api.describe_stacks()["Stacks"]]
     assert refusal(stack.described)[2] == "Stack with id orders does not exist"
     assert api.list_stacks(StackStatusFilter=["DELETE_COMPLETE"])["StackSummaries"][0]["StackId"] == identity
-    assert not client(url, "iam").list_roles()["Roles"]
+    assert not [one for one in client(url, "iam").list_roles()["Roles"] if one["RoleName"].startswith("orders-")]
 
 
 def test_what_fails_is_rolled_back_with_the_service_s_own_message(url: str, api: Any) -> None:
@@ -123,7 +123,8 @@ def test_what_fails_is_rolled_back_with_the_service_s_own_message(url: str, api:
     )
     ended = [reason for _, status, reason in stack.events() if status == "ROLLBACK_IN_PROGRESS"]
     assert ended == ["The following resource(s) failed to create: [Bad]. Rollback requested by user."]
-    assert not client(url).list_functions()["Functions"] and "QueueUrls" not in client(url, "sqs").list_queues()
+    assert not client(url).list_functions()["Functions"]
+    assert "QueueUrls" not in client(url, "sqs").list_queues(QueueNamePrefix="failing-")
     status, code, message = refusal(api.update_stack, StackName="failing", TemplateBody=body(broken), Capabilities=IAM)
     assert (status, code) == (400, "ValidationError") and "ROLLBACK_COMPLETE state and can not be updated" in message
     assert stack.delete() == "DELETE_COMPLETE"
@@ -137,7 +138,8 @@ def test_what_fails_is_rolled_back_with_the_service_s_own_message(url: str, api:
     assert kept.update(body({**mended, "Bad": function(MemorySize=256)})) == "UPDATE_COMPLETE"
     found = client(url).get_function_configuration(FunctionName=kept.physical()["Bad"])
     assert found["MemorySize"] == 256
-    assert kept.delete() == "DELETE_COMPLETE" and "QueueUrls" not in client(url, "sqs").list_queues()
+    assert kept.delete() == "DELETE_COMPLETE"
+    assert "QueueUrls" not in client(url, "sqs").list_queues(QueueNamePrefix="kept-")
 
 
 def test_an_update_that_fails_brings_back_what_was(url: str, api: Any) -> None:
@@ -145,16 +147,16 @@ def test_an_update_that_fails_brings_back_what_was(url: str, api: Any) -> None:
     before = {
         "Role": ROLE,
         "F": function(Timeout=5, Description="before"),
-        "Old": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "old"}},
-        "Named": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "first"}},
+        "Old": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "back-old"}},
+        "Named": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "back-first"}},
     }
     assert stack.create(body(before)) == "CREATE_COMPLETE"
     physical = stack.physical()
     after = {
         "Role": {**ROLE, "Properties": {**ROLE["Properties"], "Description": "new"}},
         "F": function(Timeout=6, Environment={"Variables": {"STAGE": "new"}}),
-        "New": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "new"}},
-        "Named": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "second"}},
+        "New": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "back-new"}},
+        "Named": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "back-second"}},
         "Bad": {
             "Type": "AWS::Lambda::Alias",
             "Properties": {"FunctionName": {"Ref": "F"}, "Name": "live", "FunctionVersion": "77"},
@@ -165,13 +167,17 @@ def test_an_update_that_fails_brings_back_what_was(url: str, api: Any) -> None:
     found = functions.get_function_configuration(FunctionName=physical["F"])
     assert (found["Timeout"], found["Description"], found.get("Environment")) == (5, "before", None)
     assert stack.physical() == physical
-    assert sorted(address.rpartition("/")[2] for address in queues.list_queues()["QueueUrls"]) == ["first", "old"]
+    assert sorted(
+        address.rpartition("/")[2] for address in queues.list_queues(QueueNamePrefix="back-")["QueueUrls"]
+    ) == ["back-first", "back-old"]
     assert client(url, "iam").get_role(RoleName=physical["Role"])["Role"].get("Description", "") == ""
     failed = [reason for name, status, reason in stack.events() if (name, status) == ("Bad", "CREATE_FAILED")]
     assert "Function not found" in failed[0] and "HandlerErrorCode: NotFound" in failed[0]
     del after["Bad"]
     assert stack.update(body(after)) == "UPDATE_COMPLETE"
-    assert sorted(address.rpartition("/")[2] for address in queues.list_queues()["QueueUrls"]) == ["new", "second"]
+    assert sorted(
+        address.rpartition("/")[2] for address in queues.list_queues(QueueNamePrefix="back-")["QueueUrls"]
+    ) == ["back-new", "back-second"]
     assert stack.delete() == "DELETE_COMPLETE"
 
 
@@ -186,14 +192,14 @@ def test_lambda_s_types_and_their_neighbours(url: str, api: Any) -> None:
             "Role": {**ROLE, "Properties": {**ROLE["Properties"], "ManagedPolicyArns": managed}},
             "Layer": {
                 "Type": "AWS::Lambda::LayerVersion",
-                "Properties": {"Content": {"S3Bucket": "packages", "S3Key": "layer.zip"}, "Description": layer},
+                "Properties": {"Content": {"S3Bucket": "stack-packages", "S3Key": "layer.zip"}, "Description": layer},
             },
             "Shared": {
                 "Type": "AWS::Lambda::LayerVersionPermission",
                 "Properties": {"LayerVersionArn": {"Ref": "Layer"}, "Action": "lambda:GetLayerVersion", "Principal": "*"},
             },
             "F": function(
-                Code={"S3Bucket": "packages", "S3Key": "app.zip"}, Handler="app.handler", Layers=[{"Ref": "Layer"}],
+                Code={"S3Bucket": "stack-packages", "S3Key": "app.zip"}, Handler="app.handler", Layers=[{"Ref": "Layer"}],
                 ReservedConcurrentExecutions="3",
             ),
             "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 60}},
@@ -319,8 +325,8 @@ def test_custom_resources_are_functions_that_answer(url: str, api: Any) -> None:
 
 def test_stacks_within_stacks(url: str, api: Any) -> None:
     def put(key: str, text: str) -> str:
-        client(url, "s3").put_object(Bucket="packages", Key=key, Body=text.encode())
-        return f"{url}/packages/{key}"
+        client(url, "s3").put_object(Bucket="stack-packages", Key=key, Body=text.encode())
+        return f"{url}/stack-packages/{key}"
 
     queue = {"Queue": {"Type": "AWS::SQS::Queue", "Properties": {"DelaySeconds": {"Ref": "Delay"}}}}
     outputs = {"Url": {"Value": {"Ref": "Queue"}}}
@@ -343,10 +349,13 @@ def test_stacks_within_stacks(url: str, api: Any) -> None:
     within = stack.described(stack.physical()["Inside"])
     assert within["ParentId"] == stack.described()["StackId"] and within["StackStatus"] == "UPDATE_COMPLETE"
     assert stack.update(outer(901)) == "UPDATE_ROLLBACK_COMPLETE" and delay() == "6"
-    assert stack.delete() == "DELETE_COMPLETE" and "QueueUrls" not in queues.list_queues()
+    assert stack.delete() == "DELETE_COMPLETE" and "QueueUrls" not in queues.list_queues(QueueNamePrefix="outer-")
 
     endless = {
-        "Again": {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": f"{url}/packages/endless.json"}}
+        "Again": {
+            "Type": "AWS::CloudFormation::Stack",
+            "Properties": {"TemplateURL": f"{url}/stack-packages/endless.json"},
+        }
     }
     put("endless.json", body(endless))
     assert Stack(api, "endless").create(body(endless)) == "ROLLBACK_COMPLETE"
