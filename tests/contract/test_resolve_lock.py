@@ -14,7 +14,7 @@ from resolve_index import Index, make_sdist, make_wheel, project_files, serving
 from lading.errors import BuildError, DownloadError, LadingError, ResolveError
 from lading.model.lock import Lock
 from lading.model.progress import Silent
-from lading.model.project import RequirementKind, Requirements
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import Target, find_target
 from lading.resolve import LockPlace, Policy, fetch, lock
 from lading.resolve.acceptance import WrongPlatformError

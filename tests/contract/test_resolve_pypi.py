@@ -9,7 +9,7 @@ import pytest
 
 from lading.model.lock import Lock
 from lading.model.progress import Silent
-from lading.model.project import RequirementKind, Requirements
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import find_target
 from lading.resolve import LockPlace, Policy, fetch, lock
 from lading.resolve.candidate import NoWheelError

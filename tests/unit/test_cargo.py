@@ -11,16 +11,8 @@ from lading.build.cargo import LayerConflictError, divide
 from lading.build.plan import Unit
 from lading.build.share import share_dependencies
 from lading.model.lock import Lock, LockedFile, LockedPackage, LockedSource
-from lading.model.project import (
-    Bundled,
-    FunctionConfig,
-    LayerReference,
-    PackOptions,
-    Project,
-    RequirementKind,
-    Requirements,
-    Source,
-)
+from lading.model.project import Bundled, FunctionConfig, LayerReference, PackOptions, Project, Source
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import find_target
 
 TARGET = find_target("python3.13", "x86_64")

@@ -11,7 +11,7 @@ from lading.cli.init import FILES, ExistsError, command
 from lading.config import load
 from lading.config.reference import reference
 from lading.errors import ConfigError, LadingError, UsageError
-from lading.model.project import RequirementKind
+from lading.model.requirements import RequirementKind
 
 
 def run(*arguments: str) -> str:

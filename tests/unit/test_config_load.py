@@ -10,7 +10,8 @@ import pytest
 
 from lading.config import load
 from lading.errors import ConfigError
-from lading.model.project import Bundled, Bytecode, LayerReference, RequirementKind
+from lading.model.project import Bundled, Bytecode, LayerReference
+from lading.model.requirements import RequirementKind
 
 HANDLER = "def lambda_handler(event, context):\n    return event\n"
 

@@ -10,7 +10,8 @@ import pytest
 
 from lading.config import load
 from lading.config.problems import BrokenFileError, InvalidConfigError, MissingConfigError
-from lading.model.project import LayerReference, RequirementKind
+from lading.model.project import LayerReference
+from lading.model.requirements import RequirementKind
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31

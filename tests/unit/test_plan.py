@@ -7,16 +7,8 @@ from pathlib import Path
 import pytest
 
 from lading.build.plan import Stamp, Step, Unit, decide, units_of, with_layers
-from lading.model.project import (
-    FunctionConfig,
-    LayerConfig,
-    LayerReference,
-    PackOptions,
-    Project,
-    RequirementKind,
-    Requirements,
-    Source,
-)
+from lading.model.project import FunctionConfig, LayerConfig, LayerReference, PackOptions, Project, Source
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import find_target
 
 TARGET = find_target("python3.13", "x86_64")

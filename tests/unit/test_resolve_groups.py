@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lading.model.project import RequirementKind, Requirements
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import Target, find_target
 from lading.resolve.pinned_formats import read_pins
 from lading.resolve.pins import check_groups, select

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lading.model.lock import LockedFile, LockedPackage, LockedSource
-from lading.model.project import RequirementKind, Requirements
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import find_target
 from lading.resolve import LockPlace, inputs_digest
 from lading.resolve.acceptance import elf_problems

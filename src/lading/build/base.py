@@ -26,7 +26,7 @@ from lading.build.wheel import Recipe, prepare_wheel
 from lading.build.workers import CompilerPool
 from lading.errors import BuildError
 from lading.model.progress import Progress
-from lading.model.project import RequirementKind, Requirements
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import Target
 from lading.oci.image import Image, empty
 from lading.oci.layer import Layer

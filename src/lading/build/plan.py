@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lading.model.project import FunctionConfig, LayerConfig, PackOptions, Project, Requirements, Source
+from lading.model.project import FunctionConfig, LayerConfig, PackOptions, Project, Source
+from lading.model.requirements import Requirements
 from lading.model.target import Target
 
 LAYER_PREFIX = "python/"

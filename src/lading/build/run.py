@@ -24,7 +24,8 @@ from lading.errors import ConfigError, UsageError
 from lading.model.artifact import Artifact
 from lading.model.lock import Lock, LockedPackage, Wheel
 from lading.model.progress import Progress
-from lading.model.project import FunctionConfig, Project, Requirements, uses_dockerfile
+from lading.model.project import FunctionConfig, Project, uses_dockerfile
+from lading.model.requirements import Requirements
 from lading.model.suggest import did_you_mean
 from lading.model.target import Target
 from lading.resolve import LockPlace, Policy, fetch_each, lock

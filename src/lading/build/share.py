@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from lading.model.lock import Lock, LockedPackage
-from lading.model.project import FunctionConfig, LayerConfig, LayerReference, Project, RequirementKind, Requirements
+from lading.model.project import FunctionConfig, LayerConfig, LayerReference, Project
 from lading.model.quotas import quotas
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import Target
 
 

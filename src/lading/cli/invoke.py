@@ -340,7 +340,7 @@ def function_of_project(given: dict[str, Any]) -> LocalFunction:
 
 def inputs_of(project: Project, function: FunctionConfig, layers: list[LayerConfig]) -> Iterator[Path]:
     """The files that decide what a build makes, beside the code: the project's own, requirements, locks."""
-    from lading.model.project import RequirementKind
+    from lading.model.requirements import RequirementKind
 
     yield from (project.root / "pyproject.toml", *([project.origin] if project.origin.suffix != ".py" else []))
     for requirements in (function.requirements, *(layer.requirements for layer in layers)):

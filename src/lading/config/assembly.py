@@ -33,10 +33,10 @@ from lading.model.project import (
     LayerReference,
     PackOptions,
     Project,
-    Requirements,
     Source,
 )
 from lading.model.quotas import quotas
+from lading.model.requirements import Requirements
 from lading.model.suggest import did_you_mean
 from lading.model.target import Architecture, Target, find_target
 

@@ -12,7 +12,7 @@ from typing import Any
 from lading.config.problems import BrokenFileError, Problems
 from lading.config.reading import read_toml
 from lading.model.names import normalize
-from lading.model.project import RequirementKind, Requirements
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.suggest import did_you_mean
 
 LOCKS = {

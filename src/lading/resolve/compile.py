@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lading.errors import ResolveError
 from lading.model.progress import Progress
-from lading.model.project import RequirementKind, Requirements
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import Target
 from lading.resolve.candidate import Candidate
 from lading.resolve.fit import why_not

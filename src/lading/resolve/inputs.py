@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lading.errors import ResolveError
-from lading.model.project import RequirementKind, Requirements
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import Target
 from lading.resolve.pylock import FORMAT
 from lading.resolve.redact import redact

@@ -13,7 +13,7 @@ from lading.errors import ResolveError, StoreError
 from lading.model.lock import Lock, LockedPackage
 from lading.model.names import normalize
 from lading.model.progress import Progress
-from lading.model.project import Requirements
+from lading.model.requirements import Requirements
 from lading.model.target import Target
 from lading.resolve.inputs import Inputs, gather
 from lading.resolve.policy import LockPlace, Policy

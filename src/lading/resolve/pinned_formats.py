@@ -9,7 +9,7 @@ from typing import Any
 
 from lading.model.lock import LockedSource
 from lading.model.names import normalize
-from lading.model.project import RequirementKind, Requirements
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import Target
 from lading.resolve.pins import DEFAULT, Pin, PinnedLock
 from lading.resolve.poetry_closure import closure

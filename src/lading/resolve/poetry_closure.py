@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lading.model.names import normalize
-from lading.model.project import Requirements
+from lading.model.requirements import Requirements
 from lading.model.target import Target
 from lading.resolve.pins import applies, python_matches
 from lading.resolve.pylock import read_toml

@@ -10,7 +10,7 @@ from pathlib import Path
 from lading.errors import ResolveError
 from lading.model.lock import LockedPackage
 from lading.model.progress import Progress
-from lading.model.project import RequirementKind, Requirements
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import Target
 from lading.resolve.candidate import Candidate, settle
 from lading.resolve.compile import NoSolutionError, Question, Terms, solve

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lading.errors import SandboxError
-from lading.model.project import RequirementKind, Requirements
+from lading.model.requirements import RequirementKind, Requirements
 from lading.model.target import Runtime, Target
 from lading.service.pool.custom_runtime import CustomRuntime, find_entry
 
