@@ -87,8 +87,5 @@ def trace_at_work() -> str:
 @functools.cache
 def install(service: str) -> None:
     """Replace what moto's service hands over with. Once; any service that hands nothing over is let be."""
-    if service == "cloudformation":  # makes resources of all of them without a request to any
-        for one in _REPLACED:
-            install(one)
-    elif service in _REPLACED:
+    if service in _REPLACED:
         import_module(f"lading.service.triggers.{_REPLACED[service]}").replace()

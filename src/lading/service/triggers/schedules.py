@@ -28,7 +28,7 @@ from lading.service.triggers.trigger import Taker, Trigger
 if TYPE_CHECKING:
     from lading.model.timetable import Timetable
 
-SERVICES = frozenset({"events", "scheduler", "cloudformation"})
+SERVICES = frozenset({"events", "scheduler"})
 """Whose requests may change what is due."""
 MOST = 100
 """Times that one schedule fires at one look: of a long step of the clock the first ones count, then it goes on from now."""
