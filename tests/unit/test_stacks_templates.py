@@ -208,6 +208,11 @@ def test_parameters_that_do_not_fit(given: dict[str, str], message: str) -> None
         resolve(DECLARED, given, lambda name: "")
 
 
+def test_a_pattern_that_never_ends_is_given_up() -> None:
+    with pytest.raises(ApiError, match="AllowedPattern of parameter P takes longer"):
+        resolve({"P": {"Type": "String", "AllowedPattern": "(a|aa)+$b"}}, {"P": "a" * 4_096}, str)
+
+
 WHOLE = {
     "Parameters": {"Stage": {"Type": "String", "Default": "dev", "AllowedPattern": "[a-z]+", "MinLength": 1}},
     "Mappings": {"ByStage": {"dev": {"memory": 512}}},

@@ -18,6 +18,8 @@ _SIMPLE = re.compile(
 HIDDEN = "****"
 LONGEST = 4_096
 """Characters of a value (CloudFormation User Guide, quotas)."""
+PATIENCE = 0.5
+"""Seconds for a pattern."""
 Given = dict[str, str]
 
 
@@ -135,7 +137,12 @@ def _check(name: str, declared: Mapping[str, Any], kind: str, text: str) -> None
 
 
 def _matches(name: str, pattern: str, text: str) -> bool:
+    """By a matcher that can be stopped: patterns come with requests, and some take longer than anybody lives."""
+    import regex
+
     try:
-        return re.fullmatch(pattern, text) is not None
-    except re.error as error:
+        return regex.fullmatch(pattern, text, timeout=PATIENCE, concurrent=True) is not None
+    except regex.error as error:
         raise template_error(f"AllowedPattern of parameter {name} is no pattern: {error}") from None
+    except TimeoutError:
+        raise template_error(f"AllowedPattern of parameter {name} takes longer than {PATIENCE:g} s to match") from None
