@@ -216,7 +216,8 @@ class Bench:
             "the rest are these and other packages again, each time with other bytes: compresses alike, is never read",
             f"pull: {CONNECTIONS} connections, digests checked; gzip layers; unpacked as `serve --images unpack` does",
             "sandbox host and lazy reader are running, the store's roots have been listed before, as in a service that runs",
-            "from the first request to the response of the first invoke",
+            "from the first request to the response of the first invoke; on demand: without a recorded start, but with what the",
+            "converter knows of any Python image: such files are fetched beside the mount",
             f"not counted: made in {made:.0f} s, converted in {converted:.0f} s ({self.unpacked / 1e6 / converted:.0f} MB/s)",
             f"load {os.getloadavg()[0]:.1f}",
         ]
