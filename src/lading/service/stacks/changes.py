@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from lading.service.stacks.deployment import needs_replacement, properties_of
 from lading.service.stacks.expressions import Evaluator, text_of
 from lading.service.stacks.kinds.known import find_kind
 from lading.service.stacks.records import Plan, Resource, Shelf, Stack
-from lading.service.stacks.refusal import invalid
 from lading.service.stacks.template import in_order
 
 UNCHANGED = "The submitted information didn't contain changes. Submit different information to create a change set."
@@ -28,6 +28,7 @@ class Preview:
             template.resources, template.section("Mappings"), template.section("Conditions"), plan.values, self
         )
 
+    @functools.cached_property
     def changes(self) -> list[dict[str, Any]]:
         """Raises ApiError."""
         found = []
@@ -47,7 +48,7 @@ class Preview:
     def same(self) -> bool:
         """Whether nothing at all would be another: no resource, output or tag."""
         before = self._stack.plan
-        if before is None or self.changes() or before.tags != self._plan.tags:
+        if before is None or self.changes or before.tags != self._plan.tags:
             return False
         return (
             before.template.document.get("Outputs") == self._plan.template.document.get("Outputs") and not self._moved()
@@ -60,17 +61,12 @@ class Preview:
         shown = {
             name: text_of(self._evaluator.evaluate(one["Value"]))
             for name, one in outputs.items()
-            if one.get("Condition") is None or self._evaluator.holds(one["Condition"])
+            if self._evaluator.applies(one)
         }
         return shown != known
 
     def _wanted(self) -> set[str]:
-        resources = self._plan.template.resources
-        return {
-            name
-            for name, one in resources.items()
-            if one.get("Condition") is None or self._evaluator.holds(one["Condition"])
-        }
+        return {name for name, one in self._plan.template.resources.items() if self._evaluator.applies(one)}
 
     def _modified(self, present: Resource, definition: Any) -> dict[str, Any] | None:
         kind, type_name = find_kind(str(definition["Type"])), str(definition["Type"])
@@ -108,28 +104,15 @@ class Preview:
     # Lookup
 
     def identity(self, resource: str) -> Any:
-        return self._known(resource).ref if resource not in self._open else _later(resource)
+        return self._stack.made(resource).ref if resource not in self._open else _later(resource)
 
     def attribute(self, resource: str, name: str) -> Any:
         if resource in self._open:
             return _later(f"{resource}.{name}")
-        attributes = self._known(resource).attributes
-        if name not in attributes:
-            message = f"Template error: resource {resource} does not support attribute type {name} in Fn::GetAtt"
-            raise invalid(message)
-        return attributes[name]
-
-    def _known(self, resource: str) -> Any:
-        found = self._stack.resources.get(resource)
-        if found is None or found.made is None:
-            raise invalid(f"Unresolved resource dependencies [{resource}] in the Resources block of the template")
-        return found.made
+        return self._stack.attribute(resource, name)
 
     def imported(self, name: str) -> str:
-        exporter = self._shelf.exporter(self._stack.scope, name)
-        if exporter is None:
-            raise invalid(f"No export named {name} found.")
-        return exporter.exports[name]
+        return self._shelf.exported(self._stack.scope, name)
 
     def dynamic(self, service: str, reference: str) -> str:
         return f"{{{{resolve:{service}:{reference}}}}}"

@@ -135,19 +135,17 @@ class Deployment:
         evaluator = self._evaluator(plan)
         for name in in_order(plan.template):
             definition = plan.template.resources[name]
-            condition = definition.get("Condition")
-            if condition is None or evaluator.holds(condition):
+            if evaluator.applies(definition):
                 self._bring(plan, evaluator, name, definition)
         for output in plan.template.section("Outputs").values():
-            if output.get("Condition") is None or evaluator.holds(output["Condition"]):
+            if evaluator.applies(output):
                 evaluator.evaluate(output["Value"])
 
     def _exists(self, plan: Plan, name: str) -> bool:
         definition = plan.template.resources.get(name)
         if definition is None:
             return False
-        condition = definition.get("Condition")
-        return condition is None or self._evaluator(plan).holds(condition)
+        return self._evaluator(plan).applies(definition)
 
     def _bring(self, plan: Plan, evaluator: Evaluator, name: str, definition: Mapping[str, Any]) -> None:
         self._check_stopping()
@@ -299,8 +297,7 @@ class Deployment:
 
     def _clean(self, resources: list[Resource], plan: Plan) -> None:
         """What the stack has no more. What can't be deleted stays, as on AWS, and is told."""
-        order = list(resources)
-        for resource in reversed(order):
+        for resource in reversed(resources):
             self._delete_one(resource, plan, replaced=True)
         self._stack.leftovers = []
 
@@ -339,7 +336,7 @@ class Deployment:
         stack, evaluator = self._stack, self._evaluator(plan)
         outputs, exports = [], {}
         for name, output in plan.template.section("Outputs").items():
-            if output.get("Condition") is not None and not evaluator.holds(output["Condition"]):
+            if not evaluator.applies(output):
                 continue
             one: dict[str, Any] = {"OutputKey": name, "OutputValue": text_of(evaluator.evaluate(output["Value"]))}
             if output.get("Description"):
@@ -374,26 +371,15 @@ class Deployment:
     # Lookup
 
     def identity(self, resource: str) -> Any:
-        return self._made(resource).ref
+        return self._stack.made(resource).ref
 
     def attribute(self, resource: str, name: str) -> Any:
-        made = self._made(resource)
-        if name in made.attributes:
-            return made.attributes[name]
-        raise invalid(f"Template error: resource {resource} does not support attribute type {name} in Fn::GetAtt")
-
-    def _made(self, name: str) -> Made:
-        found = self._stack.resources.get(name)
-        if found is None or found.made is None:
-            raise invalid(f"Unresolved resource dependencies [{name}] in the Resources block of the template")
-        return found.made
+        return self._stack.attribute(resource, name)
 
     def imported(self, name: str) -> str:
-        exporter = self._shelf.exporter(self._stack.scope, name)
-        if exporter is None:
-            raise invalid(f"No export named {name} found.")
+        value = self._shelf.exported(self._stack.scope, name)
         self._imports.add(name)
-        return exporter.exports[name]
+        return value
 
     def dynamic(self, service: str, reference: str) -> str:
         return resolve_dynamic(self._site(None), service, reference)
@@ -412,8 +398,8 @@ def properties_of(evaluator: Evaluator, definition: Mapping[str, Any]) -> Proper
 
 def needs_replacement(kind: Kind, present: Resource, type_name: str, properties: Properties) -> bool:
     """Whether these properties make another resource of it."""
-    fixed = {name for name in kind.fixed if present.properties.get(name) != properties.get(name)}
-    return present.type != type_name or bool(fixed)
+    fixed = (present.properties.get(name) != properties.get(name) for name in kind.fixed)
+    return present.type != type_name or any(fixed)
 
 
 def _copy(resource: Resource, properties: Properties | None = None) -> Resource:

@@ -89,6 +89,11 @@ class Evaluator:
             raise invalid(f"Template error: values have more than {MOST_TEXT} characters")
         return value
 
+    def applies(self, definition: Mapping[str, Any]) -> bool:
+        """Whether there is a resource or output: the condition that it has holds."""
+        condition = definition.get("Condition")
+        return condition is None or self.holds(condition)
+
     def holds(self, name: str) -> bool:
         """Whether a condition does."""
         if not isinstance(name, str):

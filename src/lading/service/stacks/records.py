@@ -12,6 +12,7 @@ from typing import Any
 
 from lading.service.contract.errors import ApiError
 from lading.service.control.names import Scope
+from lading.service.stacks.refusal import invalid
 from lading.service.stacks.template import Template
 
 MOST_EVENTS = 5_000
@@ -139,6 +140,20 @@ class Stack:
     def busy(self) -> bool:
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
+    def made(self, name: str) -> Made:
+        """A resource that is there, as references to it find it. Raises ApiError."""
+        found = self.resources.get(name)
+        if found is None or found.made is None:
+            raise invalid(f"Unresolved resource dependencies [{name}] in the Resources block of the template")
+        return found.made
+
+    def attribute(self, resource: str, name: str) -> Any:
+        """Raises ApiError."""
+        attributes = self.made(resource).attributes
+        if name not in attributes:
+            raise invalid(f"Template error: resource {resource} does not support attribute type {name} in Fn::GetAtt")
+        return attributes[name]
+
     def tell(self, status: str, reason: str | None = None) -> None:
         """The stack's own status and its event."""
         self.status, self.reason = status, reason
@@ -192,6 +207,13 @@ class Shelf:
 
     def exporter(self, scope: Scope, export: str) -> Stack | None:
         return next((one for one in self.all_of(scope) if one.deleted is None and export in one.exports), None)
+
+    def exported(self, scope: Scope, export: str) -> str:
+        """The value. Raises ApiError."""
+        exporter = self.exporter(scope, export)
+        if exporter is None:
+            raise invalid(f"No export named {export} found.")
+        return exporter.exports[export]
 
     def importers(self, scope: Scope, export: str) -> list[Stack]:
         return [one for one in self.all_of(scope) if one.deleted is None and export in one.imports]

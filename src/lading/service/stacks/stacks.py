@@ -167,7 +167,7 @@ class Stacks:
             if change_set.kind == "UPDATE" and preview.same():
                 change_set.status, change_set.reason = "FAILED", UNCHANGED
                 return
-            change_set.changes = Preview(self.shelf, stack, change_set.plan).changes()
+            change_set.changes = preview.changes
         except ApiError as error:
             change_set.status, change_set.reason = "FAILED", error.message
             return

@@ -115,7 +115,7 @@ def fit(shape: Any, value: Any, wanted: Wanted, path: str = "#") -> Any:
         return {name: fit(shape.value, item, wanted, f"{path}/{name}") for name, item in value.items()}
     try:
         return _scalar(kind, value)
-    except (TypeError, ValueError, OverflowError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise refuse(f"expected type: {_SCALARS.get(kind, 'String')}, found: {found}") from None
 
 
@@ -123,11 +123,7 @@ def _scalar(kind: str, value: Any) -> Any:
     if isinstance(value, list | dict) or value is None:
         raise TypeError
     if kind == "boolean":
-        return (
-            {"true": True, "false": False}.get(str(value).lower())
-            if str(value).lower() in ("true", "false")
-            else int("no")
-        )
+        return {"true": True, "false": False}[str(value).lower()]
     if kind in ("integer", "long"):
         if isinstance(value, bool) or float(value) != int(float(value)):
             raise ValueError
