@@ -80,9 +80,9 @@ class FolderObjects:
                 temporary.unlink(missing_ok=True)
 
     def get(self, key: str) -> bytes:
-        with self._errors("read", key), self._path(key).open("rb", buffering=0) as file:
+        with self._errors("read", key), self._path(key).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            data = file.readall() if size <= LARGEST_OBJECT else b""
+            data = file.read(size) if size <= LARGEST_OBJECT else b""  # no more than that, should it grow
         if size > LARGEST_OBJECT:
             raise ObjectStoreError(f"{self.root}/{key} is larger than any object", hint="it is damaged; delete it")
         return data
